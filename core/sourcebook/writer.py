@@ -1,0 +1,199 @@
+"""What a parser writes into. It counts offsets, normalises and caps, so that no parser has to."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from sourcebook.documents import BLOCK_KINDS, MAX_TEXT, Block, BlockKind, Document, Locator, Place, Warn
+from sourcebook.errors import LimitExceeded
+
+Pieces = str | Iterable[tuple[str, Place | None]]
+"""A block's text: a string, or pieces with the place of each."""
+
+MAX_WARNINGS = 100
+MAX_MEMBER_BYTES = 512 * 1024 * 1024
+
+_LINE_ENDS = re.compile("\r\n?|[\u0085\u2028\u2029]")
+# Everything that is no character: C0 and C1 controls but tab and LF, lone surrogates, non-characters, the BOM.
+_JUNK = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_TIGHT = {"list_item", "table_row"}
+
+
+def clean(text: str) -> str:
+    """LF line ends, no controls, no lone surrogates, NFC."""
+    text = _LINE_ENDS.sub("\n", text)
+    text = _SURROGATES.sub("\ufffd", _JUNK.sub("", text))
+    return unicodedata.normalize("NFC", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file inside the file (an attachment, an archive's member): it becomes a child source."""
+
+    name: str
+    data: bytes
+
+
+class DocumentWriter:
+    """Collects one document.
+
+    `block` appends a unit of text; units are kept apart by a blank line, list items and table rows by a line end.
+    An empty unit is left out. Consecutive `row`s make one table.
+    """
+
+    def __init__(self, max_text: int = MAX_TEXT) -> None:
+        self._max = max_text
+        self._text: list[str] = []
+        self._size = 0
+        self._blocks: list[Block] = []
+        self._locators: list[Locator] = []
+        self._table: int | None = None  # where the open table starts
+        self._last_kind = ""
+        self._metadata: dict[str, Any] = {}
+        self._warnings: list[Warn] = []
+        self.members: list[Member] = []
+
+    def block(self, pieces: Pieces, kind: BlockKind = "paragraph", level: int = 0) -> None:
+        """Append one unit. Its pieces are joined as they are: a parser that wants a space between two writes it.
+
+        Raises `LimitExceeded` when the document grows over its cap, `ValueError` for an unknown kind.
+        """
+        if kind not in BLOCK_KINDS:
+            raise ValueError(f"unknown block kind {kind!r}; known: {', '.join(BLOCK_KINDS)}")
+        cleaned = _compose([(pieces, None)] if isinstance(pieces, str) else pieces)
+        cleaned = _strip(cleaned)
+        if not cleaned:
+            return
+        if kind != "table_row":
+            self._close_table()
+        self._separate(kind)
+        start = self._size
+        if kind == "table_row" and self._table is None:
+            self._table = start
+        for text, place in cleaned:
+            if place is not None:
+                self._locators.append(Locator(self._size, self._size + len(text), place))
+            self._append(text)
+        self._blocks.append(Block(start, self._size, kind, level))
+        self._last_kind = kind
+
+    def row(self, cells: Sequence[str], place: Place | None = None, *, header: bool = False) -> None:
+        """Append one table row as a pipe row. `header=True` begins a new table and adds the rule line below it."""
+        if header:
+            self._close_table()
+        line = "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+        if header:
+            line += "\n|" + " --- |" * len(cells)
+        self.block([(line, place)], "table_row")
+
+    def end_table(self) -> None:
+        """The next row begins another table."""
+        self._close_table()
+
+    def meta(self, **values: Any) -> None:
+        """Add metadata (title, authors, created, modified, language, pages, ...). None and empty values are ignored."""
+        for name, value in values.items():
+            if value not in (None, "", [], ()):
+                self._metadata[name] = _plain(value)
+
+    def member(self, name: str, data: bytes) -> None:
+        """Hand over a file found inside this one."""
+        if sum(len(m.data) for m in self.members) + len(data) > MAX_MEMBER_BYTES:
+            raise LimitExceeded("The files inside this file are too large together.", limit=MAX_MEMBER_BYTES)
+        self.members.append(Member(clean(name)[:255], data))
+
+    def warn(self, code: str, message: str) -> None:
+        """Say what the reader of this document should know; at most `MAX_WARNINGS` are kept."""
+        if len(self._warnings) < MAX_WARNINGS:
+            self._warnings.append(Warn(code, clean(message)[:500]))
+
+    def document(self) -> Document:
+        """All that was written."""
+        self._close_table()
+        blocks = tuple(sorted(self._blocks, key=lambda b: (b.start, -b.end)))
+        text = "".join(self._text)
+        return Document(text, blocks, tuple(self._locators), dict(self._metadata), tuple(self._warnings))
+
+    def _separate(self, kind: str) -> None:
+        if self._size:
+            self._append("\n" if kind in _TIGHT and kind == self._last_kind else "\n\n")
+
+    def _append(self, text: str) -> None:
+        if self._size + len(text) > self._max:
+            raise LimitExceeded(
+                f"The file's text is longer than {self._max:,} characters.",
+                remedy="Split the file and upload its parts.",
+                limit=self._max,
+            )
+        self._text.append(text)
+        self._size += len(text)
+
+    def _close_table(self) -> None:
+        if self._table is not None:
+            self._blocks.append(Block(self._table, self._size, "table"))
+            self._table = None
+            self._last_kind = "table"
+
+
+def _compose(pieces: Iterable[tuple[str, Place | None]]) -> list[tuple[str, Place | None]]:
+    """Clean every piece, so that their sum is NFC too.
+
+    A piece may begin with a mark that composes with the end of the one before; then the two are normalised together
+    and the boundary falls after the composed character.
+    """
+    done: list[tuple[str, Place | None]] = []
+    for text, place in pieces:
+        cleaned = clean(text)
+        if done and cleaned and not unicodedata.is_normalized("NFC", done[-1][0][-32:] + cleaned[:32]):
+            before, before_place = done[-1]
+            whole = unicodedata.normalize("NFC", before + cleaned)
+            # What the joint changed lies around it: the longest common tail of `whole` and the piece stays the piece's.
+            keep = _common_tail(whole, cleaned)
+            done[-1] = (whole[: len(whole) - keep], before_place)
+            cleaned = whole[len(whole) - keep :]
+        if cleaned:
+            done.append((cleaned, place))
+    return done
+
+
+def _common_tail(a: str, b: str) -> int:
+    size = 0
+    while size < min(len(a), len(b)) and a[-1 - size] == b[-1 - size]:
+        size += 1
+    return size
+
+
+def _strip(pieces: list[tuple[str, Place | None]]) -> list[tuple[str, Place | None]]:
+    """Without white space at both ends of the whole: blocks begin and end with ink."""
+    while pieces and not pieces[0][0].strip():
+        pieces = pieces[1:]
+    while pieces and not pieces[-1][0].strip():
+        pieces = pieces[:-1]
+    if pieces:
+        # Leading line ends go; leading spaces may be a code block's indent.
+        pieces[0] = (pieces[0][0].lstrip("\n"), pieces[0][1])
+        pieces[-1] = (pieces[-1][0].rstrip(), pieces[-1][1])
+    return pieces
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _plain(value: Any) -> Any:
+    """JSON-safe and clean: dates as ISO text, strings cut to 2,000 characters."""
+    if isinstance(value, str):
+        return clean(value).strip()[:2000]
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value][:100]
+    if isinstance(value, bool | int | float):
+        return value
+    return clean(str(value))[:2000]

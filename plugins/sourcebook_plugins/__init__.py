@@ -1,0 +1,1 @@
+"""The built-in plugins: they register as a third party does and have no privilege."""
