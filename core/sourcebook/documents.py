@@ -69,7 +69,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`text[start:end]` is one structural unit. `level` is a heading's depth (1 = top) or a list item's (0 = outermost).
+    """`text[start:end]` is one structural unit. `level` is a heading's depth (1 is top) or a list item's (0 is outer).
 
     Blocks are sorted by (start, -end). Only a `table` holds others: its `table_row`s.
     """
@@ -228,7 +228,7 @@ def places_in(locators: Sequence[Locator], start: int, end: int) -> list[Place]:
 def check_document(document: Document) -> None:
     """Raise `ValueError` where a document breaks its own rules; the jail's parent trusts no child.
 
-    Ranges lie inside the text and are sorted, kinds are known, locators do not overlap.
+    Ranges lie inside the text, are not empty and are sorted, kinds are known, locators do not overlap.
     """
     size = len(document.text)
     if size > MAX_TEXT:
@@ -255,6 +255,6 @@ def check_chunks(chunks: Iterable[Chunk], size: int) -> None:
 def _check_ranges(what: str, ranges: Iterable[tuple[int, int]], size: int) -> None:
     last = 0
     for start, end in ranges:
-        if not 0 <= start <= end <= size or start < last:
-            raise ValueError(f"{what} [{start}, {end}) is out of order or outside a text of {size}")
+        if not 0 <= start < end <= size or start < last:
+            raise ValueError(f"{what} [{start}, {end}) is empty, out of order or outside a text of {size}")
         last = start

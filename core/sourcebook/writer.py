@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from math import isfinite
 from typing import Any
 
 from sourcebook.documents import BLOCK_KINDS, MAX_TEXT, Block, BlockKind, Document, Locator, Place, Warn
@@ -18,10 +19,12 @@ Pieces = str | Iterable[tuple[str, Place | None]]
 MAX_WARNINGS = 100
 MAX_MEMBER_BYTES = 512 * 1024 * 1024
 
-_LINE_ENDS = re.compile("\r\n?|[\u0085\u2028\u2029]")
+# A vertical tab and a form feed end a line too: dropping them would glue two words.
+_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\u0085\u2028\u2029]")
 # Everything that is no character: C0 and C1 controls but tab and LF, lone surrogates, non-characters, the BOM.
 _JUNK = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _TIGHT = {"list_item", "table_row"}
 
 
@@ -77,9 +80,10 @@ class DocumentWriter:
         if kind == "table_row" and self._table is None:
             self._table = start
         for text, place in cleaned:
-            if place is not None:
-                self._locators.append(Locator(self._size, self._size + len(text), place))
+            start_of_piece = self._size
             self._append(text)
+            if place is not None:
+                self._locate(start_of_piece, place)
         self._blocks.append(Block(start, self._size, kind, level))
         self._last_kind = kind
 
@@ -116,7 +120,8 @@ class DocumentWriter:
     def document(self) -> Document:
         """All that was written."""
         self._close_table()
-        blocks = tuple(sorted(self._blocks, key=lambda b: (b.start, -b.end)))
+        # A table of one row has its row's range, and stands before it as every table does.
+        blocks = tuple(sorted(self._blocks, key=lambda b: (b.start, -b.end, b.kind != "table")))
         text = "".join(self._text)
         return Document(text, blocks, tuple(self._locators), dict(self._metadata), tuple(self._warnings))
 
@@ -134,6 +139,13 @@ class DocumentWriter:
         self._text.append(text)
         self._size += len(text)
 
+    def _locate(self, start: int, place: Place) -> None:
+        # Neighbours at one place are one locator, so that cutting into segments and joining gives the same document.
+        last = self._locators[-1] if self._locators else None
+        if last is not None and last.end == start and last.place == place:
+            start = self._locators.pop().start
+        self._locators.append(Locator(start, self._size, place))
+
     def _close_table(self) -> None:
         if self._table is not None:
             self._blocks.append(Block(self._table, self._size, "table"))
@@ -150,16 +162,30 @@ def _compose(pieces: Iterable[tuple[str, Place | None]]) -> list[tuple[str, Plac
     done: list[tuple[str, Place | None]] = []
     for text, place in pieces:
         cleaned = clean(text)
-        if done and cleaned and not unicodedata.is_normalized("NFC", done[-1][0][-32:] + cleaned[:32]):
-            before, before_place = done[-1]
-            whole = unicodedata.normalize("NFC", before + cleaned)
-            # What the joint changed lies around it: the longest common tail of `whole` and the piece stays the piece's.
-            keep = _common_tail(whole, cleaned)
-            done[-1] = (whole[: len(whole) - keep], before_place)
-            cleaned = whole[len(whole) - keep :]
+        if done and cleaned and _meets(done[-1][0], cleaned):
+            cleaned = _join_marks(done, cleaned)
         if cleaned:
             done.append((cleaned, place))
     return done
+
+
+def _meets(before: str, after: str) -> bool:
+    """Whether `before + after`, each NFC, is not. Almost always told by one character."""
+    return after[0] > "\u02ff" and not unicodedata.is_normalized("NFC", before + after)
+
+
+def _join_marks(done: list[tuple[str, Place | None]], cleaned: str) -> str:
+    """Compose `cleaned` with the end of `done`, in place; return what stays its own."""
+    before, place = done.pop()
+    # A piece of marks alone may hide the letter that they all belong to.
+    while done and all(map(unicodedata.combining, before)):
+        earlier, place = done.pop()
+        before = earlier + before
+    whole = unicodedata.normalize("NFC", before + cleaned)
+    # What the joint changed lies around it: the longest common tail of `whole` and the piece stays the piece's.
+    keep = _common_tail(whole, cleaned)
+    done.append((whole[: len(whole) - keep], place))
+    return whole[len(whole) - keep :]
 
 
 def _common_tail(a: str, b: str) -> int:
@@ -170,14 +196,16 @@ def _common_tail(a: str, b: str) -> int:
 
 
 def _strip(pieces: list[tuple[str, Place | None]]) -> list[tuple[str, Place | None]]:
-    """Without white space at both ends of the whole: blocks begin and end with ink."""
-    while pieces and not pieces[0][0].strip():
-        pieces = pieces[1:]
-    while pieces and not pieces[-1][0].strip():
-        pieces = pieces[:-1]
+    """Without blank lines at the start and white space at the end: blocks begin and end with ink."""
+    first, last = 0, len(pieces)
+    while first < last and not pieces[first][0].strip():
+        first += 1
+    while first < last and not pieces[last - 1][0].strip():
+        last -= 1
+    pieces = pieces[first:last]
     if pieces:
-        # Leading line ends go; leading spaces may be a code block's indent.
-        pieces[0] = (pieces[0][0].lstrip("\n"), pieces[0][1])
+        # Leading line ends go; the spaces of the first line with ink may be a code block's indent.
+        pieces[0] = (_BLANK_LINES.sub("", pieces[0][0]), pieces[0][1])
         pieces[-1] = (pieces[-1][0].rstrip(), pieces[-1][1])
     return pieces
 
@@ -194,6 +222,8 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value][:100]
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and isfinite(value):
         return value
     return clean(str(value))[:2000]

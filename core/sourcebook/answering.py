@@ -1,0 +1,237 @@
+"""A question -> the events of its answer: condense, search, prompt, stream, cite."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from sourcebook.citations import Marker, MarkerReader, support
+from sourcebook.documents import Passage
+from sourcebook.errors import LLMError
+from sourcebook.events import (
+    CitationEvent,
+    ContentDelta,
+    Delta,
+    Event,
+    Finish,
+    Reasoning,
+    ReasoningDelta,
+    Retrieval,
+    Text,
+    ToolCall,
+    Usage,
+    UsageEvent,
+)
+from sourcebook.ids import new_id
+from sourcebook.interfaces import LLMRequest, Message, Scope
+from sourcebook.notebooks import Notebook
+from sourcebook.pipelines import Pipeline, Pipelines
+from sourcebook.plugins import Plugins
+from sourcebook.prompts import Prompts, fit
+from sourcebook.reading import Reading
+from sourcebook.searching import Searching
+
+log = logging.getLogger(__name__)
+
+_SHORT = 6  # words; a shorter follow-up leans on the question before it
+_ANSWER_TOKENS = 1024  # kept free for the answer where the caller sets no max_tokens
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, by whom it may be answered, and what was said before."""
+
+    text: str
+    scope: Scope
+    notebooks: Sequence[Notebook]
+    history: Sequence[Message] = ()
+    sources: Sequence[str] | None = None
+    limit: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def pipeline(self) -> str:
+        """The first notebook's pipeline answers."""
+        return self.notebooks[0].pipeline
+
+
+@dataclass
+class Progress:
+    """How far an answer is; kept by the run, so that a cancelled one still has what was made."""
+
+    text: str = ""
+    reasoning: str = ""
+    citations: list[CitationEvent] = field(default_factory=list)
+    dropped: int = 0
+    finish: str = ""
+    llm: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+
+class Answering:
+    """Answers questions from notebooks."""
+
+    def __init__(self, pipelines: Pipelines, plugins: Plugins, searching: Searching, reading: Reading) -> None:
+        self._pipelines = pipelines
+        self._plugins = plugins
+        self._searching = searching
+        self._reading = reading
+        self._prompts = {p.name: Prompts(p.settings.prompts) for p in pipelines}
+
+    async def answer(self, question: Question, progress: Progress) -> AsyncGenerator[Event, None]:
+        """The events between `run.started` and `done`. Raises what went wrong; `progress` has what came before."""
+        began = time.perf_counter()
+        pipeline = self._pipelines[question.pipeline]
+        prompts = self._prompts[pipeline.name]
+        asked = await self._condensed(question, pipeline, prompts)
+        found = await self._searching.search(
+            asked, question.scope, question.notebooks, limit=question.limit, sources=question.sources, expand=True
+        )
+        room = int(question.options.get("max_tokens") or _ANSWER_TOKENS)
+        messages, passages, dropped = fit(
+            pipeline.llms[0], prompts, question.text, found.passages, question.history, room
+        )
+        yield _retrieval(found.queries[0], passages, found.took_ms, dropped)
+        request = LLMRequest(messages, asked, passages, question.options)
+        request = await self._plugins.refine_prompt(asked, request)
+        first_token: float | None = None
+        async with aclosing(self._stream(pipeline, request, progress)) as deltas:
+            async for event in self._cited(deltas, request.passages, progress):
+                if first_token is None and isinstance(event, ContentDelta | ReasoningDelta):
+                    first_token = (time.perf_counter() - began) * 1000
+                yield event
+        yield _usage(progress, found.took_ms, first_token, (time.perf_counter() - began) * 1000)
+
+    async def _condensed(self, question: Question, pipeline: Pipeline, prompts: Prompts) -> str:
+        """The question on its own. Where no model generates, a short follow-up is joined to the question before it."""
+        earlier = [m for m in question.history if m.role == "user"]
+        if not earlier:
+            return question.text
+        llm = pipeline.llms[0]
+        if not llm.generates:
+            short = len(question.text.split()) <= _SHORT
+            return f"{earlier[-1].content} {question.text}" if short else question.text
+        request = LLMRequest(prompts.condense(question.text, question.history), question.text)
+        try:
+            async with aclosing(_closing(llm.stream(request))) as deltas:
+                text = "".join([d.text async for d in deltas if isinstance(d, Text)])
+        except LLMError as error:
+            log.warning("the follow-up was not condensed: %s", error)
+            return question.text
+        return " ".join(text.split())[:2000] or question.text
+
+    async def _stream(self, pipeline: Pipeline, request: LLMRequest, progress: Progress) -> AsyncGenerator[Delta, None]:
+        """The deltas of the first model that answers; the next one is tried only while nothing was received."""
+        for last, llm in enumerate(pipeline.llms, start=1):
+            progress.llm = llm.instance
+            received = False
+            try:
+                async with aclosing(_closing(llm.stream(request))) as deltas:
+                    async for delta in deltas:
+                        received = True
+                        yield delta
+                return
+            except LLMError as error:
+                if received or last == len(pipeline.llms):
+                    raise
+                log.warning("%s failed before its first token, so the next one is asked: %s", llm.instance, error)
+
+    async def _cited(
+        self, deltas: AsyncIterator[Delta], passages: Sequence[Passage], progress: Progress
+    ) -> AsyncIterator[Event]:
+        reader = MarkerReader(len(passages))
+        async for delta in deltas:
+            if isinstance(delta, Text):
+                markers = reader.feed(delta.text)
+                progress.text, progress.dropped = reader.text, reader.dropped
+                yield ContentDelta(delta=delta.text)
+                for marker in markers:
+                    citation = await self._citation(marker, reader.text, passages[marker.n - 1])
+                    progress.citations.append(citation)
+                    yield citation
+            elif isinstance(delta, Reasoning):
+                progress.reasoning += delta.text
+                yield ReasoningDelta(delta=delta.text)
+            elif isinstance(delta, Finish):
+                progress.finish = delta.reason
+            elif isinstance(delta, Usage):
+                progress.usage = delta
+            elif isinstance(delta, ToolCall):
+                raise LLMError(
+                    f"The model asked for the tool {delta.name!r}, and none was offered.",
+                    code="llm_unasked_tool",
+                    remedy="Use a model or a chat template that does not call tools on its own.",
+                )
+        if not progress.finish:
+            raise LLMError("The model's stream ended without a finish: the answer is cut.", code="llm_truncated")
+
+    async def _citation(self, marker: Marker, text: str, passage: Passage) -> CitationEvent:
+        found = support(text[marker.answer_start : marker.answer_end], passage)
+        places = await self._reading.places(passage.document_id, found.start, found.end)
+        return CitationEvent(
+            id=new_id("cite"),
+            n=marker.n,
+            passage_id=passage.id,
+            source_id=passage.source_id,
+            document_id=passage.document_id,
+            title=passage.title,
+            start=found.start,
+            end=found.end,
+            quote=found.quote,
+            places=[p.to_json() for p in places],
+            answer_start=marker.answer_start,
+            answer_end=marker.answer_end,
+            supported=found.supported,
+        )
+
+
+async def _closing(deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:
+    """A plugin may return any async iterator; this one can be closed, and closes it too."""
+    try:
+        async for delta in deltas:
+            yield delta
+    finally:
+        close = getattr(deltas, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def passage_json(passage: Passage, n: int | None = None) -> dict[str, Any]:
+    """A passage as clients see it."""
+    shown = {
+        "passage_id": passage.id,
+        "source_id": passage.source_id,
+        "notebook_id": passage.notebook_id,
+        "document_id": passage.document_id,
+        "title": passage.title,
+        "start": passage.start,
+        "end": passage.end,
+        "text": passage.text,
+        "context": passage.context,
+        "places": [p.to_json() for p in passage.places],
+        "score": round(passage.score, 6),
+        "scores": {leg: round(score, 6) for leg, score in passage.scores.items()},
+    }
+    return shown if n is None else {"n": n, **shown}
+
+
+def _retrieval(query: str, passages: Sequence[Passage], took_ms: float, dropped: int) -> Retrieval:
+    listed = [passage_json(p, n) for n, p in enumerate(passages, start=1)]
+    warnings = [f"{dropped} passages did not fit the model's window."] if dropped else []
+    return Retrieval(query=query, passages=listed, took_ms=round(took_ms, 1), dropped=dropped, warnings=warnings)
+
+
+def _usage(progress: Progress, retrieval_ms: float, first_token: float | None, total: float) -> UsageEvent:
+    return UsageEvent(
+        prompt_tokens=progress.usage.prompt,
+        completion_tokens=progress.usage.completion,
+        reasoning_tokens=progress.usage.reasoning,
+        retrieval_ms=round(retrieval_ms, 1),
+        first_token_ms=None if first_token is None else round(first_token, 1),
+        total_ms=round(total, 1),
+        llm=progress.llm,
+    )

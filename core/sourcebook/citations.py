@@ -1,0 +1,129 @@
+"""Turns the `[n]` markers of a streamed answer into citations, each with the exact range that supports its sentence.
+
+The quote is cut from the stored text at that range, so no model can invent one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from sourcebook.documents import Passage
+from sourcebook.sentences import sentences, terms
+
+_MARKER = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]|【(\d{1,3})】")
+_NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*")
+_LOOKBACK = 3000  # characters of the answer in which a marker's sentence is looked for
+_SUPPORT = 0.5
+_WINDOW = 3
+
+
+@dataclass(frozen=True)
+class Marker:
+    """One number of one marker that closed: `[answer_start, answer_end)` is the sentence that it stands for."""
+
+    n: int
+    answer_start: int
+    answer_end: int
+
+
+@dataclass(frozen=True)
+class Support:
+    """The best range, in the document's coordinates. `supported` is False where it does not carry the claim."""
+
+    start: int
+    end: int
+    quote: str
+    supported: bool
+
+
+class MarkerReader:
+    """Reads an answer as it grows. A marker split over pieces is found when it closes."""
+
+    def __init__(self, passages: int) -> None:
+        self.text = ""
+        self.dropped = 0
+        self._passages = passages
+        self._from = 0
+
+    def feed(self, piece: str) -> list[Marker]:
+        """The markers that this piece closed; a number that names no passage is dropped and counted."""
+        self.text += piece
+        found: list[Marker] = []
+        for match in _MARKER.finditer(self.text, self._from):
+            start, end = sentence_before(self.text, match.start())
+            self._from = match.end()
+            for number in _NUMBERS.findall(match.group()):
+                n = int(number)
+                if 1 <= n <= self._passages and start < end:
+                    found.append(Marker(n, start, end))
+                else:
+                    self.dropped += 1
+        # What is left may hold the beginning of a marker; nothing before the last bracket can.
+        self._from = max(self._from, len(self.text) - 64)
+        return found
+
+
+def sentence_before(text: str, marker: int) -> tuple[int, int]:
+    """The range of the sentence that a marker at `marker` stands for: the one it stands in or right after."""
+    floor = max(0, marker - _LOOKBACK)
+    end = marker
+    while True:  # markers before this one belong to the same sentence
+        before = text[floor:end].rstrip()
+        previous = next((m for m in _MARKER.finditer(before) if m.end() == len(before)), None)
+        end = floor + len(before)
+        if previous is None:
+            break
+        end = floor + previous.start()
+    found = sentences(text[floor:end])
+    if not found:
+        return end, end
+    start, stop = found[-1]
+    # A sentence never begins with the marker of the one before.
+    lead = re.match(rf"(?:\s*(?:{_MARKER.pattern}))+\s*", text[floor + start : floor + stop])
+    return floor + start + (lead.end() if lead else 0), floor + stop
+
+
+def support(claim: str, passage: Passage) -> Support:
+    """The range of what the model read of `passage` that best carries `claim`: verbatim, else by shared terms."""
+    text, base = passage.prompt_text, passage.prompt_start
+    plain = _MARKER.sub(" ", claim).strip()
+    exact = _verbatim(plain, text)
+    if exact is not None:
+        start, end = exact
+        return Support(base + start, base + end, text[start:end], supported=True)
+    start, end, share = _best_window(plain, text)
+    numbers_hold = set(_NUMBERS.findall(plain)) <= set(_NUMBERS.findall(text))
+    return Support(base + start, base + end, text[start:end], supported=share >= _SUPPORT and numbers_hold)
+
+
+def _verbatim(claim: str, text: str) -> tuple[int, int] | None:
+    """Where `claim` stands word for word, white space and quotation marks around it aside."""
+    words = claim.strip("\"'“”„«»‘’ ").split()
+    if not words:
+        return None
+    match = re.search(r"\s+".join(map(re.escape, words)), text)
+    return match.span() if match else None
+
+
+def _best_window(claim: str, text: str) -> tuple[int, int, float]:
+    """The one to three neighbouring sentences that hold most of the claim's terms, and that share: 0 to 1.
+
+    A longer window must earn its length: each further sentence has to add a tenth of the claim.
+    """
+    wanted = Counter(terms(claim))
+    spans = sentences(text) or [(0, len(text))]
+    bags = [Counter(terms(text[start:end])) for start, end in spans]
+    total = sum(wanted.values()) or 1
+    best = (spans[0][0], spans[0][1], 0.0)
+    best_value = -1.0
+    for first in range(len(spans)):
+        bag: Counter[str] = Counter()
+        for last in range(first, min(first + _WINDOW, len(spans))):
+            bag += bags[last]
+            share = sum((wanted & bag).values()) / total
+            value = share - 0.1 * (last - first)
+            if value > best_value:
+                best, best_value = (spans[first][0], spans[last][1], share), value
+    return best

@@ -1,0 +1,1 @@
+"""Tables, engines and migrations. SQL is the only truth; every index can be rebuilt from it."""

@@ -1,0 +1,95 @@
+"""Embeddings that are paid for once: cached by owner, identity, kind and the SHA-256 of the exact string."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from sourcebook.database.engine import Database, now
+from sourcebook.database.tables import embedding_cache as cache
+from sourcebook.errors import PluginError
+from sourcebook.interfaces import Embedder, Space
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sourcebook.interfaces import Vectors
+
+
+class Embeddings:
+    """Calls embedders, in batches that they take, through the cache in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def passages(self, embedder: Embedder[Any], owner_id: str, texts: Sequence[str]) -> Vectors:
+        """float32[len(texts), dimensions] for every space. What was embedded before, also by a crash, is not again."""
+        hashes = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        known = await self._known(embedder, owner_id, hashes)
+        missing = {h: text for h, text in zip(hashes, texts, strict=True) if h not in known}
+        items = list(missing.items())
+        for first in range(0, len(items), embedder.max_batch):
+            batch = items[first : first + embedder.max_batch]
+            vectors = await embed(embedder, [text for _, text in batch], "passage")
+            fresh = {h: {s: v[i].tobytes() for s, v in vectors.items()} for i, (h, _) in enumerate(batch)}
+            await self._keep(embedder, owner_id, fresh)
+            known |= fresh
+        return {space.name: _stack([known[h][space.name] for h in hashes], space) for space in embedder.spaces}
+
+    async def _known(
+        self, embedder: Embedder[Any], owner_id: str, hashes: Sequence[str]
+    ) -> dict[str, dict[str, bytes]]:
+        query = sa.select(cache.c.sha256, cache.c.space, cache.c.vector).where(
+            cache.c.owner_id == owner_id,
+            cache.c.identity == embedder.identity,
+            cache.c.kind == "passage",
+            cache.c.sha256.in_(set(hashes)),
+        )
+        found: dict[str, dict[str, bytes]] = {}
+        async with self._db.read() as c:
+            for sha256, space, vector in (await c.execute(query)).all():
+                found.setdefault(sha256, {})[space] = vector
+        names = {space.name for space in embedder.spaces}
+        return {h: spaces for h, spaces in found.items() if names <= spaces.keys()}
+
+    async def _keep(self, embedder: Embedder[Any], owner_id: str, fresh: dict[str, dict[str, bytes]]) -> None:
+        stamp = {"owner_id": owner_id, "identity": embedder.identity, "kind": "passage", "created_at": now()}
+        rows = [
+            {**stamp, "sha256": h, "space": space, "vector": vector}
+            for h, spaces in fresh.items()
+            for space, vector in spaces.items()
+        ]
+        dialect = sqlite if self._db.sqlite else postgresql
+        async with self._db.write() as c:
+            await c.execute(dialect.insert(cache).on_conflict_do_nothing(), rows)
+
+
+async def embed(embedder: Embedder[Any], texts: Sequence[str], kind: Literal["passage", "query"]) -> Vectors:
+    """One call, with its promise checked. Raises `PluginError` naming the embedder where the shape is wrong."""
+    vectors = await embedder.embed(texts, kind)
+    for space in embedder.spaces:
+        got = vectors.get(space.name)
+        shape = None if got is None else tuple(got.shape)
+        if shape != (len(texts), space.dimensions) or str(got.dtype if got is not None else "") != "float32":
+            raise PluginError(
+                f"The embedder {embedder.instance} returned {shape} for the space {space.name!r}, "
+                f"not float32 of ({len(texts)}, {space.dimensions})."
+            )
+    return vectors
+
+
+def _stack(rows: Sequence[bytes], space: Space) -> NDArray[np.float32]:
+    import numpy as np
+
+    return np.frombuffer(b"".join(rows), dtype="<f4").reshape(len(rows), space.dimensions)
+
+
+async def import_numpy() -> None:
+    """Pay numpy's import (a tenth of a second) in a thread, before the first vector needs it."""
+    await asyncio.to_thread(__import__, "numpy")

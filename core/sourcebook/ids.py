@@ -1,0 +1,22 @@
+"""Names for rows: a prefix that says what it is, then 26 characters that sort by time of making (as a ULID does)."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+_PASSAGES = uuid.UUID("8a0a7b1e-4a55-5c7f-9d43-3d2f5e6c7b10")
+
+
+def new_id(prefix: str) -> str:
+    """`nb_01k...`: 48 bits of milliseconds and 80 random bits; unguessable, and sorted by time within a prefix."""
+    number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    digits = [_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)]
+    return f"{prefix}_{''.join(digits)}"
+
+
+def passage_id(generation_id: str, ordinal: int) -> str:
+    """The id of a passage, which is its point's too: a UUIDv5, so that writing it again is writing the same."""
+    return str(uuid.uuid5(_PASSAGES, f"{generation_id}/{ordinal}"))

@@ -1,0 +1,275 @@
+"""From accepted bytes to a ready generation: parse, chunk, embed, index, with a checkpoint after every batch.
+
+Every step can be repeated: a job that was killed goes on after its last checkpoint, and writing a passage or a point
+twice is writing it once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from sourcebook.database.engine import Database, now
+from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
+from sourcebook.documents import Chunk, Passage
+from sourcebook.embeddings import Embeddings
+from sourcebook.errors import Lost, SourcebookError, StoreError
+from sourcebook.ids import new_id, passage_id
+from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
+from sourcebook.jail import ComponentRef, Jail, Parsed
+from sourcebook.jobs import Job, Jobs
+from sourcebook.notebooks import Notebook
+from sourcebook.pipelines import Pipeline, Pipelines
+from sourcebook.reading import Reading, encode_segment
+from sourcebook.sources import MAX_DEPTH, Sources
+
+log = logging.getLogger(__name__)
+
+_ROWS = 500  # of passages in one transaction
+_SEGMENTS = 16  # of at most 64 Ki characters
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an ingest job is about, read once at its start."""
+
+    source: Mapping[str, Any]
+    notebook: Notebook
+    pipeline: Pipeline
+    document_id: str | None
+
+    @property
+    def scope(self) -> Scope:
+        """Only this notebook."""
+        n = self.notebook
+        return Scope((ScopedNotebook(n.id, n.owner_id, n.index_spec_id),))
+
+
+class Ingestion:
+    """Does `ingest` jobs."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: Jobs,
+        accepted: Sources,
+        pipelines: Pipelines,
+        blobs: BlobStore[Any],
+        jail: Jail,
+    ) -> None:
+        self._db = database
+        self._jobs = queue
+        self._sources = accepted
+        self._pipelines = pipelines
+        self._blobs = blobs
+        self._jail = jail
+        self._reading = Reading(database)
+        self._embeddings = Embeddings(database)
+
+    async def ingest(self, job: Job) -> None:
+        """From wherever the checkpoint says to `ready`. Raises `Lost`, or what made it fail."""
+        task = await self._task(job)
+        if "next" not in job.checkpoint:
+            job = await self._read(job, task)
+        job = await self._index(job, task)
+        await self._verify(job, task)
+        async with self._db.write() as c:
+            await self._jobs.finish(c, job)
+            ready = {"state": "ready", "ready_at": now(), "problem": None}
+            await c.execute(generations.update().where(generations.c.id == job.generation_id).values(**ready))
+
+    async def failed(self, job: Job, error: SourcebookError) -> None:
+        """Store why. A transient failure leaves the generation where it is; the job will come back."""
+        try:
+            async with self._db.write() as c:
+                final = await self._jobs.fail(c, job, error)
+                values: dict[str, Any] = {"problem": error.problem()}
+                if final:
+                    values["state"] = "failed"
+                    log.info("source %s failed: %s", job.source_id, error)
+                await c.execute(generations.update().where(generations.c.id == job.generation_id).values(**values))
+        except Lost:
+            await self._jobs.cancelled(job)
+
+    async def _task(self, job: Job) -> Task:
+        query = (
+            sa.select(sources, generations.c.document_id, generations.c.index_spec_id)
+            .join(generations, generations.c.source_id == sources.c.id)
+            .where(generations.c.id == job.generation_id, sources.c.deleted_at.is_(None))
+        )
+        async with self._db.read() as c:
+            row = (await c.execute(query)).mappings().first()
+            if row is None:
+                raise Lost(f"The source {job.source_id} is gone.")
+            book = (await c.execute(sa.select(notebooks).where(notebooks.c.id == row["notebook_id"]))).mappings().one()
+        values = {name: book[name] for name in Notebook.__dataclass_fields__}
+        notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
+        return Task(dict(row), notebook, self._pipelines[notebook.pipeline], row["document_id"])
+
+    # Parsing and chunking.
+
+    async def _read(self, job: Job, task: Task) -> Job:
+        """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
+        await self._state(job, "parsing", {"stage": "parsing"})
+        source, pipeline = task.source, task.pipeline
+        cls, parser = self._pipelines.parser_for(source["name"], source["media_type"], pipeline.settings.parsers)
+        path = await self._blobs.local(source["blob_key"])
+        parsed = await self._jail.parse(
+            path, name=source["name"], media_type=source["media_type"], parser=parser, chunker=pipeline.chunker
+        )
+        await self._drop_half(job)
+        document_id = await self._store_document(job, task, parsed, _parser_identity(cls, parser))
+        await self._state(job, "chunking", {"stage": "chunking"})
+        await self._store_passages(job, parsed.chunks)
+        await self._accept_members(task, parsed)
+        progress = {"stage": "embedding" if pipeline.embedder else "indexing", "done": 0, "total": len(parsed.chunks)}
+        async with self._db.write() as c:
+            job = await self._jobs.save(c, job, {"next": 0, "progress": progress})
+            await c.execute(documents.update().where(documents.c.id == document_id).values(complete=True))
+            done = {"document_id": document_id, "passages": len(parsed.chunks), "state": progress["stage"]}
+            await c.execute(generations.update().where(generations.c.id == job.generation_id).values(**done))
+        return job
+
+    async def _drop_half(self, job: Job) -> None:
+        async with self._db.write() as c:
+            await self._jobs.save(c, job)
+            await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
+            half = sa.and_(documents.c.source_id == job.source_id, documents.c.complete.is_(False))
+            await c.execute(documents.delete().where(half))
+
+    async def _store_document(self, job: Job, task: Task, parsed: Parsed, parser: str) -> str:
+        document_id = new_id("doc")
+        row = {
+            "id": document_id,
+            "source_id": task.source["id"],
+            "sha256": task.source["sha256"],
+            "parser": parser,
+            "length": parsed.length,
+            "metadata": dict(parsed.metadata),
+            "warnings": [{"code": w.code, "message": w.message} for w in parsed.warnings],
+            "complete": False,
+            "created_at": now(),
+        }
+        async with self._db.write() as c:
+            await self._jobs.save(c, job)
+            await c.execute(documents.insert().values(**row))
+        for first in range(0, len(parsed.segments), _SEGMENTS):
+            rows = [
+                {"document_id": document_id, **encode_segment(s)} for s in parsed.segments[first : first + _SEGMENTS]
+            ]
+            async with self._db.write() as c:
+                await self._jobs.save(c, job)
+                await c.execute(document_segments.insert(), rows)
+        return document_id
+
+    async def _store_passages(self, job: Job, chunks: Sequence[Chunk]) -> None:
+        generation = str(job.generation_id)
+        for first in range(0, len(chunks), _ROWS):
+            rows = [_passage_row(generation, first + i, c) for i, c in enumerate(chunks[first : first + _ROWS])]
+            async with self._db.write() as c:
+                await self._jobs.save(c, job)
+                await c.execute(passages.insert(), rows)
+
+    async def _accept_members(self, task: Task, parsed: Parsed) -> None:
+        """Files inside this file become child sources, each with its own job; a repeated attempt finds them there."""
+        if not parsed.members or await self._depth(task.source) >= MAX_DEPTH:
+            return
+        for member in parsed.members:
+            await self._sources.accept(task.notebook, member.name, _once(member.data), parent_id=task.source["id"])
+
+    async def _depth(self, source: Mapping[str, Any]) -> int:
+        depth, parent = 0, source["parent_id"]
+        async with self._db.read() as c:
+            while parent is not None:
+                depth += 1
+                parent = (await c.execute(sa.select(sources.c.parent_id).where(sources.c.id == parent))).scalar()
+        return depth
+
+    # Embedding and indexing.
+
+    async def _index(self, job: Job, task: Task) -> Job:
+        """Batch by batch after the checkpoint: embed (through the cache), upsert into every index, save."""
+        stage = "embedding" if task.pipeline.embedder else "indexing"
+        while True:
+            done = int(job.checkpoint["next"])
+            batch = await self._reading.passages_of(str(job.generation_id), self._jobs.options.batch, done - 1)
+            if not batch:
+                break
+            await self._upsert(task, batch)
+            total = dict(job.checkpoint["progress"])["total"]
+            progress = {"stage": stage, "done": done + len(batch), "total": total}
+            async with self._db.write() as c:
+                job = await self._jobs.save(c, job, {"next": done + len(batch), "progress": progress})
+        await self._state(job, "indexing", None)
+        for index in task.pipeline.indexes:
+            await index.flush()
+        return job
+
+    async def _upsert(self, task: Task, batch: Sequence[Passage]) -> None:
+        vectors = None
+        if task.pipeline.embedder:
+            texts = [p.indexed for p in batch]
+            vectors = await self._embeddings.passages(task.pipeline.embedder, task.notebook.owner_id, texts)
+        points = [_point(task, p) for p in batch]
+        for index in task.pipeline.indexes:
+            await index.upsert(task.scope, points, vectors)
+
+    async def _verify(self, job: Job, task: Task) -> None:
+        """Every index holds exactly this generation's passages, or the job starts its indexing over."""
+        async with self._db.read() as c:
+            query = sa.select(sa.func.count()).where(passages.c.generation_id == job.generation_id)
+            wanted = int((await c.execute(query)).scalar_one())
+        for index in task.pipeline.indexes:
+            have = await index.count(task.scope, task.source["id"], job.generation_id)
+            if have != wanted:
+                async with self._db.write() as c:
+                    await self._jobs.save(c, job, {**job.checkpoint, "next": 0})
+                raise StoreError(
+                    f"The index {index.instance} holds {have} of {wanted} passages.", code="index_incomplete"
+                )
+
+    async def _state(self, job: Job, state: str, progress: Mapping[str, Any] | None) -> None:
+        checkpoint = None if progress is None else {**job.checkpoint, "progress": progress}
+        async with self._db.write() as c:
+            await self._jobs.save(c, job, checkpoint)
+            await c.execute(generations.update().where(generations.c.id == job.generation_id).values(state=state))
+
+
+def _parser_identity(cls: type[Any], parser: ComponentRef) -> str:
+    """Name and version, and settings where there are any: a document is read again when one of them changes."""
+    settings = orjson.dumps(dict(parser.settings), option=orjson.OPT_SORT_KEYS).decode() if parser.settings else ""
+    return f"{cls.name}/{cls.version}{settings}"[:200]
+
+
+def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, Any]:
+    return {
+        "id": passage_id(generation_id, ordinal),
+        "generation_id": generation_id,
+        "ordinal": ordinal,
+        "start": chunk.start,
+        "end": chunk.end,
+        "context": chunk.context,
+        "parent_start": chunk.parent[0] if chunk.parent else None,
+        "parent_end": chunk.parent[1] if chunk.parent else None,
+    }
+
+
+def _point(task: Task, passage: Passage) -> Point:
+    return Point(
+        id=passage.id,
+        owner_id=task.notebook.owner_id,
+        notebook_id=task.notebook.id,
+        index_spec_id=task.notebook.index_spec_id,
+        source_id=passage.source_id,
+        generation_id=passage.generation_id,
+        text=passage.indexed,
+    )
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,168 @@
+"""Notebooks, who may use them, and the index spec each has pinned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sourcebook.database.engine import Database, now
+from sourcebook.database.pages import Page, page
+from sourcebook.database.tables import grants, index_specs, notebooks
+from sourcebook.errors import Conflict, NotFound
+from sourcebook.ids import new_id
+from sourcebook.interfaces import Scope, ScopedNotebook
+from sourcebook.owners import Principal
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook as its owner sees it. `version` goes up with every edit."""
+
+    id: str
+    owner_id: str
+    title: str
+    description: str
+    pipeline: str
+    index_spec_id: str
+    metadata: Mapping[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def visible(principal: Principal, permission: str = "read") -> sa.ColumnElement[bool]:
+    """The SQL condition for notebooks that a principal may read (or write): the only place where this is decided."""
+    allowed = ("read", "write") if permission == "read" else ("write",)
+    granted = sa.select(grants.c.notebook_id).where(
+        grants.c.owner_id == principal.owner_id, grants.c.permission.in_(allowed)
+    )
+    mine = sa.or_(notebooks.c.owner_id == principal.owner_id, notebooks.c.id.in_(granted))
+    return sa.and_(mine, notebooks.c.deleted_at.is_(None))
+
+
+class Notebooks:
+    """Notebooks in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def create(
+        self,
+        principal: Principal,
+        title: str,
+        *,
+        pipeline: str,
+        spec: Mapping[str, Any],
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Notebook:
+        """A new, empty notebook that pins `spec` as its index spec."""
+        at = now()
+        row = {
+            "id": new_id("nb"),
+            "owner_id": principal.owner_id,
+            "title": title,
+            "description": description,
+            "pipeline": pipeline,
+            "metadata": dict(metadata or {}),
+            "version": 1,
+            "created_at": at,
+            "updated_at": at,
+        }
+        async with self._db.write() as c:
+            row["index_spec_id"] = await pin_spec(c, spec)
+            await c.execute(notebooks.insert().values(**row))
+        return Notebook(**row)  # type: ignore[arg-type]
+
+    async def get(self, principal: Principal, notebook_id: str, permission: str = "read") -> Notebook:
+        """Raises `NotFound` also for what is somebody else's."""
+        query = sa.select(notebooks).where(notebooks.c.id == notebook_id, visible(principal, permission))
+        async with self._db.read() as c:
+            row = (await c.execute(query)).mappings().first()
+        if row is None:
+            raise NotFound(f"There is no notebook {notebook_id}.")
+        return _notebook(row)
+
+    async def find(self, principal: Principal, name: str) -> Notebook | None:
+        """By id or else by title, for the command line; the newest where a title is there twice."""
+        query = (
+            sa.select(notebooks)
+            .where(sa.or_(notebooks.c.id == name, notebooks.c.title == name), visible(principal))
+            .order_by(notebooks.c.id.desc())
+        )
+        async with self._db.read() as c:
+            row = (await c.execute(query)).mappings().first()
+        return _notebook(row) if row else None
+
+    async def listing(self, principal: Principal, limit: int = 50, cursor: str | None = None) -> Page[Notebook]:
+        """Newest first."""
+        query = sa.select(notebooks).where(visible(principal)).order_by(notebooks.c.id.desc()).limit(limit + 1)
+        if cursor:
+            query = query.where(notebooks.c.id < cursor)
+        async with self._db.read() as c:
+            rows = [_notebook(row) for row in (await c.execute(query)).mappings()]
+        return page(rows, limit)
+
+    async def edit(
+        self, principal: Principal, notebook_id: str, changes: Mapping[str, Any], version: int | None = None
+    ) -> Notebook:
+        """Change title, description or metadata. Raises `Conflict` (code `edited_meanwhile`) on another version."""
+        await self.get(principal, notebook_id, "write")
+        where = [notebooks.c.id == notebook_id, notebooks.c.deleted_at.is_(None)]
+        if version is not None:
+            where.append(notebooks.c.version == version)
+        values = {k: v for k, v in changes.items() if k in ("title", "description", "metadata")}
+        async with self._db.write() as c:
+            done = await c.execute(
+                notebooks.update().where(*where).values(**values, version=notebooks.c.version + 1, updated_at=now())
+            )
+        if done.rowcount == 0:
+            raise Conflict(
+                "Somebody edited this notebook meanwhile.", code="edited_meanwhile", remedy="Read it again, then retry."
+            )
+        return await self.get(principal, notebook_id)
+
+    async def share(self, principal: Principal, notebook_id: str, owner_id: str, permission: str) -> None:
+        """Let another owner read or write this notebook."""
+        notebook = await self.get(principal, notebook_id, "write")
+        if notebook.owner_id != principal.owner_id:
+            raise NotFound(f"There is no notebook {notebook_id}.")
+        async with self._db.write() as c:
+            same = sa.and_(grants.c.notebook_id == notebook_id, grants.c.owner_id == owner_id)
+            await c.execute(grants.delete().where(same))
+            row = {"notebook_id": notebook_id, "owner_id": owner_id, "permission": permission}
+            await c.execute(grants.insert().values(id=new_id("grant"), created_at=now(), **row))
+
+    async def scope(self, principal: Principal, notebook_ids: Sequence[str]) -> tuple[Scope, list[Notebook]]:
+        """The scope of one request. Raises `NotFound` for any notebook that is not the principal's to read."""
+        query = sa.select(notebooks).where(notebooks.c.id.in_(notebook_ids), visible(principal))
+        async with self._db.read() as c:
+            found = {row["id"]: _notebook(row) for row in (await c.execute(query)).mappings()}
+        if missing := [n for n in notebook_ids if n not in found]:
+            raise NotFound(f"There is no notebook {missing[0]}.")
+        chosen = [found[n] for n in dict.fromkeys(notebook_ids)]
+        return Scope(tuple(ScopedNotebook(n.id, n.owner_id, n.index_spec_id) for n in chosen)), chosen
+
+
+async def pin_spec(c: AsyncConnection, spec: Mapping[str, Any]) -> str:
+    """The id of this index spec, which is stored if new."""
+    fingerprint = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    query = sa.select(index_specs.c.id).where(index_specs.c.fingerprint == fingerprint)
+    found = (await c.execute(query)).scalar()
+    if found:
+        return str(found)
+    spec_id = new_id("spec")
+    await c.execute(index_specs.insert().values(id=spec_id, fingerprint=fingerprint, spec=dict(spec), created_at=now()))
+    return spec_id
+
+
+def _notebook(row: Any) -> Notebook:
+    values = {k: row[k] for k in Notebook.__dataclass_fields__}
+    return Notebook(**values)

@@ -1,0 +1,149 @@
+"""Who owns and who asks: owners, their keys, and the principal that a key stands for."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from sourcebook.database.engine import Database, now
+from sourcebook.database.tables import keys, owners
+from sourcebook.errors import InvalidInput, NotFound, Unauthenticated
+from sourcebook.ids import new_id
+
+Permission = Literal["read", "write", "admin"]
+PERMISSIONS: tuple[Permission, ...] = ("read", "write", "admin")
+LOCAL = "local"
+"""The owner of everything that is made without keys, on a loopback address."""
+
+_PREFIX = "sbk_"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks. `permissions` are not implied by each other."""
+
+    owner_id: str
+    name: str
+    permissions: frozenset[str]
+    key_id: str | None = None
+
+    def may(self, permission: Permission) -> bool:
+        """Whether this permission was given."""
+        return permission in self.permissions
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key without its secret, which nobody can read again."""
+
+    id: str
+    owner_id: str
+    owner: str
+    name: str
+    permissions: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    used_at: datetime | None
+
+
+class Owners:
+    """Owners and keys in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def ensure(self, name: str) -> str:
+        """The id of the owner called `name`, who is made if new."""
+        if not name.strip() or len(name) > 200:
+            raise InvalidInput("An owner's name has 1 to 200 characters.")
+        async with self._db.write() as c:
+            found = (await c.execute(sa.select(owners.c.id).where(owners.c.name == name))).scalar()
+            if found:
+                return str(found)
+            owner_id = new_id("own")
+            await c.execute(owners.insert().values(id=owner_id, name=name, created_at=now()))
+            return owner_id
+
+    async def local(self) -> Principal:
+        """The principal of a server without keys."""
+        return Principal(await self.ensure(LOCAL), LOCAL, frozenset(PERMISSIONS))
+
+    async def create_key(
+        self, owner: str, permissions: Iterable[str], name: str = "", expires_at: datetime | None = None
+    ) -> tuple[Key, str]:
+        """A new key and its secret: 256 random bits, of which only the SHA-256 is kept."""
+        wanted = tuple(p for p in PERMISSIONS if p in set(permissions))
+        if unknown := set(permissions) - set(PERMISSIONS):
+            raise InvalidInput(f"Unknown permissions {sorted(unknown)}; there are: {', '.join(PERMISSIONS)}.")
+        if not wanted:
+            raise InvalidInput("A key needs at least one permission.")
+        owner_id = await self.ensure(owner)
+        secret = _PREFIX + secrets.token_urlsafe(32)
+        row = {
+            "id": new_id("key"),
+            "owner_id": owner_id,
+            "name": name,
+            "permissions": list(wanted),
+            "created_at": now(),
+            "expires_at": expires_at,
+        }
+        async with self._db.write() as c:
+            await c.execute(keys.insert().values(hash=_hash(secret), **row))
+        return Key(owner=owner, revoked_at=None, used_at=None, **{**row, "permissions": wanted}), secret  # type: ignore[arg-type]
+
+    async def revoke(self, key_id: str) -> None:
+        """From now on it opens nothing. Raises `NotFound`."""
+        async with self._db.write() as c:
+            done = await c.execute(
+                keys.update().where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now())
+            )
+            if done.rowcount == 0:
+                raise NotFound(f"There is no active key {key_id}.")
+
+    async def list_keys(self) -> list[Key]:
+        """Every key, oldest first."""
+        query = sa.select(keys, owners.c.name.label("owner")).join(owners).order_by(keys.c.id)
+        async with self._db.read() as c:
+            return [_key(row) for row in (await c.execute(query)).mappings()]
+
+    async def any_keys(self) -> bool:
+        """Whether there is an active key: then every request needs one."""
+        query = sa.select(keys.c.id).where(keys.c.revoked_at.is_(None)).limit(1)
+        async with self._db.read() as c:
+            return (await c.execute(query)).scalar() is not None
+
+    async def authenticate(self, secret: str) -> Principal:
+        """Who this secret stands for. Raises `Unauthenticated`: unknown, revoked and expired are not told apart."""
+        query = sa.select(keys, owners.c.name.label("owner")).join(owners).where(keys.c.hash == _hash(secret))
+        async with self._db.read() as c:
+            row = (await c.execute(query)).mappings().first()
+        if row is None or row["revoked_at"] or (row["expires_at"] and row["expires_at"] <= now()):
+            raise Unauthenticated(
+                "This key is not valid.", remedy="Send `Authorization: Bearer <key>` with an active key."
+            )
+        return Principal(row["owner_id"], row["owner"], frozenset(row["permissions"]), row["id"])
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _key(row: Any) -> Key:
+    return Key(
+        row["id"],
+        row["owner_id"],
+        row["owner"],
+        row["name"],
+        tuple(row["permissions"]),
+        row["created_at"],
+        row["expires_at"],
+        row["revoked_at"],
+        row["used_at"],
+    )

@@ -1,0 +1,234 @@
+"""Builds what the settings name: component instances, and the pipelines wired from them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+
+from sourcebook import settings
+from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
+from sourcebook.http import Http
+from sourcebook.interfaces import (
+    LLM,
+    BlobStore,
+    Component,
+    ComponentSettings,
+    Context,
+    Embedder,
+    Fetcher,
+    Index,
+    Parser,
+    Reranker,
+    Retriever,
+    Space,
+)
+from sourcebook.jail import ComponentRef
+from sourcebook.plugins import Plugins
+
+log = logging.getLogger(__name__)
+C = TypeVar("C", bound=Component[Any])
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A wiring with its open components. `spec` is what an index spec stores: what decides how passages are cut."""
+
+    name: str
+    settings: settings.Pipeline
+    chunker: ComponentRef
+    embedder: Embedder[Any] | None
+    retrievers: tuple[Retriever[Any], ...]
+    reranker: Reranker[Any] | None
+    llms: tuple[LLM[Any], ...]
+    spec: Mapping[str, Any]
+
+    @property
+    def indexes(self) -> list[Index[Any]]:
+        """The retrievers that store: ingestion writes to each."""
+        return [r for r in self.retrievers if isinstance(r, Index)]
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """What the embedder writes; none for lexical retrieval."""
+        return self.embedder.spaces if self.embedder else ()
+
+
+class Pipelines:
+    """Every pipeline of the settings, with its components built once and shared by name."""
+
+    def __init__(self, plugins: Plugins, configuration: settings.Configuration, data: Path, http: Http) -> None:
+        self._plugins = plugins
+        self._origins = configuration.origins
+        self._settings = configuration.settings
+        self._data = data
+        self._http = http
+        self._open: dict[tuple[str, str], Component[Any]] = {}
+        self._pipelines: dict[str, Pipeline] = {}
+
+    async def open(self) -> None:
+        """Build and open everything that is named. Raises `ConfigError` or `PluginError` naming the instance."""
+        self.check()
+        for name, wiring in self._settings.pipelines.items():
+            self._pipelines[name] = await self._build(name, wiring)
+        for pipeline in self._pipelines.values():
+            for index in pipeline.indexes:
+                await index.ensure(pipeline.spaces)
+
+    async def close(self) -> None:
+        """Close every component; one that fails does not keep the others open."""
+        for component in reversed(self._open.values()):
+            try:
+                await component.close()
+            except Exception:  # a plugin's close must not hide the others'
+                log.exception("%s did not close", component.instance)
+        self._open.clear()
+
+    def check(self) -> None:
+        """Validate every instance and wiring without opening anything."""
+        for kind in settings.KINDS:
+            for instance in getattr(self._settings, kind):
+                self.resolve(kind, instance)
+        for name, wiring in self._settings.pipelines.items():
+            try:
+                self._refs(wiring)
+            except PluginError as error:
+                raise ConfigError(f"pipelines.{name}: {error.detail}", remedy=error.remedy) from error
+
+    def __getitem__(self, name: str) -> Pipeline:
+        """The open pipeline; raises `ConfigError` where a notebook names one that is gone."""
+        try:
+            return self._pipelines[name]
+        except KeyError:
+            known = ", ".join(sorted(self._pipelines))
+            raise ConfigError(f"There is no pipeline {name!r}; there are: {known}.", code="pipeline_gone") from None
+
+    def __iter__(self) -> Any:
+        return iter(self._pipelines.values())
+
+    @property
+    def indexes(self) -> list[Index[Any]]:
+        """Every open index, once."""
+        return [c for c in self._open.values() if isinstance(c, Index)]
+
+    async def blob_store(self) -> BlobStore[Any]:
+        """The one that `[storage] blobs` names."""
+        return await self.component("blob_stores", self._settings.storage.blobs, cast(type[BlobStore[Any]], BlobStore))
+
+    async def fetcher(self, scheme: str) -> Fetcher[Any]:
+        """The first fetcher for a URL scheme. Raises `UnsupportedType`."""
+        for name, cls in self._plugins.classes["fetchers"].items():
+            if scheme in getattr(cls, "schemes", ()):
+                return await self.component("fetchers", name, cast(type[Fetcher[Any]], Fetcher))
+        raise UnsupportedType(f"No plugin fetches {scheme}: addresses.", remedy="Use http or https, or add a fetcher.")
+
+    def parser_for(
+        self, name: str, media_type: str, choice: Mapping[str, Sequence[str]]
+    ) -> tuple[type[Any], ComponentRef]:
+        """The parser of a file: by the pipeline's `parsers`, then by media type, then by extension.
+
+        Raises `UnsupportedType` with what is installed.
+        """
+        extension = PurePosixPath(name.lower()).suffix
+        for key in (media_type, extension.lstrip(".")):
+            for chosen in choice.get(key, ()):
+                return self.resolve("parsers", chosen)
+        classes: dict[str, type[Parser[Any]]] = self._plugins.classes["parsers"]
+        by_type = [n for n, cls in classes.items() if media_type in cls.media_types]
+        by_extension = [n for n, cls in classes.items() if extension in cls.extensions]
+        # The extension first: browsers and mail programs call too many things text/plain or octet-stream.
+        for found in (*by_extension, *by_type):
+            return self.resolve("parsers", found)
+        known = ", ".join(sorted({e for cls in classes.values() for e in cls.extensions}))
+        raise UnsupportedType(
+            f"No installed parser reads {extension or 'files without an extension'} ({media_type}).",
+            remedy=f"Upload one of: {known}; or install a parser plugin and enable it.",
+        )
+
+    def resolve(self, kind: str, instance: str) -> tuple[type[Any], ComponentRef]:
+        """The class and validated settings of an instance. Raises `ConfigError` with file and key, or `PluginError`."""
+        table = dict(getattr(self._settings, kind).get(instance, {}))
+        cls = self._plugins.component(kind, str(table.pop("use", instance)))
+        validated = self._validated(cls, table, f"{kind}.{instance}.")
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        return cls, ComponentRef(target, validated.model_dump(mode="json"))
+
+    async def component(self, kind: str, instance: str, interface: type[C]) -> C:
+        """The open component called `instance`, built when it is first asked for."""
+        found = self._open.get((kind, instance))
+        if found is None:
+            table = dict(getattr(self._settings, kind).get(instance, {}))
+            cls = self._plugins.component(kind, str(table.pop("use", instance)))
+            found = cls(self._validated(cls, table, f"{kind}.{instance}."), instance)
+            self._open[(kind, instance)] = found
+            await self._start(kind, instance, found)
+        if not isinstance(found, interface):
+            raise ConfigError(f"{kind}.{instance} is not a {interface.__name__}.")
+        return found
+
+    async def _start(self, kind: str, instance: str, component: Component[Any]) -> None:
+        folder = self._data / kind / instance
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            await component.open(Context(logging.getLogger(f"sourcebook.{kind}.{instance}"), folder, self._http))
+        except SourcebookError as error:
+            error.detail = f"{kind}.{instance} did not open: {error.detail}"
+            error.args = (error.detail,)
+            raise
+        except Exception as error:  # whatever a plugin's open raises is told with its name
+            raise PluginError(f"{kind}.{instance} did not open: {type(error).__name__}: {error}") from error
+
+    def _validated(self, cls: type[Any], table: Mapping[str, Any], prefix: str) -> ComponentSettings:
+        model: type[ComponentSettings] = cls.Settings
+        try:
+            return model.model_validate(table)
+        except ValidationError as error:
+            raise settings.config_error(error, model, self._origins, prefix) from error
+
+    def _refs(self, wiring: settings.Pipeline) -> ComponentRef:
+        for kind, instances in (
+            ("embedders", (wiring.embedder,) if wiring.embedder else ()),
+            ("retrievers", wiring.retrievers),
+            ("rerankers", (wiring.reranker,) if wiring.reranker else ()),
+            ("llms", wiring.llm),
+            ("parsers", tuple(n for names in wiring.parsers.values() for n in names)),
+        ):
+            for instance in instances:
+                self.resolve(kind, instance)
+        return self.resolve("chunkers", wiring.chunker)[1]
+
+    async def _build(self, name: str, wiring: settings.Pipeline) -> Pipeline:
+        chunker_class, chunker = self.resolve("chunkers", wiring.chunker)
+        embedder = await self._maybe("embedders", wiring.embedder, cast(type[Embedder[Any]], Embedder))
+        reranker = await self._maybe("rerankers", wiring.reranker, cast(type[Reranker[Any]], Reranker))
+        retrievers = [
+            await self.component("retrievers", r, cast(type[Retriever[Any]], Retriever)) for r in wiring.retrievers
+        ]
+        llms = [await self.component("llms", n, cast(type[LLM[Any]], LLM)) for n in wiring.llm]
+        spec = {
+            "chunker": {"name": chunker_class.name, "version": chunker_class.version, "settings": chunker.settings},
+            "embedder": embedder.identity if embedder else "",
+            "spaces": [[s.name, s.kind, s.dimensions, s.distance] for s in (embedder.spaces if embedder else ())],
+            "indexes": sorted(r.instance for r in retrievers if isinstance(r, Index)),
+        }
+        return Pipeline(name, wiring, chunker, embedder, tuple(retrievers), reranker, tuple(llms), spec)
+
+    async def _maybe(self, kind: str, name: str, interface: type[C]) -> C | None:
+        return await self.component(kind, name, interface) if name else None
+
+
+def preload(plugins: Plugins) -> list[str]:
+    """The modules that the jail's parent imports before its first document: parsers, chunkers and what they ask for."""
+    modules: dict[str, None] = {}
+    for kind in ("parsers", "chunkers"):
+        for cls in plugins.classes[kind].values():
+            modules[cls.__module__] = None
+            for name in getattr(cls, "preload", ()):
+                if re.fullmatch(r"[\w.]+", name):
+                    modules[name] = None
+    return list(modules)

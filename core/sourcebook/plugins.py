@@ -1,0 +1,309 @@
+"""Discovery, allow-list and isolation of plugins; a typed facade over pluggy.
+
+Built-ins come through the same entry points as everyone else. A plugin that cannot load is off, with its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+from sourcebook import hookspecs
+from sourcebook.errors import Forbidden, PluginError
+from sourcebook.interfaces import (
+    LLM,
+    BlobStore,
+    Chunker,
+    Embedder,
+    Fetcher,
+    LLMRequest,
+    Parser,
+    Reranker,
+    Retriever,
+)
+from sourcebook.settings import PluginSettings
+
+if TYPE_CHECKING:
+    from sourcebook.app import Sourcebook
+    from sourcebook.documents import Passage
+    from sourcebook.owners import Principal
+
+log = logging.getLogger(__name__)
+
+GROUP = "sourcebook"
+BUILT_IN = "sourcebook"
+INTERFACES: Mapping[str, type] = {
+    "parsers": Parser,
+    "chunkers": Chunker,
+    "embedders": Embedder,
+    "retrievers": Retriever,
+    "rerankers": Reranker,
+    "llms": LLM,
+    "fetchers": Fetcher,
+    "blob_stores": BlobStore,
+}
+_FOLDED = ("refine_query", "refine_passages", "refine_prompt")
+_REST_AFTER, _REST = 3, 60.0
+
+
+@dataclass
+class PluginInfo:
+    """One plugin as `sourcebook plugins list` shows it. `state`: active, off (not enabled, or disabled) or failed."""
+
+    name: str
+    distribution: str
+    version: str
+    state: Literal["active", "off", "failed"]
+    reason: str = ""
+    hooks: list[str] = field(default_factory=list)
+    components: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it came with Sourcebook."""
+        return self.distribution == BUILT_IN
+
+
+@dataclass(frozen=True)
+class RouteHost:
+    """What `register_routes` gets: `router` (a FastAPI APIRouter) and `app` (the open Sourcebook)."""
+
+    router: Any
+    app: Sourcebook
+    plugin: str
+
+
+class Plugins:
+    """All plugins of one Sourcebook. Nothing is loaded before `load`, and nothing is global."""
+
+    def __init__(self, settings: PluginSettings, deadline: float = 2.0) -> None:
+        self.settings = settings
+        self.infos: dict[str, PluginInfo] = {}
+        self.classes: dict[str, dict[str, type]] = {kind: {} for kind in INTERFACES}
+        self._deadline = deadline
+        self._failures: dict[tuple[str, str], tuple[int, float]] = {}
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+
+    def load(self, points: Iterable[EntryPoint] | None = None) -> None:
+        """Import and register every plugin that may load. A bad one is off with its reason; the rest go on."""
+        found = sorted(points or entry_points(group=GROUP), key=lambda p: (_distribution(p) != BUILT_IN, p.name))
+        for point in found:
+            distribution = _distribution(point)
+            version = point.dist.version if point.dist else ""
+            name = point.name if distribution == BUILT_IN else distribution
+            if name in self.infos:
+                name = f"{distribution}.{point.name}"
+            info = PluginInfo(name, distribution, version, "off")
+            self.infos[name] = info
+            if reason := self._kept_off(info, point):
+                info.reason = reason
+                continue
+            try:
+                self.add(point.load(), info)
+            except Exception as error:  # whatever a stranger's module raises at import
+                self._fail(info, error)
+
+    def add(self, module: ModuleType | object, info: PluginInfo | None = None) -> PluginInfo:
+        """Register one plugin object; raises `PluginError` with the reason where it cannot be used."""
+        info = info or PluginInfo(getattr(module, "__name__", repr(module)), "local", "", "off")
+        self.infos.setdefault(info.name, info)
+        _check_hooks(module)
+        try:
+            self._manager.register(module, info.name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(str(error).splitlines()[-1]) from error
+        try:
+            info.components = self._collect(module, info)
+        except Exception:
+            self._manager.unregister(module)
+            raise
+        info.hooks = sorted(h.name for h in self._manager.get_hookcallers(module) or ())
+        info.state, info.reason = "active", ""
+        return info
+
+    def component(self, kind: str, name: str) -> type[Any]:
+        """The class called `name`. Raises `PluginError` naming the known ones, and where the missing one may be."""
+        found = self.classes[kind].get(name)
+        if found is None:
+            known = ", ".join(sorted(self.classes[kind])) or "none"
+            off = [f"{i.name} is {i.state}: {i.reason}" for i in self.infos.values() if i.state != "active"]
+            raise PluginError(
+                f"No active plugin has the {kind[:-1].replace('_', ' ')} {name!r}; there are: {known}."
+                + (f" Not loaded: {'; '.join(off)}." if off else ""),
+                remedy="Install the plugin and name its distribution in [plugins] enabled, or correct the name.",
+            )
+        return found
+
+    async def startup(self, app: Sourcebook) -> None:
+        """Run every `startup` hook, in order; a raising one stops the start."""
+        await self._each("startup", app=app)
+
+    async def shutdown(self, app: Sourcebook) -> None:
+        """Run every `shutdown` hook; a raising one is logged and does not stop the others."""
+        await self._each("shutdown", app=app, tolerant=True)
+
+    async def refine_query(self, question: str, queries: tuple[str, ...]) -> tuple[str, ...]:
+        """The queries after every plugin that wished to change them."""
+        refined: tuple[str, ...] = await self._fold("refine_query", queries, question=question)
+        return refined or queries
+
+    async def refine_passages(self, question: str, passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
+        """The passages after every plugin that wished to change them."""
+        refined: tuple[Passage, ...] = await self._fold("refine_passages", passages, question=question)
+        return refined
+
+    async def refine_prompt(self, question: str, request: LLMRequest) -> LLMRequest:
+        """The request after every plugin that wished to change it."""
+        refined: LLMRequest = await self._fold("refine_prompt", request, question=question)
+        return refined
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+        """The first principal that a plugin names. Fails closed: an error is the caller's to turn into a denial."""
+        for impl in self._implementations("authenticate"):
+            async with asyncio.timeout(self._deadline):
+                principal: Principal | None = await _call(impl, {"headers": headers})
+            if principal is not None:
+                return principal
+        return None
+
+    async def authorize(self, principal: Principal, action: str, notebook: str | None) -> None:
+        """Raise `Forbidden` where a plugin says no, raises or overruns."""
+        for impl in self._implementations("authorize"):
+            try:
+                async with asyncio.timeout(self._deadline):
+                    allowed = await _call(impl, {"principal": principal, "action": action, "notebook": notebook})
+            except Exception as error:  # a security hook fails closed, whatever went wrong in it
+                log.warning("plugin %s: authorize failed, so it is denied: %r", impl.plugin_name, error)
+                allowed = False
+            if allowed is False:
+                raise Forbidden(f"The plugin {impl.plugin_name} does not allow this.")
+
+    def routes(self, host_for: Any) -> None:
+        """Let every plugin add its routes; `host_for(plugin name)` makes its `RouteHost`."""
+        for impl in self._implementations("register_routes"):
+            impl.function(*[{"host": host_for(impl.plugin_name)}[a] for a in impl.argnames])
+
+    def commands(self, cli: Any) -> None:
+        """Let every plugin add its commands."""
+        for impl in self._implementations("register_commands"):
+            impl.function(*[{"cli": cli}[a] for a in impl.argnames])
+
+    def _implementations(self, hook: str) -> Sequence[Any]:
+        return list(reversed(getattr(self._manager.hook, hook).get_hookimpls()))  # pluggy's own order of calls
+
+    async def _each(self, hook: str, *, tolerant: bool = False, **arguments: Any) -> None:
+        for impl in self._implementations(hook):
+            try:
+                await _call(impl, arguments)
+            except Exception as error:
+                if not tolerant:
+                    raise PluginError(f"The plugin {impl.plugin_name} failed at {hook}: {error}") from error
+                log.exception("plugin %s failed at %s", impl.plugin_name, hook)
+
+    async def _fold(self, hook: str, value: Any, **arguments: Any) -> Any:
+        """Pass `value` through every implementation in turn. One that raises, overruns or returns junk is skipped.
+
+        Pluggy itself would lose the others' results when one raises, and cannot await.
+        """
+        name = getattr(self._manager.hook, hook).spec.argnames[-1]
+        for impl in self._implementations(hook):
+            key = (hook, impl.plugin_name)
+            failures, rests_until = self._failures.get(key, (0, 0.0))
+            if time.monotonic() < rests_until:
+                continue
+            try:
+                async with asyncio.timeout(self._deadline):
+                    got = await _call(impl, {**arguments, name: value})
+                if got is not None and not isinstance(got, type(value)):
+                    raise TypeError(f"returned {type(got).__name__}, not {type(value).__name__}")
+            except Exception as error:  # enrichment fails open, whatever a plugin does
+                failures += 1
+                rest = time.monotonic() + _REST if failures % _REST_AFTER == 0 else 0.0
+                self._failures[key] = (failures, rest)
+                log.warning("plugin %s: %s was skipped: %r", impl.plugin_name, hook, error)
+                continue
+            self._failures.pop(key, None)
+            value = value if got is None else got
+        return value
+
+    def _kept_off(self, info: PluginInfo, point: EntryPoint) -> str:
+        trusted = os.environ.get("SOURCEBOOK_LOAD_PLUGINS")
+        if info.built_in:
+            return "disabled in [plugins]" if point.name in self.settings.disabled else ""
+        enabled = {_normal(n) for n in self.settings.enabled} | {_normal(n) for n in (trusted or "").split(",") if n}
+        return "" if _normal(info.distribution) in enabled else "not in [plugins] enabled"
+
+    def _collect(self, module: object, info: PluginInfo) -> dict[str, list[str]]:
+        added: dict[str, dict[str, type]] = {}
+        for kind, interface in INTERFACES.items():
+            register = getattr(module, f"register_{kind}", None)
+            for cls in register() if register else ():
+                name = _component_name(cls, interface, kind)
+                if name in self.classes[kind] or name in added.get(kind, {}):
+                    other = self.classes[kind].get(name, cls)
+                    raise PluginError(f"It registers the {kind[:-1]} {name!r}, which {other.__module__} has already.")
+                added.setdefault(kind, {})[name] = cls
+        for kind, classes in added.items():
+            self.classes[kind].update(classes)
+        return {kind: sorted(classes) for kind, classes in added.items()}
+
+    def _fail(self, info: PluginInfo, error: Exception) -> None:
+        info.state = "failed"
+        info.reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        log.warning("plugin %s is off: %s", info.name, info.reason)
+
+
+async def _call(impl: Any, arguments: Mapping[str, Any]) -> Any:
+    given = [arguments[name] for name in impl.argnames]
+    result = impl.function(*given)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _check_hooks(module: object) -> None:
+    """Refuse what pluggy would take silently: a misspelt hook, a wrapper around a fold, another API version."""
+    from sourcebook import API_VERSION
+
+    wanted = getattr(module, "API_VERSION", API_VERSION)
+    if wanted != API_VERSION:
+        raise PluginError(f"It is written for plugin API {wanted}; this Sourcebook has {API_VERSION}.")
+    known = {name for name, value in vars(hookspecs).items() if hasattr(value, "sourcebook_spec")}
+    for name in dir(module):
+        options = getattr(getattr(module, name, None), "sourcebook_impl", None)
+        if not isinstance(options, dict):
+            continue
+        if (options.get("specname") or name) not in known:
+            raise PluginError(f"There is no hook {name!r}; there are: {', '.join(sorted(known))}.")
+        if name in _FOLDED and (options.get("wrapper") or options.get("hookwrapper")):
+            raise PluginError(f"{name} cannot be a wrapper: implementations are folded one by one.")
+
+
+def _component_name(cls: Any, interface: type, kind: str) -> str:
+    if not (isinstance(cls, type) and issubclass(cls, interface)):
+        raise PluginError(f"register_{kind} returned {cls!r}, which is not a {interface.__name__}.")
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise PluginError(f"The {kind[:-1]} {cls.__name__} lacks: {missing}.")
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise PluginError(f"The {kind[:-1]} {cls.__name__} needs a `name` such as 'my_{kind[:-1]}'.")
+    return name
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "unknown"
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

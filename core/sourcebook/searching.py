@@ -1,0 +1,137 @@
+"""A question -> ranked passages: refine, embed, search every leg, ask SQL again, fuse, rerank, expand, refine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sourcebook.documents import Passage
+from sourcebook.embeddings import embed
+from sourcebook.errors import PluginError
+from sourcebook.fusion import fuse
+from sourcebook.interfaces import Hit, Retriever, Scope, SearchQuery
+from sourcebook.notebooks import Notebook
+from sourcebook.pipelines import Pipeline, Pipelines
+from sourcebook.plugins import Plugins
+from sourcebook.reading import Reading
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search gave. `queries` are what was searched with, the first being the main one; times in milliseconds."""
+
+    passages: tuple[Passage, ...]
+    queries: tuple[str, ...]
+    took_ms: float
+
+
+class Searching:
+    """Searches the notebooks of a scope, each with its own pipeline."""
+
+    def __init__(self, pipelines: Pipelines, plugins: Plugins, reading: Reading) -> None:
+        self._pipelines = pipelines
+        self._plugins = plugins
+        self._reading = reading
+
+    async def search(
+        self,
+        question: str,
+        scope: Scope,
+        notebooks: Sequence[Notebook],
+        *,
+        limit: int | None = None,
+        sources: Sequence[str] | None = None,
+        expand: bool = False,
+    ) -> Found:
+        """The best passages that the scope may see. `expand` fills in what a model reads (parent or neighbours)."""
+        began = time.perf_counter()
+        queries = await self._plugins.refine_query(question, (question,))
+        by_pipeline: dict[str, list[str]] = {}
+        for notebook in notebooks:
+            by_pipeline.setdefault(notebook.pipeline, []).append(notebook.id)
+        narrowed = tuple(sources) if sources is not None else None
+        parts = [
+            await self._one(self._pipelines[name], queries, _narrow(scope, ids), limit, narrowed)
+            for name, ids in by_pipeline.items()
+        ]
+        passages = sorted((p for part in parts for p in part), key=lambda p: -p.score)
+        wanted = limit or max((self._pipelines[name].settings.search.limit for name in by_pipeline), default=8)
+        passages = passages[:wanted]
+        if expand:
+            passages = await self._expand(passages, {n.id: n.pipeline for n in notebooks})
+        refined = await self._plugins.refine_passages(question, tuple(passages))
+        return Found(refined, queries, (time.perf_counter() - began) * 1000)
+
+    async def _one(
+        self,
+        pipeline: Pipeline,
+        queries: tuple[str, ...],
+        scope: Scope,
+        limit: int | None,
+        sources: tuple[str, ...] | None,
+    ) -> list[Passage]:
+        options = pipeline.settings.search
+        wanted = limit or options.limit
+        vectors = await embed(pipeline.embedder, queries, "query") if pipeline.embedder else None
+        query = SearchQuery(queries, scope, wanted * options.overfetch, vectors, sources)
+        legs = await self._legs(pipeline.retrievers, query)
+        # An index is derived and may be behind: only what SQL confirms is ranked at all.
+        known = await self._reading.passages((h.passage_id for hits in legs.values() for h in hits), scope)
+        confirmed = {leg: [h for h in hits if h.passage_id in known] for leg, hits in legs.items()}
+        fused = fuse(confirmed, options.weights, options.fusion_k)
+        ranked = [replace(known[f.passage_id], score=f.score, scores=f.scores) for f in fused]
+        ranked = [p for p in ranked if p.score >= options.threshold]
+        if pipeline.reranker and ranked:
+            ranked = await _rerank(pipeline, queries[0], ranked[: wanted * options.overfetch])
+        return ranked[:wanted]
+
+    async def _legs(self, retrievers: Sequence[Retriever[Any]], query: SearchQuery) -> dict[str, Sequence[Hit]]:
+        found: list[Mapping[str, Sequence[Hit]]] = await asyncio.gather(*(r.search(query) for r in retrievers))
+        if len(retrievers) == 1:
+            return dict(found[0])
+        # Legs of several retrievers keep apart by the instance's name.
+        return {
+            f"{leg}@{r.instance}": hits for r, legs in zip(retrievers, found, strict=True) for leg, hits in legs.items()
+        }
+
+    async def _expand(self, passages: Sequence[Passage], pipeline_of: Mapping[str, str]) -> list[Passage]:
+        """Give each passage what the model reads; one whose range another already shows is left out."""
+        expanded: list[Passage] = []
+        shown: list[tuple[str, int, int]] = []
+        for passage in passages:
+            options = self._pipelines[pipeline_of[passage.notebook_id]].settings.search
+            start, end = passage.start, passage.end
+            if options.prefer_parent and passage.parent:
+                start, end = passage.parent
+            elif options.neighbours:
+                around = await self._reading.passages_of(
+                    passage.generation_id, 2 * options.neighbours + 1, passage.ordinal - options.neighbours - 1
+                )
+                start, end = min(start, *(p.start for p in around)), max(end, *(p.end for p in around))
+            if any(d == passage.document_id and s <= passage.start and passage.end <= e for d, s, e in shown):
+                continue
+            shown.append((passage.document_id, start, end))
+            if (start, end) != (passage.start, passage.end):
+                text = await self._reading.text(passage.document_id, start, end)
+                passage = replace(passage, shown_start=start, shown=text)
+            expanded.append(passage)
+        return expanded
+
+
+def _narrow(scope: Scope, notebook_ids: Sequence[str]) -> Scope:
+    return Scope(tuple(n for n in scope.notebooks if n.notebook_id in notebook_ids))
+
+
+async def _rerank(pipeline: Pipeline, question: str, passages: list[Passage]) -> list[Passage]:
+    assert pipeline.reranker is not None
+    scores = await pipeline.reranker.rerank(question, passages)
+    if len(scores) != len(passages):
+        raise PluginError(f"The reranker {pipeline.reranker.instance} gave {len(scores)} scores for {len(passages)}.")
+    scored = [
+        replace(p, score=float(s), scores={**p.scores, "rerank": float(s)})
+        for p, s in zip(passages, scores, strict=True)
+    ]
+    return sorted(scored, key=lambda p: -p.score)

@@ -1,0 +1,336 @@
+"""Layered files and the environment -> one validated `Settings`.
+
+Later wins: the packaged `defaults.toml`, `sourcebook.toml`, `secrets.toml` beside it, `SOURCEBOOK_A__B=...`, and
+`SOURCEBOOK_A__B_FILE=/path` for container secrets. Dynaconf merges the layers; pydantic types them, because dynaconf
+guesses types from strings (a numeric API key would become a number).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from sourcebook.errors import ConfigError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Instance = dict[str, Any]
+"""`use` names the class (default: the instance's own name); the rest is that class's Settings."""
+
+KINDS = ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", "fetchers", "blob_stores")
+
+
+class Section(BaseModel):
+    """Unknown keys are errors in every section."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Storage(Section):
+    """`path` is the data folder. `database` is an SQLAlchemy URL; empty means SQLite in the data folder."""
+
+    path: Path = Path("./sourcebook-data")
+    database: str = ""
+    blobs: Name = "files"
+
+
+class Server(Section):
+    """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    max_upload: int = Field(default=512 * 1024 * 1024, gt=0)
+    max_body: int = Field(default=4 * 1024 * 1024, gt=0)
+    shutdown_grace: float = Field(default=10.0, ge=0)
+
+
+class PluginSettings(Section):
+    """`enabled` lists the third-party distributions that may load; `disabled` switches built-in modules off."""
+
+    enabled: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+    mount: dict[str, str] = {}
+
+
+class Search(Section):
+    """`limit` passages are kept of `overfetch` times as many per leg. `threshold` is on the fused score, 0 to 1."""
+
+    limit: int = Field(default=8, ge=1, le=100)
+    overfetch: int = Field(default=4, ge=1, le=20)
+    fusion_k: int = Field(default=60, ge=1)
+    weights: dict[str, float] = {}
+    threshold: float = Field(default=0.0, ge=0, le=1)
+    neighbours: int = Field(default=0, ge=0, le=5)
+    prefer_parent: bool = True
+
+
+class Prompts(Section):
+    """Paths of Jinja2 templates; None means the packaged one."""
+
+    system: Path | None = None
+    question: Path | None = None
+    condense: Path | None = None
+
+
+class Pipeline(Section):
+    """A named wiring of component instances. `embedder = ""` is lexical retrieval only."""
+
+    chunker: Name = "markdown"
+    embedder: Name | Literal[""] = ""
+    retrievers: tuple[Name, ...] = ("qdrant",)
+    reranker: Name | Literal[""] = ""
+    llm: tuple[Name, ...] = ("extractive",)
+    parsers: dict[str, tuple[Name, ...]] = {}
+    search: Search = Search()
+    prompts: Prompts = Prompts()
+
+
+class Jobs(Section):
+    """Seconds, but `workers` and `attempts`. A lease that is not renewed in time is taken over."""
+
+    workers: int = Field(default=2, ge=0, le=64)
+    lease: float = Field(default=30.0, gt=1)
+    attempts: int = Field(default=5, ge=1)
+    backoff: float = Field(default=2.0, gt=0)
+    poll: float = Field(default=1.0, gt=0)
+    batch: int = Field(default=64, ge=1, le=500)
+
+
+class Jail(Section):
+    """What one document may cost: seconds and bytes. `strict` refuses to parse without every layer of confinement."""
+
+    mode: Literal["strict", "best-effort"] = "best-effort"
+    slots: int = Field(default=2, ge=1)
+    wall: float = Field(default=60.0, gt=0)
+    cpu: int = Field(default=30, gt=0)
+    memory: int = Field(default=1024 * 1024 * 1024, gt=0)
+    output: int = Field(default=256 * 1024 * 1024, gt=0)
+
+
+class Runs(Section):
+    """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`."""
+
+    grace: float = Field(default=5.0, ge=0)
+    keep: float = Field(default=300.0, ge=0)
+    heartbeat: float = Field(default=15.0, gt=0)
+    max_frames: int = Field(default=20_000, ge=100)
+
+
+class Settings(Section):
+    """All of it. Instances (`[llms.fast]`) stay plain tables here: their class validates them."""
+
+    storage: Storage = Storage()
+    server: Server = Server()
+    plugins: PluginSettings = PluginSettings()
+    pipelines: dict[Name, Pipeline] = {"default": Pipeline()}
+    jobs: Jobs = Jobs()
+    jail: Jail = Jail()
+    runs: Runs = Runs()
+    hook_deadline: float = Field(default=2.0, gt=0)
+    parsers: dict[Name, Instance] = {}
+    chunkers: dict[Name, Instance] = {}
+    embedders: dict[Name, Instance] = {}
+    retrievers: dict[Name, Instance] = {}
+    rerankers: dict[Name, Instance] = {}
+    llms: dict[Name, Instance] = {}
+    fetchers: dict[Name, Instance] = {}
+    blob_stores: dict[Name, Instance] = {}
+
+
+class Configuration:
+    """The settings with where each came from: `origins["llms.fast.model"] == "sourcebook.toml"`."""
+
+    def __init__(self, settings: Settings, origins: Mapping[str, str], files: list[Path], secrets: set[str]) -> None:
+        self.settings = settings
+        self.origins = origins
+        self.files = files
+        self.secrets = secrets
+
+    def shown(self) -> dict[str, Any]:
+        """Every value, with what came from a secret layer masked, whatever its type."""
+        shown: dict[str, Any] = _masked(self.settings.model_dump(mode="json"), "", self.secrets)
+        return shown
+
+
+def load(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Configuration:
+    """Read all layers. A named file that is missing, an unknown key or a wrong type is a `ConfigError` with its place.
+
+    `path` is the `--config` option; else `SOURCEBOOK_CONFIG`, else `./sourcebook.toml` if there is one. `overrides`
+    is a nested mapping that wins over everything (command line options, tests).
+    """
+    environ = os.environ if environ is None else environ
+    main = _main_file(path, environ)
+    layers: list[tuple[str, dict[str, Any], bool]] = [("defaults", _read(_packaged()), False)]
+    used: list[Path] = []
+    if main is not None:
+        for file, secret in ((main, False), (main.with_name("secrets.toml"), True)):
+            if file.is_file():
+                layers.append((str(file), _read(file), secret))
+                used.append(file)
+    layers.extend(_environment(environ))
+    if overrides:
+        layers.append(("options", _lower(dict(overrides)), False))
+    merged, origins, secrets = _merge(layers)
+    return Configuration(_validate(merged, origins), origins, used, secrets)
+
+
+def _packaged() -> Path:
+    return Path(str(files("sourcebook") / "defaults.toml"))
+
+
+def _main_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = path or (Path(environ["SOURCEBOOK_CONFIG"]) if environ.get("SOURCEBOOK_CONFIG") else None)
+    if named is None:
+        return Path("sourcebook.toml").resolve() if Path("sourcebook.toml").is_file() else None
+    if not named.is_file():
+        raise ConfigError(f"There is no configuration file {named}.", remedy="Check --config or SOURCEBOOK_CONFIG.")
+    return named.resolve()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """One TOML file through dynaconf, with its environment, casting and merging switched off."""
+    from dynaconf import Dynaconf
+
+    try:
+        loaded = Dynaconf(settings_files=[str(file)], environments=False, loaders=[], core_loaders=["TOML"]).to_dict()
+    except Exception as error:  # the loader raises whatever its TOML library does
+        raise ConfigError(f"{file}: this is not valid TOML: {error}", remedy="Mend the line it names.") from error
+    return _lower(_plain(loaded))
+
+
+def _plain(value: Any) -> Any:
+    """Dynaconf's boxes as plain dicts and lists."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _lower(value: dict[str, Any], depth: int = 2) -> dict[str, Any]:
+    """Section and instance names are case-insensitive (dynaconf upper-cases them); keys inside are left alone."""
+    return {k.lower(): _lower(v, depth - 1) if depth and isinstance(v, dict) else v for k, v in value.items()}
+
+
+def _environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, Any], bool]]:
+    layers = []
+    for name, raw in sorted(environ.items()):
+        if not name.startswith("SOURCEBOOK_") or "__" not in name:
+            continue
+        path, secret, value = name.removeprefix("SOURCEBOOK_").lower().split("__"), False, raw
+        if path[-1].endswith("_file") and path[-1] != "_file":
+            path[-1], secret = path[-1].removesuffix("_file"), True
+            try:
+                value = Path(raw).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ConfigError(f"{name} names {raw}, which cannot be read: {error.strerror}.") from error
+        tree: Any = _typed(value)
+        for part in reversed(path):
+            tree = {part: tree}
+        layers.append((f"{name} (environment)", tree, secret))
+    return layers
+
+
+def _typed(raw: str) -> Any:
+    """JSON for lists and tables; everything else stays text for pydantic to type."""
+    if raw[:1] in "[{":
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return raw
+    return raw
+
+
+def _merge(layers: list[tuple[str, dict[str, Any], bool]]) -> tuple[dict[str, Any], dict[str, str], set[str]]:
+    """Tables merge key by key, the rest is replaced. Also which layer set each key, and which keys are secret."""
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    secrets: set[str] = set()
+
+    def put(target: dict[str, Any], source: Mapping[str, Any], prefix: str, origin: str, secret: bool) -> None:
+        for key, value in source.items():
+            path = f"{prefix}{key}"
+            if isinstance(value, dict):
+                if not isinstance(target.get(key), dict):
+                    target[key] = {}
+                put(target[key], value, path + ".", origin, secret)
+                origins.setdefault(path, origin)
+                continue
+            target[key] = value
+            origins[path] = origin
+            (secrets.add if secret else secrets.discard)(path)
+
+    for origin, tree, secret in layers:
+        put(merged, tree, "", origin, secret)
+    return merged, origins, secrets
+
+
+def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
+    for pipeline in merged.get("pipelines", {}).values():
+        if isinstance(pipeline, dict):
+            for key in ("llm", "retrievers"):
+                if isinstance(pipeline.get(key), str):
+                    pipeline[key] = [pipeline[key]]
+    try:
+        resolve_extends(merged)
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise config_error(error, Settings, origins) from error
+
+
+def resolve_extends(merged: dict[str, Any]) -> None:
+    """`extends = "default"` in a pipeline: its keys over the other's. A loop or an unknown name is a `ConfigError`."""
+    pipelines: dict[str, Any] = merged.get("pipelines", {})
+
+    def resolved(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+        if name in seen:
+            raise ConfigError(f"pipelines.{name}: extends itself by way of {' -> '.join(seen)}.")
+        if name not in pipelines:
+            raise ConfigError(f"pipelines.{seen[-1]}.extends: there is no pipeline {name!r}.")
+        own = dict(pipelines[name])
+        base = own.pop("extends", None)
+        return resolved(base, (*seen, name)) | own if base else own
+
+    if all(isinstance(p, dict) for p in pipelines.values()):
+        merged["pipelines"] = {name: resolved(name, ()) for name in pipelines}
+
+
+def config_error(
+    error: ValidationError, model: type[BaseModel], origins: Mapping[str, str], prefix: str = ""
+) -> ConfigError:
+    """One `ConfigError` for all that pydantic found, each with the layer that set it and the nearest known key."""
+    issues = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        key = prefix + ".".join(str(part) for part in item["loc"])
+        message = item["msg"]
+        if item["type"] == "extra_forbidden":
+            near = get_close_matches(str(item["loc"][-1]), _known_keys(model, item["loc"][:-1]), 1)
+            message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+        issues.append({"key": key, "origin": origins.get(key, "?"), "message": message})
+    lines = "; ".join(f"{i['origin']}: {i['key']}: {i['message']}" for i in issues)
+    return ConfigError(lines, remedy="Correct these keys; `sourcebook config show` prints every value.", issues=issues)
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The field names of the (sub)model at `path`."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue  # an instance's or a pipeline's own name
+        kinds = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(t, type)]
+        model = next((t for t in kinds if issubclass(t, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _masked(value: Any, path: str, secrets: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _masked(v, f"{path}.{k}" if path else str(k), secrets) for k, v in value.items()}
+    return "********" if path in secrets and value not in ("", None) else value

@@ -1,0 +1,246 @@
+"""Sources: accepted bytes, what became of them, and their end."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sourcebook.database.engine import Database, now
+from sourcebook.database.pages import Page, page
+from sourcebook.database.tables import deletions, documents, generations, jobs, notebooks, sources
+from sourcebook.errors import InvalidInput, NotFound
+from sourcebook.ids import new_id
+from sourcebook.interfaces import Blob, BlobStore
+from sourcebook.jobs import Jobs
+from sourcebook.notebooks import Notebook, visible
+from sourcebook.owners import Principal
+from sourcebook.writer import clean
+
+MAX_DEPTH = 2
+"""How deep members of archives and mails are followed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source with what its newest generation says of it.
+
+    `state`: queued, parsing, chunking, embedding, indexing, ready or failed; `problem` says why it failed.
+    """
+
+    id: str
+    notebook_id: str
+    parent_id: str | None
+    name: str
+    media_type: str
+    url: str | None
+    size: int
+    sha256: str
+    tags: Sequence[str]
+    metadata: Mapping[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    blob_key: str
+    state: str
+    problem: Mapping[str, Any] | None
+    passages: int
+    generation_id: str | None
+    document_id: str | None
+    job_id: str | None
+    progress: Mapping[str, Any]
+    document: Mapping[str, Any] | None
+
+
+class Sources:
+    """Sources in SQL, their bytes in the blob store."""
+
+    def __init__(self, database: Database, blobs: BlobStore[Any], queue: Jobs) -> None:
+        self._db = database
+        self._blobs = blobs
+        self._jobs = queue
+
+    async def accept(
+        self,
+        notebook: Notebook,
+        name: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        media_type: str = "",
+        url: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        parent_id: str | None = None,
+    ) -> tuple[str, bool]:
+        """Store the bytes, then source, generation and job in one transaction. The source's id, and whether it is new.
+
+        The same bytes in the same notebook are the source that is there already. When this returns, nothing that was
+        accepted can be lost any more.
+        """
+        name = safe_name(name)
+        blob = await self._blobs.put(new_id("blob"), chunks)
+        try:
+            async with self._db.write() as c:
+                same = await self._same_bytes(c, notebook.id, blob, parent_id)
+                if same is None:
+                    values = {
+                        "name": name,
+                        "media_type": media_type or media_type_of(name),
+                        "url": url,
+                        "tags": list(tags),
+                        "metadata": dict(metadata or {}),
+                        "parent_id": parent_id,
+                    }
+                    source_id = await self._insert(c, notebook, blob, values)
+        except BaseException:
+            await self._blobs.delete(blob.key)
+            raise
+        if same is not None:
+            await self._blobs.delete(blob.key)
+            return same, False
+        self._jobs.wake()
+        return source_id, True
+
+    async def get(self, principal: Principal, source_id: str, permission: str = "read") -> Source:
+        """Raises `NotFound` also for what is somebody else's."""
+        query = _select().where(sources.c.id == source_id, visible(principal, permission))
+        async with self._db.read() as c:
+            row = (await c.execute(query)).mappings().first()
+        if row is None:
+            raise NotFound(f"There is no source {source_id}.")
+        return _source(row)
+
+    async def listing(
+        self, principal: Principal, notebook_id: str, limit: int = 50, cursor: str | None = None
+    ) -> Page[Source]:
+        """Newest first."""
+        query = _select().where(sources.c.notebook_id == notebook_id, visible(principal))
+        query = query.order_by(sources.c.id.desc()).limit(limit + 1)
+        if cursor:
+            query = query.where(sources.c.id < cursor)
+        async with self._db.read() as c:
+            return page([_source(row) for row in (await c.execute(query)).mappings()], limit)
+
+    async def delete(self, principal: Principal, source_id: str) -> str:
+        """Invisible at once; the job whose id is returned removes the rest, and checks that it is gone."""
+        source = await self.get(principal, source_id, "write")
+        async with self._db.write() as c:
+            job_id = await self.remove(c, principal.owner_id, source.id)
+        self._jobs.wake()
+        return job_id
+
+    async def delete_notebook(self, principal: Principal, notebook: Notebook) -> None:
+        """The notebook and all its sources are invisible at once, and removed by their jobs. Its owner alone may."""
+        if notebook.owner_id != principal.owner_id:
+            raise NotFound(f"There is no notebook {notebook.id}.")
+        top = sa.and_(
+            sources.c.notebook_id == notebook.id, sources.c.deleted_at.is_(None), sources.c.parent_id.is_(None)
+        )
+        async with self._db.write() as c:
+            await c.execute(notebooks.update().where(notebooks.c.id == notebook.id).values(deleted_at=now()))
+            for source_id in (await c.execute(sa.select(sources.c.id).where(top))).scalars().all():
+                await self.remove(c, principal.owner_id, source_id)
+        self._jobs.wake()
+
+    async def remove(self, c: AsyncConnection, owner_id: str, source_id: str) -> str:
+        """Tombstone a source and its members, and enqueue their removal, within the caller's transaction."""
+        family = sa.or_(sources.c.id == source_id, sources.c.parent_id == source_id)
+        ids = list((await c.execute(sa.select(sources.c.id).where(family))).scalars())
+        await c.execute(sources.update().where(sources.c.id.in_(ids)).values(deleted_at=now(), updated_at=now()))
+        job_id = ""
+        for one in sorted(ids, key=lambda i: i == source_id):
+            await self._jobs.cancel_for(c, one)
+            deletion = {"id": new_id("del"), "owner_id": owner_id, "kind": "source", "subject_id": one}
+            await c.execute(deletions.insert().values(report={}, created_at=now(), **deletion))
+            payload = {"deletion_id": deletion["id"]}
+            job_id = await self._jobs.add(c, "delete", owner_id, source_id=one, payload=payload, priority=1)
+        return job_id
+
+    async def _same_bytes(self, c: AsyncConnection, notebook_id: str, blob: Blob, parent: str | None) -> str | None:
+        query = sa.select(sources.c.id).where(
+            sources.c.notebook_id == notebook_id,
+            sources.c.sha256 == blob.sha256,
+            sources.c.deleted_at.is_(None),
+            sources.c.parent_id == parent if parent else sources.c.parent_id.is_(None),
+        )
+        return (await c.execute(query)).scalar()
+
+    async def _insert(self, c: AsyncConnection, notebook: Notebook, blob: Blob, values: Mapping[str, Any]) -> str:
+        # The notebook is read again here: it may have been deleted while the bytes came in.
+        alive = sa.select(notebooks.c.index_spec_id).where(
+            notebooks.c.id == notebook.id, notebooks.c.deleted_at.is_(None)
+        )
+        spec_id = (await c.execute(alive)).scalar()
+        if spec_id is None:
+            raise NotFound(f"There is no notebook {notebook.id}.")
+        source_id, at = new_id("src"), now()
+        row = {"notebook_id": notebook.id, "blob_key": blob.key, "sha256": blob.sha256, "size": blob.size}
+        stamps = {"created_at": at, "updated_at": at}
+        await c.execute(sources.insert().values(id=source_id, **row, **values, **stamps))
+        generation_id = new_id("gen")
+        of = {"source_id": source_id, "index_spec_id": spec_id}
+        await c.execute(generations.insert().values(id=generation_id, state="queued", created_at=at, **of))
+        await self._jobs.add(
+            c, "ingest", notebook.owner_id, notebook_id=notebook.id, source_id=source_id, generation_id=generation_id
+        )
+        return source_id
+
+
+def safe_name(name: str) -> str:
+    """A user's file name is only data: its last part, cleaned, at most 255 characters. Raises `InvalidInput`."""
+    last = PurePosixPath(clean(name).replace("\\", "/")).name.replace("\n", " ").strip()
+    if not last or last in (".", ".."):
+        raise InvalidInput("A source needs a name, such as 'report.pdf'.")
+    return last[-255:]
+
+
+def media_type_of(name: str) -> str:
+    """From the extension; `application/octet-stream` where it says nothing."""
+    known = {".md": "text/markdown", ".markdown": "text/markdown", ".jsonl": "application/jsonl"}
+    extension = PurePosixPath(name.lower()).suffix
+    return known.get(extension) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def _select() -> sa.Select[Any]:
+    """Sources joined with notebook, newest generation, its document and job."""
+    newest = sa.select(sa.func.max(generations.c.id)).where(generations.c.source_id == sources.c.id).scalar_subquery()
+    return (
+        sa.select(
+            sources,
+            generations.c.id.label("generation_id"),
+            generations.c.state,
+            generations.c.problem,
+            generations.c.passages,
+            generations.c.document_id,
+            jobs.c.id.label("job_id"),
+            jobs.c.checkpoint,
+            documents.c.length.label("document_length"),
+            documents.c.metadata.label("document_metadata"),
+            documents.c.warnings.label("document_warnings"),
+        )
+        .join(notebooks, notebooks.c.id == sources.c.notebook_id)
+        .outerjoin(generations, generations.c.id == newest)
+        .outerjoin(documents, documents.c.id == generations.c.document_id)
+        .outerjoin(jobs, jobs.c.generation_id == generations.c.id)
+        .where(sources.c.deleted_at.is_(None))
+    )
+
+
+def _source(row: Any) -> Source:
+    plain = {name: row[name] for name in Source.__dataclass_fields__ if name in row}
+    document = None
+    if row["document_id"]:
+        document = {
+            "id": row["document_id"],
+            "length": row["document_length"],
+            "metadata": row["document_metadata"],
+            "warnings": row["document_warnings"],
+        }
+    progress = (row["checkpoint"] or {}).get("progress", {})
+    return Source(**plain, progress=progress, document=document)
