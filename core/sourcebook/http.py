@@ -21,7 +21,6 @@ Codes of the `UpstreamError`s:
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ import orjson
 
 from sourcebook.addresses import AddressGuard, guarded_backend
 from sourcebook.errors import UpstreamError
+from sourcebook.inflating import Inflater
 
 if TYPE_CHECKING:
     import httpcore
@@ -41,7 +41,6 @@ MAX_CONNECTIONS = 1000
 # httpcore scans its idle connections with every request and close: a hundred of them cost seconds at a hundred streams.
 MAX_IDLE = 20
 IDLE_SECONDS = 30.0
-_INFLATED_PIECE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ class HttpStream:
     """An answer whose body is read piece by piece. Leaving the context it came from closes the connection."""
 
     def __init__(
-        self, response: httpcore.Response, clock: _Clock, where: str, inflate: _Inflate | None, headers: dict[str, str]
+        self, response: httpcore.Response, clock: _Clock, where: str, inflate: Inflater | None, headers: dict[str, str]
     ) -> None:
         self.status: int = response.status
         self.headers: Mapping[str, str] = headers
@@ -140,10 +139,10 @@ class HttpStream:
         inflate = self._inflate
         if inflate is None:
             return await self._raw()
-        while not (piece := inflate.piece(self._where)):
+        while not (piece := inflate.piece()):
             chunk = await self._raw()
             if not chunk:
-                inflate.end(self._where)
+                inflate.end()
                 return b""
             inflate.feed(chunk)
         return piece
@@ -170,31 +169,6 @@ class _Chunks:
         if not chunk:
             raise StopAsyncIteration
         return chunk
-
-
-class _Inflate:
-    """gzip or zlib, in pieces of bounded size: 64 KiB of a bomb would be 64 MiB at once."""
-
-    def __init__(self) -> None:
-        self._state = zlib.decompressobj(wbits=47)
-        self._waiting = b""
-
-    def feed(self, chunk: bytes) -> None:
-        self._waiting += chunk
-
-    def piece(self, where: str) -> bytes:
-        if not self._waiting or self._state.eof:
-            return b""
-        try:
-            piece = self._state.decompress(self._waiting, _INFLATED_PIECE)
-        except zlib.error as error:
-            raise _error("upstream_protocol_error", f"{where} sent a damaged compressed body.") from error
-        self._waiting = self._state.unconsumed_tail
-        return piece
-
-    def end(self, where: str) -> None:
-        if not self._state.eof:
-            raise _error("upstream_cut", f"{where} closed the connection inside its answer.")
 
 
 class Http:
@@ -265,7 +239,7 @@ class Http:
         response = await _sent(pool, request, clock, where)
         try:
             found = _headers(response)
-            answer = HttpStream(response, clock, where, _inflate_for(found, where), found)
+            answer = HttpStream(response, clock, where, _inflater(found, where), found)
         except BaseException:
             await response.aclose()
             raise
@@ -368,15 +342,13 @@ def _headers(response: httpcore.Response) -> dict[str, str]:
     return found
 
 
-def _inflate_for(headers: Mapping[str, str], where: str) -> _Inflate | None:
+def _inflater(headers: Mapping[str, str], where: str) -> Inflater | None:
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
         return None
     if encoding in ("gzip", "x-gzip", "deflate"):
-        return _Inflate()
-    raise _error(
-        "upstream_protocol_error", f"{where} answered in the encoding {encoding[:40]!r}, which was not asked for."
-    )
+        return Inflater(where)
+    raise _error("upstream_protocol_error", f"{where} answered in the encoding {encoding[:40]!r}, not asked for.")
 
 
 def _error(code: str, detail: str) -> UpstreamError:

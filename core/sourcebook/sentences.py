@@ -12,7 +12,7 @@ import unicodedata
 # A line that stands for itself: a table row, a heading, a quotation, a list item.
 _MARKED = re.compile(r"[ \t]*(?:\||#{1,6} |>|[-*+•·‣▪–] |\(?\d{1,3}[.)] |[A-Za-z]\) )")
 _ALONE = ("|", "#")
-_WRAPPED = 40  # columns; a shorter line was not ended by the margin
+_WRAPPED = 36  # columns; a shorter line was not ended by the margin
 
 _CLOSERS = r"[\"'”’»›)\]}」』）】》〉*_]*+"
 _MARKS = r"(?:\s?[\[【]\d{1,3}(?:[ ,;–-]+\d{1,3})*+[\]】])*+"  # "[2]" after the stop belongs to what it follows
@@ -46,13 +46,15 @@ _MONTHS = _words(
     "januari februari maart juni augustus oktober december leden",
 )
 
+# "Table 1. Catches by month": a caption's own number.
+_LABELS = _words("table figure fig chart plate box example step tabelle abbildung bild schritt tableau tabla figura")
+
 # Scripts that write no spaces between words (and Hangul, whose particles cling to the word): pairs of characters.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-_RUN = re.compile(f"[{_UNSPACED}]+")
+_UNSPACED_RUN = re.compile(f"[{_UNSPACED}]+")
 # Vowel signs and accents are part of a word, and Python's \w leaves them out.
 _SIGNS = (
     "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
@@ -88,9 +90,9 @@ def terms(text: str) -> list[str]:
     characters, and a single character where it stands alone.
     """
     folded = text.lower() if text.isascii() else _OPTIONAL.sub("", unicodedata.normalize("NFKC", text).casefold())
-    unspaced = not folded.isascii() and _HAS_UNSPACED.search(folded) is not None
+    unspaced = not folded.isascii() and _UNSPACED_RUN.search(folded) is not None
     if unspaced:
-        folded = _RUN.sub(r" \g<0> ", folded)
+        folded = _UNSPACED_RUN.sub(r" \g<0> ", folded)
     words = [word.strip("_") for word in _WORD.findall(folded)]
     if not unspaced:
         return [word for word in words if word]
@@ -98,7 +100,7 @@ def terms(text: str) -> list[str]:
 
 
 def _pairs(word: str) -> list[str]:
-    if len(word) < 2 or not _HAS_UNSPACED.match(word):
+    if len(word) < 2 or not _UNSPACED_RUN.match(word):
         return [word] if word else []
     return [word[i : i + 2] for i in range(len(word) - 1)]
 
@@ -129,7 +131,7 @@ def _flows(before: str, line: str, trimmed: str) -> bool:
         return False
     if trimmed[0].islower() or before[-1] in ",-‐–":
         return True
-    width = 2 * len(before) if _HAS_UNSPACED.match(before) else len(before)
+    width = 2 * len(before) if _UNSPACED_RUN.match(before) else len(before)
     return width >= _WRAPPED
 
 
@@ -151,7 +153,9 @@ def _ends_here(text: str, start: int, stop: re.Match[str]) -> bool:
     if mark != ".":
         return True
     words = text[max(start, stop.start() - 32) : stop.start()].split()
-    return not words or _full_stop(words[-1].lstrip(_OPENERS).casefold(), words[-2] if len(words) > 1 else "", after)
+    if len(words) == 2 and words[0].casefold() in _LABELS and words[1].isdecimal():
+        return False
+    return not words or _full_stop(words[-1].lstrip(_OPENERS), words[-2] if len(words) > 1 else "", after)
 
 
 def _full_stop(word: str, before: str, after: str) -> bool:
@@ -159,13 +163,21 @@ def _full_stop(word: str, before: str, after: str) -> bool:
     if word.isdecimal():
         return not _ordinal(word, before, after)
     if len(word) == 1 and word.isalpha():
-        # "J. Smith", "z. B."; but "4.2 m. The" is a unit, and letters without case are words.
-        return before[-1:].isdecimal() or word.upper() == word
+        return not _letter(word, before, after)
+    word = word.casefold()
     if word in _BEFORE_NUMBER:
         return not after[0].isdecimal()
     if "." in word and _DOTTED.fullmatch(word):
         return word in {"a.m", "p.m"} and not after[0].isdecimal()
     return word not in _ABBREVIATIONS
+
+
+def _letter(letter: str, before: str, after: str) -> bool:
+    """'J. Smith', 'z. B.', 'p. 12'; but in '4.2 m. The' it is a unit, and a letter without case is a word."""
+    if before[-1:].isdecimal():
+        return after == "Chr."
+    paired = after[1:2] == "." or (len(before) == 2 and before[1] == ".")
+    return letter.isupper() or (letter.islower() and (paired or after[0].isdecimal()))
 
 
 def _ordinal(number: str, before: str, after: str) -> bool:

@@ -209,7 +209,8 @@ def media_type_of(name: str) -> str:
 
 def _select() -> sa.Select[Any]:
     """Sources joined with notebook, newest generation, its document and job."""
-    newest = sa.select(sa.func.max(generations.c.id)).where(generations.c.source_id == sources.c.id).scalar_subquery()
+    own = generations.alias()
+    newest = sa.select(sa.func.max(own.c.id)).where(own.c.source_id == sources.c.id).scalar_subquery()
     return (
         sa.select(
             sources,
@@ -224,6 +225,7 @@ def _select() -> sa.Select[Any]:
             documents.c.metadata.label("document_metadata"),
             documents.c.warnings.label("document_warnings"),
         )
+        .select_from(sources)
         .join(notebooks, notebooks.c.id == sources.c.notebook_id)
         .outerjoin(generations, generations.c.id == newest)
         .outerjoin(documents, documents.c.id == generations.c.document_id)

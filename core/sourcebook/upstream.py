@@ -7,16 +7,19 @@ even if the server repeats them.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 
 import orjson
+from pydantic import Field, SecretStr, field_validator
 
 from sourcebook.errors import UpstreamError
+from sourcebook.http import Http, Timeouts
+from sourcebook.interfaces import ComponentSettings
 
 E = TypeVar("E", bound=UpstreamError)
 
@@ -36,6 +39,32 @@ _WORDS = (
     ("api_key", 401), ("unauthorized", 401), ("permission", 403), ("forbidden", 403), ("not_found", 404),
     ("context", 400), ("invalid", 400), ("bad_request", 400), ("badrequest", 400), ("validation", 422),
 )  # fmt: skip
+
+
+class ServerSettings(ComponentSettings):
+    """Where a model server is and who we are to it. `api_key` is sent as a bearer token; every header is a secret."""
+
+    base_url: str
+    model: str
+    api_key: SecretStr | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    timeouts: Timeouts = Timeouts()
+
+    @field_validator("base_url")
+    @classmethod
+    def _checked(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("base_url must begin with http:// or https://")
+        return url.rstrip("/")
+
+    def request_headers(self) -> dict[str, str]:
+        """With the secrets open."""
+        key = {"authorization": f"Bearer {self.api_key.get_secret_value()}"} if self.api_key else {}
+        return key | {name.lower(): value.get_secret_value() for name, value in self.headers.items()}
+
+    def secrets(self) -> list[str]:
+        """What must never be shown, even if the server repeats it."""
+        return [secret.get_secret_value() for secret in (self.api_key, *self.headers.values()) if secret]
 
 
 @dataclass(frozen=True)
@@ -59,11 +88,16 @@ class Retries:
         """Whether a call that failed like this is worth another: it never reached a server that works on it."""
         if attempt >= self.tries:
             return False
-        return error.problem_code in _UNREACHABLE or error.details.get("status") in (429, 503)
+        return error.details.get("cause", error.problem_code) in _UNREACHABLE or error.details.get("status") in (
+            429,
+            503,
+        )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """`Retry-After` in seconds from now (RFC 9110, section 10.2.3: seconds or a date); None where there is none."""
+    from email.utils import parsedate_to_datetime
+
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.replace(".", "", 1).isdigit():
         return float(value)
@@ -88,7 +122,7 @@ class Failures(Generic[E]):
     """
 
     def __init__(self, kind: type[E], prefix: str, instance: str, secrets: Iterable[str]) -> None:
-        self._kind = kind
+        self.kind = kind
         self._prefix = prefix
         self._instance = instance
         # Longest first: a secret that contains another must not leave its rest behind.
@@ -97,7 +131,7 @@ class Failures(Generic[E]):
     def make(self, word: str, detail: str, *, remedy: str = "", **more: Any) -> E:
         """One error with the code `<prefix>_<word>`."""
         more.setdefault("transient", word in ("unreachable", "timeout", "rate_limited", "server_error", "truncated"))
-        return self._kind(self.scrubbed(detail), code=f"{self._prefix}_{word}", remedy=remedy, **more)
+        return self.kind(self.scrubbed(detail), code=f"{self._prefix}_{word}", remedy=remedy, **more)
 
     def scrubbed(self, text: str) -> str:
         """Without our secrets, on one line, at most `MAX_MESSAGE` characters."""
@@ -149,6 +183,41 @@ class Failures(Generic[E]):
         elif status < 400:
             word, remedy = "protocol", f"Check `base_url` of {self._instance}: redirects are not followed."
         return self.make(word, detail, remedy=remedy, retry_after=wait, status=status)
+
+
+async def call(
+    http: Http, url: str, body: Any, settings: ServerSettings, failures: Failures[E], retries: Retries | None = None
+) -> Any:
+    """POST `body` as JSON and return the JSON that comes back, trying again as `retries` says. Raises an `E`."""
+    retries = retries or Retries()
+    end = asyncio.get_running_loop().time() + settings.timeouts.total
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await _called(http, url, body, settings, failures)
+        except failures.kind as error:
+            wait = retries.wait(attempt, error.retry_after)
+            if not retries.again(error, attempt) or asyncio.get_running_loop().time() + wait > end:
+                raise
+        await asyncio.sleep(wait)
+
+
+async def _called(http: Http, url: str, body: Any, settings: ServerSettings, failures: Failures[E]) -> Any:
+    try:
+        answer = await http.request(
+            "POST", url, json=body, headers=settings.request_headers(), timeouts=settings.timeouts
+        )
+        if not 200 <= answer.status < 300:
+            raise failures.answer(answer.status, answer.headers, answer.body)
+        data = answer.json()
+    except failures.kind:
+        raise
+    except UpstreamError as error:
+        raise failures.upstream(error) from error
+    if is_error(data):
+        raise failures.reported(data)
+    return data
 
 
 def message_of(data: Any) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sourcebook.errors import StoreError
@@ -45,7 +46,7 @@ class Database:
         try:
             async with self._writer.begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (DBAPIError, PoolTimeoutError) as error:
             raise _translated(error) from error
 
     @asynccontextmanager
@@ -54,7 +55,7 @@ class Database:
         try:
             async with self._reader.connect() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (DBAPIError, PoolTimeoutError) as error:
             raise _translated(error) from error
 
     async def close(self) -> None:
@@ -63,7 +64,7 @@ class Database:
         await self._reader.dispose()
 
 
-def _translated(error: SQLAlchemyError) -> StoreError:
+def _translated(error: Exception) -> StoreError:
     """Without SQL or values: those may hold a user's text."""
     reason = str(getattr(error, "orig", None) or type(error).__name__)[:200]
     return StoreError(f"The database did not take this: {reason}", code="database_failed")

@@ -1,0 +1,90 @@
+"""What the commands share: the configuration, one principal, and how things are said on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import orjson
+import typer
+
+if TYPE_CHECKING:
+    from sourcebook.app import Sourcebook
+    from sourcebook.errors import SourcebookError
+    from sourcebook.notebooks import Notebook
+    from sourcebook.owners import Principal
+    from sourcebook.settings import Configuration
+
+T = TypeVar("T")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Owner = Annotated[str, typer.Option("--owner", help="Act for this owner.")]
+
+
+def configuration(context: typer.Context, overrides: Mapping[str, Any] | None = None) -> Configuration:
+    """The configuration that `--config` or the environment names."""
+    from sourcebook.settings import load
+
+    path: Path | None = context.find_root().obj
+    return load(path, overrides=overrides)
+
+
+def with_book(
+    settings: Configuration, work: Callable[[Sourcebook], Coroutine[Any, Any, T]], *, workers: int | None = 0
+) -> T:
+    """Open Sourcebook, do `work`, close it again."""
+    from sourcebook.app import Sourcebook
+
+    async def run() -> T:
+        async with Sourcebook(settings, workers=workers) as book:
+            return await work(book)
+
+    return asyncio.run(run())
+
+
+async def principal_of(book: Sourcebook, owner: str) -> Principal:
+    """Whoever runs the command line owns the data folder, so may act for any owner."""
+    from sourcebook.owners import PERMISSIONS, Principal
+
+    return Principal(await book.owners.ensure(owner), owner, frozenset(PERMISSIONS))
+
+
+async def notebook_named(book: Sourcebook, principal: Principal, name: str, *, make: bool = False) -> Notebook:
+    """By id or title; made when asked to. Raises `NotFound` with the titles that there are."""
+    from sourcebook.errors import NotFound
+
+    found = await book.notebooks.find(principal, name)
+    if found is not None:
+        return found
+    if make:
+        return await book.create_notebook(principal, name)
+    titles = ", ".join(repr(n.title) for n in (await book.notebooks.listing(principal, 10)).items) or "none yet"
+    raise NotFound(f"There is no notebook {name!r}; there are: {titles}.", remedy="`sourcebook ingest` makes one.")
+
+
+def say(text: str = "") -> None:
+    """To the person: on stderr."""
+    typer.echo(text, err=True)
+
+
+def give(value: Any, *, as_json: bool) -> None:
+    """The data: on stdout."""
+    if as_json:
+        typer.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())
+    else:
+        typer.echo(value)
+
+
+def dim(text: str) -> str:
+    """Faint on a terminal, plain elsewhere."""
+    return typer.style(text, dim=True) if sys.stdout.isatty() else text
+
+
+def complain(error: SourcebookError) -> None:
+    """An error as a sentence and a remedy."""
+    say(typer.style("error: ", fg="red", bold=True) + error.detail)
+    if error.remedy:
+        say(error.remedy)

@@ -1,0 +1,42 @@
+"""`serve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sourcebook_api.cli import common
+from sourcebook_api.cli.common import say
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Add these commands."""
+    cli.command()(serve)
+
+
+def serve(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="The address to bind; default from the configuration.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Ingestion workers in this process.")] = None,
+) -> None:
+    """Start the server: REST and SSE, with its ingestion workers."""
+    server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    overrides: dict[str, object] = {"server": server} if server else {}
+    if workers is not None:
+        overrides["jobs"] = {"workers": workers}
+    settings = common.configuration(context, overrides)
+
+    def ready(url: str) -> None:
+        pipeline = settings.settings.pipelines["default"]
+        parts = [pipeline.chunker, pipeline.embedder or "no embedder", *pipeline.retrievers]
+        parts += [pipeline.reranker or "no reranker", " then ".join(pipeline.llm)]
+        say(f"Sourcebook is ready on {url} (documentation: {url}/docs)")
+        say("configuration: " + (", ".join(map(str, settings.files)) or "packaged defaults"))
+        say(f"pipeline default: {' > '.join(parts)}")
+        say(f"data: {settings.settings.storage.path.expanduser().resolve()}")
+
+    from sourcebook_api.server import serve as run
+
+    run(settings, on_ready=ready)

@@ -1,0 +1,283 @@
+"""`ingest`, `search`, `ask` and `demo`: the main job without a server, and beside a running one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from sourcebook_api.cli import common
+from sourcebook_api.cli.common import Json, Owner, say
+
+if TYPE_CHECKING:
+    from sourcebook.app import Sourcebook
+    from sourcebook.documents import Passage
+    from sourcebook.notebooks import Notebook
+    from sourcebook.owners import Principal
+    from sourcebook.sources import Source
+
+_POLL = 0.05
+_FINAL = ("ready", "failed")
+
+Name = Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Its title or id.")]
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (ingest, search, ask, demo):
+        cli.command()(command)
+
+
+def ingest(
+    context: typer.Context,
+    notebook: Name,
+    paths: Annotated[list[str], typer.Argument(metavar="FILES...", help="Files, folders or http(s) addresses.")],
+    owner: Owner = "local",
+    json: Json = False,
+) -> None:
+    """Put files into a notebook (made if new) and wait until each is ready or has failed."""
+
+    async def work(book: Sourcebook) -> list[Source]:
+        principal = await common.principal_of(book, owner)
+        target = await common.notebook_named(book, principal, notebook, make=True)
+        return await ingest_all(book, principal, target, paths)
+
+    done = common.with_book(common.configuration(context), work, workers=None)
+    if json:
+        common.give([_source_json(s) for s in done], as_json=True)
+    if any(s.state == "failed" for s in done):
+        raise typer.Exit(1)
+
+
+def search(
+    context: typer.Context,
+    notebook: Name,
+    question: str,
+    limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
+    owner: Owner = "local",
+    json: Json = False,
+) -> None:
+    """Print the best passages for a question."""
+
+    async def work(book: Sourcebook) -> Sequence[Passage]:
+        principal = await common.principal_of(book, owner)
+        target = await common.notebook_named(book, principal, notebook)
+        return (await book.search(principal, question, [target.id], limit=limit)).passages
+
+    passages = common.with_book(common.configuration(context), work)
+    if json:
+        from sourcebook.answering import passage_json
+
+        common.give([passage_json(p, n) for n, p in enumerate(passages, 1)], as_json=True)
+        return
+    for n, p in enumerate(passages, 1):
+        typer.echo(f"[{n}] {where(p.title, [q.to_json() for q in p.places])}  {common.dim(f'score {p.score:.3f}')}")
+        typer.echo("    " + " ".join(p.text.split())[:300])
+
+
+def ask(
+    context: typer.Context,
+    notebook: Name,
+    question: str,
+    owner: Owner = "local",
+    json: Json = False,
+) -> None:
+    """Stream the answer to a question, each claim followed by its citation. `--json` prints one event a line."""
+
+    async def work(book: Sourcebook) -> bool:
+        principal = await common.principal_of(book, owner)
+        target = await common.notebook_named(book, principal, notebook)
+        return await answer(book, principal, [target.id], question, as_json=json)
+
+    if not common.with_book(common.configuration(context), work):
+        raise typer.Exit(1)
+
+
+def demo(context: typer.Context) -> None:
+    """Ingest two bundled documents and answer three questions from them: no key, no server, no model."""
+    overrides: dict[str, Any] = {}
+    if sys.stdout.isatty():  # so that a person sees it stream
+        overrides = {"llms": {"extractive": {"words_per_second": 40}}}
+    bundled = files("sourcebook_api") / "demo"
+
+    async def work(book: Sourcebook) -> bool:
+        principal = await common.principal_of(book, "local")
+        target = await common.notebook_named(book, principal, "demo", make=True)
+        with as_file(bundled) as folder:
+            documents = sorted(str(p) for p in folder.iterdir() if p.suffix in (".pdf", ".docx"))
+            done = await ingest_all(book, principal, target, documents)
+            questions = (folder / "questions.txt").read_text(encoding="utf-8").split("\n")
+        good = all(s.state == "ready" for s in done)
+        for question in filter(None, map(str.strip, questions)):
+            typer.echo("\n" + typer.style(f"? {question}", bold=True))
+            good = await answer(book, principal, [target.id], question) and good
+        return good
+
+    settings = common.configuration(context, overrides)
+    good = common.with_book(settings, work, workers=None)
+    server = settings.settings.server
+    typer.echo(
+        "\nThat was the whole path: parsed, indexed, retrieved, answered, cited."
+        "\nStart the server:   sourcebook serve      (from a checkout: .venv/bin/sourcebook serve)"
+        f"\nIts documentation:  http://{server.host}:{server.port}/docs"
+        '\nAsk more:           sourcebook ask demo "..."'
+    )
+    if not good:
+        raise typer.Exit(1)
+
+
+async def ingest_all(book: Sourcebook, principal: Principal, target: Notebook, paths: Sequence[str]) -> list[Source]:
+    """Accept everything, then wait; one bad path does not stop the others, and is named."""
+    from sourcebook.app import chunks_of
+
+    ids: list[str] = []
+    for path in _expand(paths):
+        if isinstance(path, Path):
+            source_id, new = await book.sources.accept(target, path.name, chunks_of(path))
+        else:
+            source_id, new = await book.add_url(target, path)
+        ids.append(source_id)
+        if not new:
+            say(f"{path}: these bytes are in {target.title!r} already")
+    return await _wait(book, principal, ids)
+
+
+async def _wait(book: Sourcebook, principal: Principal, ids: Sequence[str]) -> list[Source]:
+    done: dict[str, Source] = {}
+    with _progress(len(ids)) as advance:
+        while len(done) < len(set(ids)):
+            for source_id in dict.fromkeys(ids):
+                if source_id in done:
+                    continue
+                source = await book.sources.get(principal, source_id)
+                if source.state in _FINAL:
+                    done[source_id] = source
+                    advance(_line(source))
+            await asyncio.sleep(_POLL)
+    return [done[i] for i in dict.fromkeys(ids)]
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A bar on a terminal, lines elsewhere; both on stderr."""
+    if not sys.stderr.isatty():
+        yield say
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("ingesting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+
+        def advance(line: str) -> None:
+            console.print(line, markup=False, highlight=False)
+            bar.advance(task)
+
+        yield advance
+
+
+async def answer(
+    book: Sourcebook, principal: Principal, notebooks: Sequence[str], question: str, *, as_json: bool = False
+) -> bool:
+    """Print one answer as it is made. False where it failed."""
+    run = await book.ask(principal, question, notebooks, grace=0.0)
+    printer = _print_json if as_json else Printer().event
+    good = True
+    async for frame in run.follow():
+        printer(frame.event.type, frame.event.payload())
+        good = good and frame.event.type != "error"
+    return good
+
+
+class Printer:
+    """Prints an answer's events for a person: a citation goes on a line of its own, under the claim it closes."""
+
+    def __init__(self) -> None:
+        self._fresh = True  # at the start of a line
+        self._reasoned = False
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        """One event."""
+        if kind == "reasoning":
+            self._reasoned = True
+            self._write(typer.style(data["delta"], dim=True), err=True)
+        elif kind == "content":
+            if self._reasoned:
+                say()
+                self._reasoned = False
+            text = data["delta"].lstrip() if self._fresh else data["delta"]
+            if text:
+                self._write(text)
+                self._fresh = text.endswith("\n")
+        elif kind == "citation":
+            quote = " ".join(data["quote"].split())
+            flag = "" if data["supported"] else "  (not clearly supported)"
+            self._end_line()
+            typer.echo(f"    [{data['n']}] {where(data['title'], data['places'])}: {common.dim(f'“{quote}”')}{flag}")
+        elif kind == "error":
+            self._end_line()
+            say(typer.style("error: ", fg="red") + data["problem"]["detail"])
+        elif kind == "done":
+            self._end_line()
+
+    def _write(self, text: str, *, err: bool = False) -> None:
+        typer.echo(text, nl=False, err=err)
+        (sys.stderr if err else sys.stdout).flush()
+
+    def _end_line(self) -> None:
+        if not self._fresh:
+            typer.echo()
+            self._fresh = True
+
+
+def where(title: str, places: Sequence[dict[str, Any]]) -> str:
+    """'guide.pdf, page 3'; 'manual.docx, Care > Watering'."""
+    from sourcebook.documents import Place
+
+    named = list(dict.fromkeys(filter(None, (str(Place.from_json(p)) for p in places))))
+    return ", ".join([title, *named[:2]])
+
+
+def _print_json(kind: str, data: dict[str, Any]) -> None:
+    typer.echo(orjson.dumps({"type": kind, **data}).decode())
+
+
+def _expand(paths: Sequence[str]) -> Iterator[Path | str]:
+    """Folders become their files, without hidden ones. Raises `NotFound` for a path that is not there."""
+    from sourcebook.errors import NotFound
+
+    for path in paths:
+        if "://" in path:
+            yield path
+            continue
+        here = Path(path)
+        if here.is_dir():
+            inside = (p for p in sorted(here.rglob("*")) if p.is_file())
+            yield from (p for p in inside if not any(x.startswith(".") for x in p.relative_to(here).parts))
+        elif here.is_file():
+            yield here
+        else:
+            raise NotFound(f"There is no file {path}.")
+
+
+def _line(source: Source) -> str:
+    if source.state == "ready":
+        pages = (source.document or {}).get("metadata", {}).get("pages")
+        detail = f"{source.passages} passages" + (f", {pages} pages" if pages else "")
+        return f"{source.name}: ready ({detail})"
+    problem = source.problem or {}
+    return f"{source.name}: failed ({problem.get('code')}: {problem.get('detail')})"
+
+
+def _source_json(source: Source) -> dict[str, Any]:
+    names = ("id", "name", "media_type", "size", "sha256", "state", "problem", "passages", "document")
+    return {name: getattr(source, name) for name in names}

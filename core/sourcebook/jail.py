@@ -1,0 +1,260 @@
+"""Parses files in processes that may do nothing else: the client, in the serving process.
+
+A warm server (`jail_server`) is started with exec at first use and forks one child a document (`jail_child`). What the
+child sends is taken frame by frame and checked (`jail_frames`); no frame holds the event loop for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from sourcebook import errors
+from sourcebook.confinement import LAYERS, JailLimits, limit_exceeded, missing, refusal
+from sourcebook.documents import Box, Chunk, Segment, Warn
+from sourcebook.errors import ConfigError, DocumentError, NoText, ParserDied, PluginError, SourcebookError
+from sourcebook.jail_child import MESSAGE, Config
+from sourcebook.jail_collector import Collector
+from sourcebook.jail_frames import (
+    ComponentRef,
+    Died,
+    End,
+    Extras,
+    FrameError,
+    Overflow,
+    Problem,
+    Request,
+    encode,
+    segment_frames,
+)
+from sourcebook.jail_process import Report, ServerGone, ServerProcess
+from sourcebook.jail_server import NOT_STARTED, TOO_SLOW
+from sourcebook.writer import Member, clean
+
+__all__ = ["ComponentRef", "Jail", "JailLimits", "Parsed"]
+
+log = logging.getLogger(__name__)
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_RAISED = (DocumentError, PluginError, ConfigError)  # a child may raise nothing else by name
+_RESERVED = {"detail", "remedy", "code", "title", "status", "transient", "self"}
+_MOST_OF_MEMORY = 0.9  # of the limit: a native library that dies here died of it
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A parsed file. `length` is in code points; `chunks` is empty where no chunker was asked for."""
+
+    segments: tuple[Segment, ...]
+    chunks: tuple[Chunk, ...]
+    metadata: dict[str, Any]
+    warnings: tuple[Warn, ...]
+    members: tuple[Member, ...]
+    length: int
+
+
+class Jail:
+    """At most `slots` documents at once, each in a confined process of its own.
+
+    `preload` names the modules that the server imports before its first document; `search_path`, folders to import
+    from beside the interpreter's own, where children may read. `layers` names the layers of confinement to put on:
+    fewer only where one breaks a parser. `fork=False` starts a new Python for every document.
+    """
+
+    def __init__(
+        self,
+        limits: JailLimits,
+        preload: Sequence[str] = (),
+        slots: int = 2,
+        *,
+        search_path: Sequence[Path] = (),
+        layers: Sequence[str] = LAYERS,
+        fork: bool = sys.platform == "linux",
+    ) -> None:
+        folders = tuple(str(folder.resolve()) for folder in search_path)
+        self._config = Config(limits, tuple(preload), folders, tuple(layers), fork)
+        self._limits = limits
+        self._slots = asyncio.Semaphore(slots)
+        self._starting = asyncio.Lock()
+        self._server: ServerProcess | None = None
+        self._closed = False
+
+    async def parse(
+        self,
+        path: Path,
+        *,
+        name: str,
+        media_type: str,
+        parser: ComponentRef,
+        chunker: ComponentRef | None = None,
+        password: str | None = None,
+    ) -> Parsed:
+        """Read a file and, with a `chunker`, cut its text.
+
+        Raises the parser's own `DocumentError`; `NoText` for a file with neither text nor members; `LimitExceeded` with
+        `details["what"]` (time, cpu, memory, output); `ParserDied` for a crash or any other exception; `PluginError`
+        where a component is missing, refuses its settings or breaks its contract; `ConfigError` where the jail is
+        strict and a layer is missing. Cancelling kills the child.
+        """
+        request = Request("parse", name, media_type, password, parser, chunker)
+        collector = await self._run(path, lambda: [encode(request)], parser.target)
+        if collector.extras is None:
+            raise PluginError(f"{parser.target} sent no document.")
+        if not collector.ink and not collector.raw:
+            raise NoText("The file holds no text.")
+        members = [Member(name, await _joined(pieces)) for name, pieces in collector.raw]
+        return Parsed(
+            tuple(collector.segments),
+            tuple(collector.chunks),
+            collector.extras.metadata,
+            collector.extras.warnings,
+            tuple(members),
+            collector.length,
+        )
+
+    async def chunk(
+        self, segments: Sequence[Segment], metadata: Mapping[str, Any], chunker: ComponentRef
+    ) -> tuple[Chunk, ...]:
+        """Cut a document that is stored already, given as all its segments in order. Raises like `parse`."""
+        request = encode(Request("chunk", chunker=chunker))
+        end = (encode(Extras(dict(metadata))), encode(End()))
+        length = segments[-1].end if segments else 0
+        collector = await self._run(
+            None, lambda: chain([request], segment_frames(segments), end), chunker.target, length
+        )
+        return tuple(collector.chunks)
+
+    async def render(
+        self,
+        path: Path,
+        *,
+        name: str,
+        media_type: str,
+        parser: ComponentRef,
+        page: int,
+        boxes: Sequence[Box],
+        password: str | None = None,
+    ) -> bytes:
+        """Page `page` (1-based) as a PNG, with `boxes` (in points) marked. Raises like `parse`."""
+        request = Request("render", name, media_type, password, parser, None, page, tuple(boxes))
+        collector = await self._run(path, lambda: [encode(request)], parser.target)
+        image = await _joined(collector.raw[0][1]) if collector.raw else b""
+        if not image.startswith(_PNG):
+            raise PluginError(f"{parser.target} drew page {page} as something else than a PNG.")
+        return image
+
+    async def layers(self) -> Mapping[str, str]:
+        """Every layer of confinement: "active", or "missing: " and why."""
+        return (await self._ready()).hello.layers
+
+    async def close(self) -> None:
+        """End the server and its children. Idempotent."""
+        self._closed = True
+        async with self._starting:
+            if self._server is not None:
+                await self._server.stop()
+                self._server = None
+
+    async def _run(
+        self, path: Path | None, frames: Callable[[], Iterable[bytes]], target: str, length: int | None = None
+    ) -> Collector:
+        async with self._slots:
+            for _ in range(2):  # the second time only where the server died, which is no fault of the document
+                server = await self._ready()
+                if self._limits.mode == "strict" and (lacking := missing(server.hello.layers)):
+                    raise refusal(lacking)
+                collector = Collector(length)
+                try:
+                    report = await server.exchange(path, frames(), collector, self._limits)
+                except ServerGone:
+                    await self._discard(server)
+                except Overflow:
+                    raise limit_exceeded("output", self._limits) from None
+                except FrameError as error:
+                    raise ParserDied(f"{target} sent what is no document: {error}.") from None
+                except ValueError as error:
+                    raise PluginError(f"{target} broke its contract: {error}.") from None
+                else:
+                    _check_end(report, collector, self._limits)
+                    return collector
+        raise ParserDied("The parser jail died twice on this file.", remedy="Try again; then look at the server's log.")
+
+    async def _ready(self) -> ServerProcess:
+        async with self._starting:
+            if self._closed:
+                raise RuntimeError("the jail is closed")
+            if self._server is not None and not self._server.alive:
+                await self._server.stop()
+                self._server = None
+            if self._server is None:
+                self._server = await ServerProcess.start(self._config)
+                _log_start(self._server, self._limits)
+            return self._server
+
+    async def _discard(self, server: ServerProcess) -> None:
+        """This one is dead or does not answer; somebody else may have replaced it already."""
+        async with self._starting:
+            if self._server is server:
+                self._server = None
+            await server.stop(at_once=True)
+
+
+async def _joined(pieces: list[bytes]) -> bytes:
+    return await asyncio.to_thread(b"".join, pieces)  # which lets go of the GIL for large pieces
+
+
+def _log_start(server: ServerProcess, limits: JailLimits) -> None:
+    for module, why in server.hello.failed.items():
+        log.warning("the parser jail cannot import %s: %s", module, why)
+    if lacking := missing(server.hello.layers):
+        log.warning("the parser jail (%s) lacks %s", limits.mode, ", ".join(lacking))
+
+
+def _check_end(report: Report, collector: Collector, limits: JailLimits) -> None:
+    """Raise what the child said, or what became of it; return where all was said."""
+    if collector.ended:
+        return
+    if isinstance(collector.problem, Problem):
+        raise _raised(collector.problem)
+    if isinstance(collector.problem, Died):
+        died = collector.problem
+        message = f"The parser failed on this file: {died.error[:100]}: {clean(died.detail)[:MESSAGE]}"
+        raise ParserDied(message, exception=died.error[:100])
+    if report.reason == TOO_SLOW:
+        raise limit_exceeded("time", limits)
+    if report.reason == NOT_STARTED:
+        raise PluginError("No process for a parser could be started.", transient=True)
+    code = os.waitstatus_to_exitcode(report.status)
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and report.cpu >= limits.cpu_seconds):
+        raise limit_exceeded("cpu", limits)
+    if code < 0 and report.peak >= _MOST_OF_MEMORY * limits.memory:
+        raise limit_exceeded("memory", limits)
+    if code < 0:
+        raise ParserDied(f"The parser crashed on this file ({_signal_name(-code)}).", signal=_signal_name(-code))
+    raise ParserDied(f"The parser's process ended with status {code} in the middle of this file.", status=code)
+
+
+def _raised(problem: Problem) -> SourcebookError:
+    """The child's error as the class that it was there; one that it may not raise is a `ParserDied`."""
+    cls = getattr(errors, problem.error, None)
+    if not (isinstance(cls, type) and issubclass(cls, _RAISED)):
+        return ParserDied(f"The parser failed on this file: {clean(problem.detail)[:MESSAGE]}")
+    code = problem.code if re.fullmatch("[a-z0-9_]{1,64}", problem.code) and problem.code != cls.code else ""
+    details = {name: value for name, value in problem.details.items() if name not in _RESERVED}
+    return cls(clean(problem.detail)[:2000], remedy=clean(problem.remedy)[:2000], code=code, **details)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

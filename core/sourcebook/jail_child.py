@@ -1,0 +1,247 @@
+"""The jailed child: it confines itself, does one request, and is gone."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import TypeAdapter, ValidationError
+
+from sourcebook import confinement
+from sourcebook.confinement import JailLimits, limit_exceeded
+from sourcebook.documents import Document, join_segments, segments_of
+from sourcebook.errors import ConfigError, DocumentError, PluginError, SourcebookError
+from sourcebook.interfaces import Chunker, Parser
+from sourcebook.jail_collector import Collector
+from sourcebook.jail_frames import (
+    ComponentRef,
+    Died,
+    End,
+    Extras,
+    FrameError,
+    Problem,
+    Request,
+    Splitter,
+    chunk_frames,
+    decode,
+    encode,
+    raw_frames,
+    segment_frames,
+)
+from sourcebook.writer import DocumentWriter
+
+CONNECTION, FILE = 3, 4
+"""The child's end of the document's socket, and the document."""
+
+MESSAGE = 300
+"""Characters of a stranger's exception that are passed on, at most."""
+
+_MEMORY_USED_UP = 0.75  # of the limit: what a native library says then is taken for what it is
+_RECEIVE = 256 * 1024
+# Shared libraries that native modules load late, time zones, and the fonts that a PDF does not bring along.
+_SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/usr/share/fonts")
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the client starts the server. `search_path` comes after the interpreter's own `sys.path`."""
+
+    limits: JailLimits
+    preload: tuple[str, ...] = ()
+    search_path: tuple[str, ...] = ()
+    layers: tuple[str, ...] = confinement.LAYERS
+    fork: bool = True
+
+    def to_json(self) -> str:
+        """For the command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """The inverse of `to_json`."""
+        return TypeAdapter(cls).validate_json(text)
+
+
+class JailedFile:
+    """The document, as an open file. A `ParserFile`."""
+
+    def __init__(self, request: Request) -> None:
+        self.name = request.name
+        self.media_type = request.media_type
+        self.password = request.password
+
+    def read(self) -> bytes:
+        """All bytes."""
+        with self.open() as file:
+            return file.read()
+
+    def open(self) -> BinaryIO:
+        """A seekable binary stream, at its beginning."""
+        os.lseek(FILE, 0, os.SEEK_SET)
+        return os.fdopen(os.dup(FILE), "rb")
+
+
+def readable_folders() -> list[Path]:
+    """What a parser may still read: the interpreter's own folders, and those that code is imported from."""
+    named = [Path(p) for p in (sys.prefix, sys.base_prefix, *sys.path, *_SYSTEM_FOLDERS)]
+    folders = {p.resolve() for p in named if p.is_absolute() and p.is_dir()}
+    return sorted(p for p in folders if not folders.intersection(p.parents))
+
+
+def run(config: Config, server: int, folders: Sequence[Path], base: int) -> None:
+    """Confine this process, answer one request on `CONNECTION`. `server`: the parent's process id."""
+    connection = socket.socket(fileno=CONNECTION)
+    memory = _Memory(config.limits, base)
+    states = confinement.confine(config.limits, folders, server, base, config.layers)
+    try:
+        lacking = confinement.missing(states)
+        if lacking and config.limits.mode == "strict":
+            raise confinement.refusal(lacking)
+        for frame in _work(connection):
+            connection.sendall(frame)
+        last = encode(End())
+    except BaseException as error:  # also SystemExit: nothing that a parser raises goes past here
+        last = _last_words(error, memory)
+    connection.sendall(last)
+
+
+def message_of(error: BaseException) -> str:
+    """An exception's text for a stranger's eyes: short, on one line, and without the folders of this machine."""
+    text = " ".join(str(error).split())
+    ours = {p for p in (sys.prefix, sys.base_prefix, *sys.path) if len(p) > 1}
+    for folder in sorted(ours, key=len, reverse=True):
+        text = text.replace(folder, "…")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", "", text)[:MESSAGE]
+
+
+def load_parser(ref: ComponentRef) -> Parser[Any]:
+    """Build a parser from its place and settings. Raises `PluginError`."""
+    component = _load(ref)
+    if not isinstance(component, Parser):
+        raise PluginError(f"{ref.target} is no Parser.")
+    return component
+
+
+def load_chunker(ref: ComponentRef) -> Chunker[Any]:
+    """Build a chunker from its place and settings. Raises `PluginError`."""
+    component = _load(ref)
+    if not isinstance(component, Chunker):
+        raise PluginError(f"{ref.target} is no Chunker.")
+    return component
+
+
+def _load(ref: ComponentRef) -> object:
+    module, _, name = ref.target.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PluginError(f"{ref.target} cannot be imported: {message_of(error)}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Parser | Chunker)):
+        raise PluginError(f"{ref.target} is no Parser and no Chunker.")
+    try:
+        return cls(cls.Settings.model_validate(dict(ref.settings)))
+    except ValidationError as error:
+        raise PluginError(f"{ref.target} refuses its settings: {message_of(error)}") from error
+
+
+def _work(connection: socket.socket) -> Iterator[bytes]:
+    """The frames that answer the request, all but the last."""
+    frames = _received(connection)
+    request = decode(next(frames)[1])
+    match request:
+        case Request("parse", parser=ComponentRef() as parser, chunker=chunker):
+            return _parse(request, parser, chunker)
+        case Request("chunk", chunker=ComponentRef() as chunker):
+            return chunk_frames(load_chunker(chunker).chunk(_document(frames)))
+        case Request("render", parser=ComponentRef() as parser, page=page, boxes=boxes):
+            return raw_frames(load_parser(parser).render(JailedFile(request), page, boxes))
+    raise FrameError("no request that this version knows")
+
+
+def _parse(request: Request, ref: ComponentRef, chunker: ComponentRef | None) -> Iterator[bytes]:
+    out = DocumentWriter()
+    load_parser(ref).parse(JailedFile(request), out)
+    document = out.document()
+    yield from segment_frames(segments_of(document))
+    yield encode(Extras(dict(document.metadata), document.warnings))
+    if chunker is not None and document.text.strip():
+        yield from chunk_frames(load_chunker(chunker).chunk(document))
+    for member in out.members:
+        yield from raw_frames(member.data, member.name)
+
+
+def _document(frames: Iterator[tuple[bytes, bytes]]) -> Document:
+    """The document that follows a `chunk` request."""
+    collector = Collector()
+    while not collector.take(*next(frames)):
+        pass
+    extras = collector.extras or Extras({})
+    return join_segments(collector.segments, extras.metadata, extras.warnings)
+
+
+def _received(connection: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+    splitter = Splitter(sys.maxsize)  # the serving process is trusted
+    while data := connection.recv(_RECEIVE):
+        splitter.feed(data)
+        yield from splitter.frames()
+    raise FrameError("the request broke off")
+
+
+class _Memory:
+    """Whether the memory limit was reached. Native libraries report that in their own words, or as damaged input."""
+
+    def __init__(self, limits: JailLimits, base: int) -> None:
+        self.limits = limits
+        self._base = base
+        self._status = os.open("/proc/self/status", os.O_RDONLY) if base else -1  # Landlock closes the way to it
+
+    def used_up(self, error: BaseException) -> bool:
+        """Whether this error comes of it."""
+        if any(_says_memory(e) for e in _chain(error)):
+            return True
+        return not isinstance(error, DocumentError) and self._peak() > _MEMORY_USED_UP * self.limits.memory
+
+    def _peak(self) -> int:
+        if self._status < 0:
+            return 0
+        found = re.search(rb"VmPeak:\s+(\d+) kB", os.pread(self._status, 4096, 0))
+        return int(found[1]) * 1024 - self._base if found else 0
+
+
+def _last_words(error: BaseException, memory: _Memory) -> bytes:
+    if memory.used_up(error):
+        confinement.make_room()
+        error = limit_exceeded("memory", memory.limits)
+    if not isinstance(error, DocumentError | PluginError | ConfigError):
+        return encode(Died(type(error).__name__[:100], message_of(error)))
+    try:
+        return encode(_problem(error, error.details))
+    except FrameError:
+        return encode(_problem(error, {}))
+
+
+def _problem(error: SourcebookError, details: Mapping[str, Any]) -> Problem:
+    """A plugin's own subclass travels as the class of ours that it is derived from."""
+    ours = next(cls for cls in type(error).__mro__ if cls.__module__ == SourcebookError.__module__)
+    return Problem(ours.__name__, error.detail[:2000], error.remedy[:2000], error.problem_code, dict(details))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(20):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _says_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)

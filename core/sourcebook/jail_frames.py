@@ -1,0 +1,260 @@
+"""What the serving process and a jailed child say to each other: messages, and the frames that carry them.
+
+A frame is a kind (one byte), a length (four bytes, big-endian) and at most `MAX_FRAME` bytes. A `J` frame is one
+message as JSON; `R` frames are raw bytes, which a message announced. Nothing is pickled, and what arrives is validated
+message by message, each small enough to be decoded in a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Annotated, Any, Literal, TypeVar
+
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+
+from sourcebook.documents import Block, Box, Chunk, Locator, Segment, Warn
+
+MAX_FRAME = 1024 * 1024
+"""Bytes in one frame, without its header."""
+
+ROWS = 1_000
+"""Blocks, locators or chunks in one message, at most."""
+
+HEADER = struct.Struct("!cI")
+MESSAGE, RAW = b"J", b"R"
+
+T = TypeVar("T")
+
+
+class FrameError(Exception):
+    """What arrived is no frame, or no message that is due now."""
+
+
+class Overflow(FrameError):
+    """More bytes than the limit allows."""
+
+
+@dataclass(frozen=True)
+class ComponentRef:
+    """A parser or chunker by its place, `package.module:ClassName`, and its JSON-safe settings."""
+
+    target: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+# From the serving process. After a `chunk` request come the document's messages and `End`.
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the child is to do. `page` is 1-based, `boxes` are in points: both for `render`."""
+
+    action: Literal["parse", "chunk", "render"]
+    name: str = ""
+    media_type: str = ""
+    password: str | None = None
+    parser: ComponentRef | None = None
+    chunker: ComponentRef | None = None
+    page: int = 0
+    boxes: tuple[Box, ...] = ()
+    kind: Literal["request"] = "request"
+
+
+# Both ways: a document, piece by piece.
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """The text of one segment; its blocks and locators follow."""
+
+    start: int
+    text: str
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of the segment before."""
+
+    rows: tuple[Block, ...]
+    kind: Literal["blocks"] = "blocks"
+
+
+@dataclass(frozen=True)
+class Locators:
+    """Locators of the segment before."""
+
+    rows: tuple[Locator, ...]
+    kind: Literal["locators"] = "locators"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a document has beside its text. Comes once, after the last segment."""
+
+    metadata: dict[str, Any]
+    warnings: tuple[Warn, ...] = ()
+    kind: Literal["extras"] = "extras"
+
+
+@dataclass(frozen=True)
+class End:
+    """The last message: all was said."""
+
+    kind: Literal["end"] = "end"
+
+
+# From the child.
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Chunks, in order."""
+
+    rows: tuple[Chunk, ...]
+    kind: Literal["chunks"] = "chunks"
+
+
+@dataclass(frozen=True)
+class RawHead:
+    """`size` raw bytes follow: a member of this name, or a drawn page (no name)."""
+
+    size: int
+    name: str = ""
+    kind: Literal["raw"] = "raw"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error that was raised on purpose. `error` is a class of `sourcebook.errors`."""
+
+    error: str
+    detail: str
+    remedy: str = ""
+    code: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    kind: Literal["problem"] = "problem"
+
+
+@dataclass(frozen=True)
+class Died:
+    """Any other exception: its type's name and its message."""
+
+    error: str
+    detail: str
+    kind: Literal["died"] = "died"
+
+
+# From the fork server, once.
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The server is ready. `layers`: name -> "active" or "missing: why"; `failed`: preloaded module -> why not."""
+
+    layers: dict[str, str]
+    failed: dict[str, str]
+    kind: Literal["hello"] = "hello"
+
+
+Message = (
+    Request | TextPiece | Blocks | Locators | Extras | End | Chunks | RawHead | Problem | Died | Hello
+)  # fmt: skip
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
+
+
+def encode(message: Message) -> bytes:
+    """One message as a frame. Raises `FrameError` when it is too large or holds what JSON cannot."""
+    try:
+        payload = orjson.dumps(message, default=_plain)
+    except TypeError as error:
+        raise FrameError(f"{type(message).__name__} is not JSON: {error}") from error
+    if len(payload) > MAX_FRAME:
+        raise FrameError(f"one {type(message).__name__} has {len(payload)} bytes, more than {MAX_FRAME}")
+    return HEADER.pack(MESSAGE, len(payload)) + payload
+
+
+def decode(payload: bytes) -> Message:
+    """The inverse of `encode`, without the header. Raises `FrameError`."""
+    try:
+        return _ADAPTER.validate_json(payload, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise FrameError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def segment_frames(segments: Iterable[Segment]) -> Iterator[bytes]:
+    """The frames of a document's segments."""
+    for segment in segments:
+        yield encode(TextPiece(segment.start, segment.text))
+        yield from _rows(Blocks, segment.blocks)
+        yield from _rows(Locators, segment.locators)
+
+
+def chunk_frames(chunks: Iterable[Chunk]) -> Iterator[bytes]:
+    """The frames of a document's chunks."""
+    return _rows(Chunks, chunks)
+
+
+def raw_frames(data: bytes, name: str = "") -> Iterator[bytes]:
+    """The frames of a member or a drawn page: the announcement, then the bytes, `MAX_FRAME` at a time."""
+    yield encode(RawHead(len(data), name))
+    for start in range(0, len(data), MAX_FRAME):
+        piece = data[start : start + MAX_FRAME]
+        yield HEADER.pack(RAW, len(piece)) + piece
+
+
+def _rows(make: Callable[[tuple[T, ...]], Message], rows: Iterable[T]) -> Iterator[bytes]:
+    left = iter(rows)
+    while batch := tuple(islice(left, ROWS)):
+        yield from _halved(make, batch)
+
+
+def _halved(make: Callable[[tuple[T, ...]], Message], rows: Sequence[T]) -> Iterator[bytes]:
+    """One frame, or more where headings or contexts are long."""
+    try:
+        yield encode(make(tuple(rows)))
+    except FrameError:
+        if len(rows) == 1:
+            raise
+        middle = len(rows) // 2
+        yield from _halved(make, rows[:middle])
+        yield from _halved(make, rows[middle:])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+class Splitter:
+    """Cuts a stream of bytes into frames: `feed` it, then take `frames`. Does no input or output itself."""
+
+    def __init__(self, limit: int) -> None:
+        self._buffer = bytearray()
+        self._left = limit
+
+    def feed(self, data: bytes) -> None:
+        """Raises `Overflow` when the stream is longer than the limit."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise Overflow("the stream is longer than its limit")
+        self._buffer += data
+
+    def frames(self) -> Iterator[tuple[bytes, bytes]]:
+        """(kind, payload) of every frame that is complete. Raises `FrameError` for a header that cannot be."""
+        while len(self._buffer) >= HEADER.size:
+            kind, size = HEADER.unpack_from(self._buffer)
+            if kind not in (MESSAGE, RAW) or size > MAX_FRAME:
+                raise FrameError(f"a frame of kind {kind!r} and {size} bytes")
+            end = HEADER.size + size
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[HEADER.size : end])
+            del self._buffer[:end]
+            yield kind, payload

@@ -1,0 +1,298 @@
+"""The warm fork server: imports the parsers once, and forks a jailed child for every document.
+
+Started with exec, so that nothing of the serving process is in its memory:
+`python -I -m sourcebook.jail_server serve FD CONFIG`. On the socket FD it says `Hello` and then gets, per document, one
+`ORDER` with three open files: the child's end of the document's socket, the server's end of a leash, and the document.
+It owns the deadline and the kill, because it reaps: when the child is gone it writes one `REPORT` to the leash. The
+child never holds a leash, so it cannot forge a report. A leash that closes first means: cancelled.
+
+Where fork is not safe (macOS), a child is a new Python: `python -I -m sourcebook.jail_server one SERVER_PID CONFIG`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from sourcebook import confinement, jail_child
+from sourcebook.confinement import ACTIVE
+from sourcebook.jail_child import CONNECTION, FILE, Config, message_of, readable_folders
+from sourcebook.jail_frames import Hello, encode
+
+ORDER = struct.Struct("!d")
+"""Seconds of wall clock until the child is killed."""
+
+REPORT = struct.Struct("!iBdQ")
+"""Wait status, reason (below), seconds of processor time, bytes of memory at the peak."""
+
+ENDED, TOO_SLOW, CANCELLED, NOT_STARTED = range(4)
+
+PYTHON_OPTIONS = ("-I", "-X", "utf8", "-W", "ignore", "-m", "sourcebook.jail_server")
+
+_OPEN_FILES = 1024
+_LAST_SECONDS = 2.0  # to see the children die, when the client is gone
+_ASIDE = 900  # file numbers that nothing else has, while files move to their places
+
+
+def main(mode: str, number: str, config_text: str) -> None:
+    """The command line of both modes."""
+    config = Config.from_json(config_text)
+    sys.path.extend(config.search_path)
+    if mode == "one":
+        os.closerange(FILE + 1, _OPEN_FILES)
+        with _never_return():  # confined before the parser is imported: imports count against the limits
+            jail_child.run(config, int(number), readable_folders(), confinement.address_space())
+    server = Server(socket.socket(fileno=int(number)), config)
+    server.say_hello()
+    server.run()
+
+
+@dataclass
+class _Child:
+    connection: socket.socket  # kept, to end it when the child is gone, whoever else may hold it
+    leash: socket.socket
+    deadline: float
+    reason: int = ENDED
+
+
+class Server:
+    """One thread, one loop: orders in, children out, deadlines, reports."""
+
+    def __init__(self, control: socket.socket, config: Config) -> None:
+        self._control = control
+        self._config = config
+        self._children: dict[int, _Child] = {}
+        self._base = 0
+        _lower_open_files()
+        self._folders = readable_folders()
+        self._poll = select.poll()
+        self._wake, wake = os.pipe()
+        for end in (self._wake, wake):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._poll.register(control, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+
+    def say_hello(self) -> None:
+        """Import the parsers, try the confinement on a first child, and tell the client about both."""
+        failed, threads = _preload(self._config.preload if self._config.fork else ())
+        gc.collect()
+        gc.freeze()  # what is here stays shared with the children
+        self._base = confinement.address_space()
+        layers = {"single_thread": threads, "reaper": confinement.become_reaper(), **self._try_layers()}
+        self._control.sendall(encode(Hello(layers, failed)))
+
+    def run(self) -> None:
+        """Until the client closes the control socket."""
+        while True:
+            ready = {fd for fd, _ in self._poll.poll(self._timeout())}
+            if self._wake in ready:
+                _drain(self._wake)
+            self._kill_due(ready)
+            self._reap()
+            if self._control.fileno() in ready:
+                self._take_order()
+
+    def _timeout(self) -> int | None:
+        """Milliseconds to the next deadline."""
+        if not self._children:
+            return None
+        nearest = min(child.deadline for child in self._children.values())
+        return max(0, int((nearest - time.monotonic()) * 1000) + 1)
+
+    def _try_layers(self) -> dict[str, str]:
+        answer, theirs = socket.socketpair()
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            with _never_return():
+                config = self._config
+                states = confinement.confine(config.limits, self._folders, server, self._base, config.layers)
+                theirs.sendall(json.dumps(states).encode())
+        theirs.close()
+        with answer, answer.makefile("rb") as file:
+            text = file.read()
+        os.waitpid(pid, 0)
+        states = json.loads(text) if text else {}
+        return states or dict.fromkeys(confinement.LAYERS, "missing: the confined process died")
+
+    def _take_order(self) -> None:
+        order, fds, _, _ = socket.recv_fds(self._control, ORDER.size, 3)
+        if len(fds) < 3:  # the client is gone
+            self._end()
+        leash = socket.socket(fileno=fds[1])
+        leash.setblocking(False)
+        child = _Child(socket.socket(fileno=fds[0]), leash, time.monotonic() + ORDER.unpack(order)[0])
+        try:
+            pid = self._start(fds[0], fds[2])
+        except OSError:
+            child.reason = NOT_STARTED
+            _report(child, 0, None)
+        else:
+            self._children[pid] = child
+            self._poll.register(leash, 0)  # a hang-up is reported all the same
+        finally:
+            os.close(fds[2])
+
+    def _end(self) -> NoReturn:
+        until = time.monotonic() + _LAST_SECONDS
+        for pid in self._children:
+            _kill(pid)
+        while (self._children or _direct_children()) and time.monotonic() < until:
+            self._reap()
+            select.select([], [], [], 0.001)
+        os._exit(0)
+
+    def _start(self, connection: int, file: int) -> int:
+        if not self._config.fork:
+            return _spawn(connection, file, self._config)
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            with _never_return():
+                os.setpgid(0, 0)
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                _move_files(connection, file)
+                jail_child.run(self._config, server, self._folders, self._base)
+        with contextlib.suppress(OSError):  # the child does it too, and whoever is first is in time
+            os.setpgid(pid, pid)
+        return pid
+
+    def _kill_due(self, ready: set[int]) -> None:
+        now = time.monotonic()
+        for pid, child in self._children.items():
+            if child.leash.fileno() in ready:
+                child.reason = child.reason or CANCELLED
+                _kill(pid)
+            elif child.deadline <= now:
+                child.reason = child.reason or TOO_SLOW
+                child.deadline = now + 1  # should the kill need another try
+                _kill(pid)
+
+    def _reap(self) -> None:
+        while self._children or _direct_children():
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            child = self._children.pop(pid, None)
+            if child is not None:
+                with contextlib.suppress(OSError):  # what it left behind in its group
+                    os.killpg(pid, signal.SIGKILL)
+                self._poll.unregister(child.leash)
+                _report(child, status, usage)
+        for pid in _direct_children() - self._children.keys():  # they left their group, and came to us as orphans
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _report(child: _Child, status: int, usage: resource.struct_rusage | None) -> None:
+    """Tell the client how it ended; also ends the connection, should an orphan hold it still."""
+    peak = 0 if usage is None else usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    cpu = 0.0 if usage is None else usage.ru_utime + usage.ru_stime
+    with child.connection, child.leash, contextlib.suppress(OSError):  # the client may be gone
+        child.leash.send(REPORT.pack(status, child.reason, cpu, peak))
+        child.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _preload(modules: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Import them. Returns what failed and why, and the layer `single_thread`: a fork loses every other thread."""
+    failed: dict[str, str] = {}
+    crowds: list[str] = []
+    threads = _threads()
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a stranger's module may raise anything; it is said again when it is used
+            failed[module] = f"{type(error).__name__}: {message_of(error)}"
+        before, threads = threads, _threads()
+        if threads > before:
+            crowds.append(f"{module} started {threads - before}")
+    return failed, f"missing: {', '.join(crowds)}" if crowds else ACTIVE
+
+
+def _threads() -> int:
+    try:
+        return len(list(Path("/proc/self/task").iterdir()))
+    except OSError:
+        return 1
+
+
+def _direct_children() -> set[int]:
+    """As the kernel counts them; empty where it does not tell."""
+    try:
+        return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+    except OSError:
+        return set()
+
+
+def _kill(pid: int) -> None:
+    """A child that is not reaped yet, and its group."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(OSError):
+            kill(pid, signal.SIGKILL)
+
+
+def _drain(pipe: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(pipe, 4096):
+            pass
+
+
+def _lower_open_files() -> None:
+    """So that closing what a child inherits takes no time, also where close_range(2) is missing."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _move_files(connection: int, file: int) -> None:
+    """To the numbers that a child knows; everything else that is open belongs to others."""
+    connection, file = (fcntl.fcntl(fd, fcntl.F_DUPFD, FILE + 1) for fd in (connection, file))
+    os.dup2(connection, CONNECTION)
+    os.dup2(file, FILE)
+    os.closerange(FILE + 1, _OPEN_FILES)
+
+
+def _spawn(connection: int, file: int, config: Config) -> int:
+    moves = [
+        (os.POSIX_SPAWN_DUP2, connection, _ASIDE),
+        (os.POSIX_SPAWN_DUP2, file, _ASIDE + 1),
+        (os.POSIX_SPAWN_DUP2, _ASIDE, CONNECTION),
+        (os.POSIX_SPAWN_DUP2, _ASIDE + 1, FILE),
+    ]
+    command = (sys.executable, *PYTHON_OPTIONS, "one", str(os.getpid()), config.to_json())
+    return os.posix_spawn(sys.executable, command, os.environ, file_actions=moves, setpgroup=0)
+
+
+@contextlib.contextmanager
+def _never_return() -> Iterator[None]:
+    """Whatever happens in a child, it never comes back into the server's loop."""
+    try:
+        yield
+        os._exit(0)
+    finally:
+        os._exit(70)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,137 @@
+"""The contract of a parser, as tests: subclass `ParserContract` and run pytest.
+
+class TestMine(ParserContract):
+    def parser(self) -> Parser:
+        return MyParser(MyParser.Settings())
+
+    def samples(self) -> Mapping[str, bytes]:
+        return {"note.mine": b"..."}
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from sourcebook.documents import MAX_TEXT, Document, check_document, join_segments, segments_of
+from sourcebook.errors import DocumentError
+from sourcebook.interfaces import Parser
+from sourcebook.writer import DocumentWriter
+
+
+@dataclass(frozen=True)
+class MemoryFile:
+    """A `ParserFile` that is not on any disk."""
+
+    data: bytes
+    name: str = "file"
+    media_type: str = ""
+    password: str | None = None
+
+    def read(self) -> bytes:
+        """All bytes."""
+        return self.data
+
+    def open(self) -> BinaryIO:
+        """A seekable binary stream."""
+        return io.BytesIO(self.data)
+
+
+def parse(
+    parser: Parser[Any], data: bytes, name: str = "", *, password: str | None = None, max_text: int = MAX_TEXT
+) -> Document:
+    """What `parser` reads from `data`, checked. Raises what the parser raises."""
+    out = DocumentWriter(max_text)
+    media_type = type(parser).media_types[0]
+    parser.parse(MemoryFile(data, name or f"file{type(parser).extensions[0]}", media_type, password), out)
+    document = out.document()
+    check_document(document)
+    return document
+
+
+class ParserContract:
+    """What every parser keeps. Give `parser` and `samples`; `broken` may add files that must fail well."""
+
+    def parser(self) -> Parser[Any]:
+        """The parser under test, built from its settings."""
+        raise NotImplementedError("a contract test gives its parser")
+
+    def samples(self) -> Mapping[str, bytes]:
+        """File name -> bytes of files that hold text; at least one."""
+        raise NotImplementedError("a contract test gives its samples")
+
+    def broken(self) -> Mapping[str, bytes]:
+        """More bytes that are no such file, beside those that every parser is tried on."""
+        return {}
+
+    def _documents(self) -> list[Document]:
+        parser, samples = self.parser(), self.samples()
+        assert samples, "samples() gives at least one file"
+        return [parse(parser, data, name) for name, data in samples.items()]
+
+    def test_it_says_what_it_reads(self) -> None:
+        kind = type(self.parser())
+        assert kind.name, "a parser has a name"
+        assert kind.media_types, "a parser reads at least one media type"
+        assert all(t == t.lower() and "/" in t for t in kind.media_types), "media types are lower case, type/subtype"
+        assert all(e == e.lower() and e.startswith(".") for e in kind.extensions), "extensions are lower case, with dot"
+        assert kind.version >= 1, "versions count from 1"
+        assert kind.isolation in ("jail", "worker"), "a parser runs in the jail or in a worker"
+
+    def test_samples_have_text_whose_blocks_and_locators_lie_in_it(self) -> None:
+        for document in self._documents():
+            assert document.text.strip(), "a sample has text"
+            assert document.blocks, "text stands in blocks"
+
+    def test_text_is_normal(self) -> None:
+        for document in self._documents():
+            assert unicodedata.is_normalized("NFC", document.text), "text is NFC"
+            assert "\r" not in document.text, "lines end with LF"
+            assert "\x00" not in document.text, "text has no NUL"
+            document.text.encode()  # fails on a lone surrogate
+
+    def test_every_character_of_ink_stands_in_a_block(self) -> None:
+        for document in self._documents():
+            at = 0
+            for block in document.blocks:
+                assert not document.text[at : block.start].strip(), f"text before {block} stands in no block"
+                at = max(at, block.end)
+            assert not document.text[at:].strip(), "text at the end stands in no block"
+
+    def test_it_is_deterministic(self) -> None:
+        assert self._documents() == self._documents(), "the same bytes give the same document"
+
+    def test_documents_survive_storage(self) -> None:
+        for document in self._documents():
+            assert join_segments(segments_of(document), document.metadata, document.warnings) == document
+
+    def test_nothing_noise_and_halves_fail_well(self) -> None:
+        """Only a `DocumentError`, or a document that keeps the rules."""
+        noise = bytes(range(256)) * 16
+        broken = {"empty": b"", "blank": b" \n\t", "noise": noise, "nul": b"\x00" * 4096, **self.broken()}
+        for name, data in self.samples().items():
+            broken |= {f"half of {name}": data[: len(data) // 2], f"{name} with noise": data[:64] + noise}
+        parser = self.parser()
+        for name, data in broken.items():
+            try:
+                parse(parser, data)
+            except DocumentError as error:
+                assert error.detail, f"the error for {name} says what is wrong"
+
+    def test_huge_input_fails_well(self) -> None:
+        try:
+            parse(self.parser(), b"a line of text\n" * (MAX_TEXT // 15 + 2))
+        except DocumentError as error:
+            assert error.detail, "the error says what is wrong"
+
+    def test_the_writers_cap_is_not_swallowed(self) -> None:
+        parser = self.parser()
+        for name, data in self.samples().items():
+            try:
+                document = parse(parser, data, name, max_text=1)
+            except DocumentError:
+                continue
+            assert len(document.text) <= 1, "more was written than the writer takes"

@@ -1,0 +1,134 @@
+"""Pieces along a document's sections, with the headings above them and the section around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sourcebook import Chunk, Document
+from sourcebook_plugins.chunking.cutting import Piece, Unit, pack, units_of
+
+_TITLE, _PATH = 120, 400  # characters of one heading and of all in a context
+_DEEPEST = 9
+
+
+@dataclass(slots=True)
+class Section:
+    """A heading with all below it. `units` are its own, the heading first; the root has none."""
+
+    level: int
+    above: Section | None = None
+    units: list[Unit] = field(default_factory=list)
+    below: list[Section] = field(default_factory=list)
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A piece and the smallest section that is known to hold it."""
+
+    piece: Piece
+    home: Section
+
+    @property
+    def length(self) -> int:
+        return self.piece.end - self.piece.start
+
+
+def chunks_of(document: Document, size: int, parent_size: int) -> Iterator[Chunk]:
+    """The document's chunks in order, none longer than `size`."""
+    units = units_of(document)
+    if not units:
+        return
+    root = _tree(units)
+    headings = [unit for unit in units if unit.kind == "heading"]
+    above: list[tuple[int, str]] = []
+    seen = 0
+    for cut in _cut(document.text, root, size, []):
+        start, end, header = cut.piece
+        while seen < len(headings) and headings[seen].start < start:
+            above = _enter(above, headings[seen], document.text)
+            seen += 1
+        inside = headings[seen] if seen < len(headings) and headings[seen].start == start else None
+        context = _context(above if inside is None else _outside(above, inside), header)
+        yield Chunk(start, end, context, _parent(cut, parent_size))
+
+
+def _tree(units: list[Unit]) -> Section:
+    root = Section(0, start=units[0].start, end=units[-1].end)
+    here = root
+    for unit in units:
+        if unit.kind == "heading":
+            level = _level(unit)
+            while here.level >= level and here.above is not None:
+                here = here.above
+            here.below.append(Section(level, here, start=unit.start))
+            here = here.below[-1]
+        here.units.append(unit)
+        section: Section | None = here
+        while section is not None and section is not root:
+            section.end = unit.end
+            section = section.above
+    return root
+
+
+def _level(heading: Unit) -> int:
+    return min(max(heading.level, 1), _DEEPEST)
+
+
+def _cut(text: str, section: Section, size: int, lead: list[Unit]) -> list[Cut]:
+    """The section as pieces. `lead`: headings above it that have no text of their own and stay with it."""
+    own = lead + section.units
+    start = own[0].start if own else section.start
+    # The whole document is a piece only when it has one top section: two are kept apart where they can be.
+    if section.end - start <= size and (section.above is not None or len(section.below) < 2):
+        return [Cut(Piece(start, section.end), section if not lead else section.above or section)]
+    cuts: list[Cut] = []
+    if not section.below or any(unit.kind != "heading" for unit in own):
+        cuts = [Cut(piece, section) for piece in pack(text, own, size)]
+        own = []
+    for child in section.below:
+        for cut in _cut(text, child, size, own):
+            if cuts and _belong(cuts[-1], cut, section, size):
+                cuts[-1] = Cut(Piece(cuts[-1].piece.start, cut.piece.end, cuts[-1].piece.header), section)
+            else:
+                cuts.append(cut)
+        own = []
+    return cuts
+
+
+def _belong(a: Cut, b: Cut, section: Section, size: int) -> bool:
+    """Whether two neighbours in a section become one: both fit and one is small; tiny, where they are top sections."""
+    if a.home is b.home or b.piece.end - a.piece.start > size:
+        return False
+    return min(a.length, b.length) < (size // 12 if section.above is None else size // 3)
+
+
+def _enter(above: list[tuple[int, str]], heading: Unit, text: str) -> list[tuple[int, str]]:
+    title = " ".join(text[heading.start : heading.end].split())[:_TITLE]
+    return [*_outside(above, heading), (_level(heading), title)]
+
+
+def _outside(above: list[tuple[int, str]], heading: Unit) -> list[tuple[int, str]]:
+    return [entry for entry in above if entry[0] < _level(heading)]
+
+
+def _context(above: list[tuple[int, str]], header: str) -> str:
+    path = " > ".join(title for _, title in above)
+    while len(path) > _PATH and len(above) > 1:
+        above = above[1:]  # the nearest heading says most
+        path = " > ".join(title for _, title in above)
+    return "\n".join(part for part in (path, header) if part)
+
+
+def _parent(cut: Cut, parent_size: int) -> tuple[int, int] | None:
+    """The smallest section around the piece that holds more than it, if it is small enough to be shown whole."""
+    section: Section | None = cut.home
+    while section is not None:
+        holds = section.start <= cut.piece.start and cut.piece.end <= section.end
+        if holds and section.end - section.start > cut.length:
+            size = section.end - section.start
+            return (section.start, section.end) if size <= parent_size else None
+        section = section.above
+    return None

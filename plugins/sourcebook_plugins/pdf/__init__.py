@@ -1,0 +1,189 @@
+"""PDF through pdfium: text in reading order, a page and a box for every line, headings and simple tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from sourcebook import ComponentSettings, DocumentWriter, Parser, ParserFile, hookimpl
+from sourcebook.documents import Box
+from sourcebook.errors import DocumentError, Encrypted, LimitExceeded, Malformed, NoText
+
+if TYPE_CHECKING:
+    from sourcebook_plugins.pdf.lines import Line
+
+_PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
+_MEASURED = 8  # pages whose text tells the size of the body
+_MOST_ATTACHMENTS, _ATTACHMENT_BYTES = 100, 64 * 1024 * 1024
+_PLACEHOLDERS = ("(anonymous)", "(unspecified)", "anonymous", "untitled", "unknown")  # of PDF libraries
+_DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:([+\-])(\d\d)'?(\d\d)?|(Z))?")
+
+
+class PdfSettings(ComponentSettings):
+    """`max_pages`: a longer file is refused. `attachments`: whether embedded files become sources of their own."""
+
+    max_pages: int = Field(5000, ge=1)
+    attachments: bool = True
+
+
+class PdfParser(Parser[PdfSettings]):
+    """Reads the text layer of a PDF. A locator is a line: its page and its box.
+
+    A page without text gives a warning, a file without any is `NoText`; `Encrypted` without the right password,
+    `Malformed` when pdfium cannot open it, `LimitExceeded` over `max_pages`.
+    """
+
+    name = "pdf"
+    Settings = PdfSettings
+    media_types = ("application/pdf", "application/x-pdf")
+    extensions = (".pdf",)
+    preload = (
+        "pypdfium2",
+        "pypdfium2.raw",
+        "sourcebook_plugins.pdf.lines",
+        "sourcebook_plugins.pdf.writing",
+    )
+
+    def parse(self, file: ParserFile, out: DocumentWriter) -> None:
+        """See the class."""
+        from sourcebook_plugins.pdf.layout import body_size
+        from sourcebook_plugins.pdf.writing import PageWriter
+
+        with _opened(file) as pdf:
+            if len(pdf) > self.settings.max_pages:
+                raise LimitExceeded(f"The file has {len(pdf):,} pages.", limit=self.settings.max_pages)
+            out.meta(pages=len(pdf), **_metadata(pdf))
+            pages = _pages(pdf, out)
+            first = list(islice(pages, _MEASURED))
+            writer = PageWriter(out, body_size(lines for _, lines in first))
+            for _, lines in first:
+                writer.learn(lines)
+            seen = False
+            for number, lines in chain(first, pages):
+                seen = seen or bool(lines)
+                writer.learn(lines)
+                writer.write(number, lines)
+            if self.settings.attachments:
+                _attachments(pdf, out)
+        if not seen:
+            raise NoText(
+                "The file holds images of pages and no text.", remedy="Run it through OCR and upload the result."
+            )
+
+    def render(self, file: ParserFile, page: int, boxes: Sequence[Box]) -> bytes:
+        """See `Parser.render`. Raises `DocumentError` with code `page_not_found` for a page that is not there."""
+        from sourcebook_plugins.pdf.drawing import draw
+
+        with _opened(file) as pdf:
+            if not 1 <= page <= len(pdf):
+                raise DocumentError(f"The file has {len(pdf)} pages, and no page {page}.", code="page_not_found")
+            if (shown := _load(pdf, page - 1)) is None:
+                raise Malformed(f"Page {page} is damaged.")
+            return draw(shown, boxes)
+
+
+@contextmanager
+def _opened(file: ParserFile) -> Iterator[Any]:
+    """The file as a pypdfium2 document."""
+    import pypdfium2
+
+    data = file.read()
+    if not data:
+        raise Malformed("The file is empty.")
+    try:
+        pdf = pypdfium2.PdfDocument(data, password=file.password)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == _PASSWORD_ERROR:
+            wrong = "The password is wrong." if file.password else "The file is protected by a password."
+            raise Encrypted(wrong, remedy="Give the password with the file.") from error
+        raise Malformed("This is not a PDF, or it is damaged.") from error
+    try:
+        yield pdf
+    finally:
+        pdf.close()
+
+
+def _load(pdf: Any, index: int) -> Any | None:
+    import pypdfium2
+
+    try:
+        return pdf[index]
+    except pypdfium2.PdfiumError:
+        return None
+
+
+def _pages(pdf: Any, out: DocumentWriter) -> Iterator[tuple[int, list[Line]]]:
+    """Page numbers with their lines; pages that hold none are told in a warning."""
+    import pypdfium2
+
+    from sourcebook_plugins.pdf.lines import lines_of
+
+    for number in range(1, len(pdf) + 1):
+        page = _load(pdf, number - 1)
+        lines: list[Line] = []
+        if page is None:
+            out.warn("page_damaged", f"Page {number} is damaged and was left out.")
+        else:
+            try:
+                lines = lines_of(page)
+            except pypdfium2.PdfiumError:
+                out.warn("page_damaged", f"The text of page {number} is damaged and was left out.")
+            else:
+                if not lines:
+                    out.warn("page_without_text", f"Page {number} holds no text.")
+            page.close()
+        yield number, lines
+
+
+def _metadata(pdf: Any) -> dict[str, Any]:
+    found = {k: v for k, v in pdf.get_metadata_dict(skip_empty=True).items() if v.lower() not in _PLACEHOLDERS}
+    authors = [name.strip() for name in re.split(r"[;\n]", found.get("Author", "")) if name.strip()]
+    return {
+        "title": found.get("Title"),
+        "authors": authors,
+        "subject": found.get("Subject"),
+        "keywords": found.get("Keywords"),
+        "created": iso_date(found.get("CreationDate", "")),
+        "modified": iso_date(found.get("ModDate", "")),
+    }
+
+
+def iso_date(text: str) -> str:
+    """A PDF date ("D:20240103101500+01'00'", ISO 32000 7.9.4) in ISO 8601, as exact as it is; "" for any other text."""
+    match = _DATE.match(text)
+    if match is None:
+        return ""
+    year, month, day, hour, minute, second, sign, off_hours, off_minutes, zulu = match.groups()
+    date = "-".join(part for part in (year, month, day) if part)
+    if not (day and hour):
+        return date
+    zone = "+00:00" if zulu else f"{sign}{off_hours}:{off_minutes or '00'}" if sign else ""
+    return f"{date}T{hour}:{minute or '00'}:{second or '00'}{zone}"
+
+
+def _attachments(pdf: Any, out: DocumentWriter) -> None:
+    import pypdfium2
+
+    size = 0
+    for index in range(min(pdf.count_attachments(), _MOST_ATTACHMENTS)):
+        try:
+            attachment = pdf.get_attachment(index)
+            name, data = attachment.get_name(), bytes(attachment.get_data())
+        except pypdfium2.PdfiumError:
+            continue  # named, and not embedded
+        size += len(data)
+        if size > _ATTACHMENT_BYTES:
+            out.warn("attachments_left_out", f"The files attached from {name} on are too large.")
+            return
+        out.member(name or f"attachment {index + 1}", data)
+
+
+@hookimpl
+def register_parsers() -> Iterable[type[Parser[Any]]]:
+    """PDF."""
+    return [PdfParser]

@@ -1,0 +1,76 @@
+"""Writes a page's units: lines joined, hyphens undone, a place for every line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from sourcebook import DocumentWriter, Place
+from sourcebook.documents import Box
+from sourcebook_plugins.pdf.layout import Group, bulleted, groups_of
+from sourcebook_plugins.pdf.lines import Line
+from sourcebook_plugins.pdf.order import ordered
+from sourcebook_plugins.pdf.tables import Table
+
+_UNSPACED = re.compile("[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]")
+_COMPOUND = re.compile(r"[^\W\d_]{2,}-[^\W\d_]{2,}")
+_MOST_COMPOUNDS = 100_000
+_LAST_WORD, _FIRST_WORD = re.compile(r"[^\W_]+$"), re.compile(r"[^\W_]+")
+
+
+class PageWriter:
+    """Writes pages one after the other. `body`: the size of the document's running text.
+
+    It remembers the words that are written with a hyphen inside a line: at a line's end they keep it.
+    """
+
+    def __init__(self, out: DocumentWriter, body: float) -> None:
+        self._out = out
+        self._body = body
+        self._compounds: set[str] = set()
+
+    def learn(self, lines: Sequence[Line]) -> None:
+        """Take in the hyphened words of a page that is yet to be written."""
+        if len(self._compounds) < _MOST_COMPOUNDS:
+            for line in lines:
+                if "-" in line.text:
+                    self._compounds.update(_COMPOUND.findall(line.text.casefold()))
+
+    def write(self, number: int, lines: Sequence[Line]) -> None:
+        """Write page `number`."""
+        for group in groups_of(ordered(list(lines)), self._body):
+            if isinstance(group, Table):
+                _write_table(self._out, number, group)
+            else:
+                self._out.block(self._pieces(group, number), group.kind, group.level)
+
+    def _pieces(self, group: Group, number: int) -> Iterator[tuple[str, Place]]:
+        for i, line in enumerate(group.lines):
+            following = group.lines[i + 1].text if i + 1 < len(group.lines) else ""
+            text = bulleted(line.text) if i == 0 and group.kind == "list_item" else line.text
+            yield text + self._joint(line, following), _place(number, line.box)
+
+    def _joint(self, line: Line, following: str) -> str:
+        """What stands between a line and the next of its paragraph: a space, a hyphen that was meant, or nothing."""
+        if not line.hyphen:
+            unspaced = following and _UNSPACED.match(line.text[-1]) and _UNSPACED.match(following)
+            return "" if unspaced or not following else " "
+        before, after = _LAST_WORD.search(line.text), _FIRST_WORD.match(following)
+        if before is None or after is None:
+            return "-"
+        # "Lucene-BM25" and "d-dimensional" have theirs in any case: no language cuts a single letter off.
+        meant = not after.group()[0].islower() or len(before.group()) < 2
+        return "-" if meant or f"{before.group()}-{after.group()}".casefold() in self._compounds else ""
+
+
+def _write_table(out: DocumentWriter, number: int, table: Table) -> None:
+    out.end_table()
+    headed = table.headed
+    for i, (cells, box) in enumerate(table.rows()):
+        out.row(cells, _place(number, box), header=headed and i == 0)
+    out.end_table()
+
+
+def _place(number: int, box: Box) -> Place:
+    left, top, right, bottom = (round(value, 1) for value in box)
+    return Place(page=number, box=(left, top, right, bottom))

@@ -1,0 +1,248 @@
+"""The shard of one data folder: the only module that touches Qdrant Edge. Runs in the index process.
+
+A `Shard` has one method a request; they take the request's JSON and raw bytes, and return the result's JSON. Edge holds
+the GIL and blocks in every call, so they are plain functions, called one at a time.
+
+Nothing here ever optimises: below some 500,000 points a scan of what the filter leaves is exact and as fast as a graph,
+and building one stops the process for minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from heapq import nsmallest
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import qdrant_edge as edge
+
+from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, vector_name
+
+LAYOUT = 1
+"""Goes up when data of an older version can no longer be read."""
+
+PAGE = 1000
+"""Points in one page of a scroll, at most."""
+
+MAX_ANALYZERS = 64
+"""More than there are: tokenizers times languages."""
+
+Json = dict[str, Any]
+
+
+class Refused(Exception):
+    """The request breaks the interface's contract: the caller's fault, and no use to try again."""
+
+
+class Shard:
+    """Points of all owners, a sparse vector for BM25 on each, a dense one for every space that was ensured."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._spaces: dict[str, Json] = {}  # by name of the vector
+        self._bm25: dict[str, edge.Bm25] = {}  # by analyzer
+        self._read_layout()
+        self._shard = _load_or_create(folder / "shard")
+        for vector, space in self._spaces.items():
+            # Written down before it is made: a process that died between the two left it to us.
+            self._create_vector(vector, space)
+
+    def ensure(self, body: Json, _raw: memoryview) -> Json:
+        """Add the spaces that are new. Points that are there already stay without a vector for them."""
+        for space in body["spaces"]:
+            vector = vector_name(space["name"], space["dimensions"])
+            known = self._spaces.get(vector)
+            if known is None:
+                self._write_layout(self._spaces | {vector: space})
+                self._create_vector(vector, space)
+                self._spaces[vector] = space
+            elif known["distance"] != space["distance"]:
+                raise Refused(
+                    f"The space '{space['name']}' with {space['dimensions']} dimensions is stored with the distance "
+                    f"{known['distance']}, and cannot have {space['distance']} too: give it another name."
+                )
+        return {}
+
+    def upsert(self, body: Json, raw: memoryview) -> Json:
+        """Store one batch; when this returns, the write-ahead log has it."""
+        rows = {name: list(vectors) for name, vectors in self._rows(body["vectors"], raw)}
+        points = []
+        for i, (point_id, stored, text) in enumerate(body["points"]):
+            vectors: dict[str, Any] = {name: vector[i] for name, vector in rows.items()}
+            vectors[SPARSE] = self._terms(stored["analyzer"]).embed_document(text)
+            points.append(edge.Point(point_id, vectors, stored))
+        self._shard.update(edge.UpdateOperation.upsert_points(points))
+        return {}
+
+    def delete(self, body: Json, _raw: memoryview) -> Json:
+        """Remove what the filter matches, and look whether it is gone."""
+        where = to_filter(body["filter"])
+        self._shard.update(edge.UpdateOperation.delete_points_by_filter(where))
+        left = self._shard.count(edge.CountRequest(exact=True, filter=where))
+        if left:
+            raise RuntimeError(f"{left} points are still there after they were deleted")
+        return {}
+
+    def count(self, body: Json, _raw: memoryview) -> Json:
+        """Exactly how many points the filter matches."""
+        return {"count": self._shard.count(edge.CountRequest(exact=True, filter=to_filter(body["filter"])))}
+
+    def scroll(self, body: Json, _raw: memoryview) -> Json:
+        """One page of points in order of id, and the id at which the next begins (None: this was the last)."""
+        where = None if body["filter"] is None else to_filter(body["filter"])
+        fields = ["notebook", "source", "generation"]
+        request = edge.ScrollRequest(offset=body["offset"], limit=PAGE, filter=where, with_payload=fields)
+        records, following = self._shard.scroll(request)
+        stored = [(str(r.id), r.payload or {}) for r in records]
+        points = [[i, *(p.get(name, "") for name in fields)] for i, p in stored]
+        return {"points": points, "next": None if following is None else str(following)}
+
+    def search(self, body: Json, raw: memoryview) -> Json:
+        """The legs, each [[id, score], ...] best first. Of several texts or vectors the best score counts."""
+        where, limit = to_filter(body["filter"]), body["limit"]
+        legs = {"lexical": self._lexical(body["texts"], where, to_filter(body["corpus"]), limit)}
+        known = [(name, size) for name, size in body["vectors"] if self._is_known(name, size)]
+        for (name, _size), (vector, rows) in zip(known, self._rows(body["vectors"], raw, lenient=True), strict=True):
+            requests = [_nearest(row, vector, where, limit) for row in rows]
+            # Edge scores the Euclidean distance itself, where less is better.
+            sign = -1.0 if self._spaces[vector]["distance"] == "euclid" else 1.0
+            legs[f"dense:{name}"] = self._best(requests, limit, sign)
+        return {"legs": legs}
+
+    def flush(self, _body: Json, _raw: memoryview) -> Json:
+        """Sync everything to the disk."""
+        self._shard.flush()
+        return {}
+
+    def close(self) -> None:
+        """Flush and let go of the files."""
+        self._shard.flush()
+        self._shard.close()
+
+    def _lexical(
+        self, texts: list[str], where: edge.Filter, corpus: edge.Filter, limit: int
+    ) -> list[tuple[str, float]]:
+        # All that the shard has, from the keyword index: to ask which of them the filter leaves costs more than to
+        # search for those that it does not.
+        found = self._shard.facet(edge.FacetRequest("analyzer", limit=MAX_ANALYZERS))
+        analyzers = [str(hit.value) for hit in found.hits]
+        params = edge.SearchParams(idf=edge.IdfParams(corpus=corpus))
+        requests = []
+        for how in analyzers:
+            own = where if len(analyzers) == 1 else edge.Filter(must=[where, _any("analyzer", [how])])
+            queries = [self._terms(how).embed_query(text) for text in texts]
+            requests += [_nearest(terms, SPARSE, own, limit, params) for terms in queries if terms.indices]
+        return self._best(requests, limit, 1.0)
+
+    def _best(self, requests: list[edge.QueryRequest], limit: int, sign: float) -> list[tuple[str, float]]:
+        best: dict[str, float] = {}
+        for hits in self._shard.query_batch(edge.QueryBatchRequest(requests)):
+            for hit in hits:
+                point_id, score = str(hit.id), sign * hit.score
+                best[point_id] = max(score, best.get(point_id, score))
+        return nsmallest(limit, best.items(), key=lambda item: (-item[1], item[0]))
+
+    def _terms(self, how: str) -> edge.Bm25:
+        if how not in self._bm25:
+            tokenizer, _, language = how.partition("/")
+            kinds = {"multilingual": edge.TokenizerType.Multilingual, "word": edge.TokenizerType.Word}
+            self._bm25[how] = edge.Bm25(edge.Bm25Config(tokenizer=kinds[tokenizer], language=language))
+        return self._bm25[how]
+
+    def _is_known(self, name: str, size: int) -> bool:
+        """Whether this space can be searched. One that was never ensured holds nothing; of another size is an error."""
+        if vector_name(name, size) in self._spaces:
+            return True
+        sizes = sorted(s["dimensions"] for s in self._spaces.values() if s["name"] == name)
+        if sizes:
+            held = " or ".join(map(str, sizes))
+            raise Refused(f"The space '{name}' holds vectors of {held} dimensions, and these have {size}.")
+        return False
+
+    def _rows(
+        self, announced: list[tuple[str, int]], raw: memoryview, *, lenient: bool = False
+    ) -> Iterator[tuple[str, Iterator[memoryview[float]]]]:
+        """For each announced space its vector's name and the rows: all have equally many in `raw`."""
+        if not announced:
+            return
+        each = len(raw) // 4 // sum(size for _, size in announced)
+        values, start = cast("memoryview[float]", raw.cast("f") if raw else raw), 0
+        for name, size in announced:
+            rows = values[start : start + each * size]
+            start += each * size
+            if self._is_known(name, size):
+                yield vector_name(name, size), (rows[a:b] for a, b in pairwise(range(0, len(rows) + 1, size)))
+            elif not lenient:
+                raise Refused(f"The space '{name}' was never ensured.")
+
+    def _create_vector(self, vector: str, space: Json) -> None:
+        distances = {"cosine": edge.Distance.Cosine, "dot": edge.Distance.Dot, "euclid": edge.Distance.Euclid}
+        operation = edge.UpdateOperation.create_dense_vector(vector, space["dimensions"], distances[space["distance"]])
+        self._shard.update(operation)
+
+    def _read_layout(self) -> None:
+        path = self._folder / "layout.json"
+        if not path.exists():
+            return
+        stored = json.loads(path.read_text("utf-8"))
+        if stored["layout"] != LAYOUT:
+            raise RuntimeError(f"{self._folder} holds layout {stored['layout']}, and this program reads {LAYOUT}")
+        self._spaces = {vector_name(s["name"], s["dimensions"]): s for s in stored["spaces"]}
+
+    def _write_layout(self, spaces: Mapping[str, Json]) -> None:
+        fresh = self._folder / "layout.json.new"
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump({"layout": LAYOUT, "spaces": list(spaces.values())}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._folder / "layout.json")
+        _sync(self._folder)
+
+
+def to_filter(rest: Json) -> edge.Filter:
+    """A filter in Qdrant's REST JSON, of the forms that `layout` writes."""
+    return edge.Filter(must=[_any(condition["key"], condition["match"]["any"]) for condition in rest["must"]])
+
+
+def _any(key: str, values: list[str]) -> edge.FieldCondition:
+    # For a single value Edge is faster with MatchValue.
+    return edge.FieldCondition(key, match=edge.MatchAny(values) if len(values) != 1 else edge.MatchValue(values[0]))
+
+
+def _nearest(
+    vector: memoryview[float] | edge.SparseVector, using: str, where: edge.Filter, limit: int, params: Any = None
+) -> edge.QueryRequest:
+    # Edge reads any sequence of floats; its stubs only know lists.
+    query = edge.Query.Nearest(cast("list[float]", vector), using=using)
+    return edge.QueryRequest(limit=limit, query=query, filter=where, params=params)
+
+
+def _sync(folder: Path) -> None:
+    """Make renames in `folder` survive power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _load_or_create(path: Path) -> edge.EdgeShard:
+    if not path.is_dir():
+        # Made beside and renamed, so that a process killed meanwhile leaves no half of a shard.
+        fresh = path.with_name("shard.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        sparse = {SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
+        edge.EdgeShard.create(str(fresh), edge.EdgeConfig(sparse_vectors=sparse, wal_enabled=True)).close()
+        fresh.rename(path)
+        _sync(path.parent)
+    shard = edge.EdgeShard.load(str(path))
+    indexed = shard.info().payload_schema
+    for key in KEYWORDS:
+        if key not in indexed:
+            params = edge.KeywordIndexParams(is_tenant=key == TENANT)
+            shard.update(edge.UpdateOperation.create_field_index(key, params))
+    return shard

@@ -1,0 +1,119 @@
+"""Plain text: the encoding found out, paragraphs at blank lines."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from sourcebook import ComponentSettings, DocumentWriter, Parser, ParserFile, Place, hookimpl
+from sourcebook.documents import MAX_TEXT
+from sourcebook.errors import LimitExceeded, Malformed, NoText
+
+_SAMPLE = 64 * 1024
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# What no text holds: C0 controls but BEL to CR (with tab and line ends), SUB (an old end mark) and ESC (colours).
+_CONTROLS = bytes(set(range(32)) - set(range(7, 14)) - {26, 27})
+_PARAGRAPHS = re.compile(r"\n(?:[^\S\n]*\n)+")
+
+
+class TextParser(Parser[ComponentSettings]):
+    """Reads plain text in any encoding. A paragraph ends at a blank line; its locator is its number."""
+
+    name = "text"
+    media_types = ("text/plain",)
+    extensions = (".txt", ".text", ".log")
+
+    def parse(self, file: ParserFile, out: DocumentWriter) -> None:
+        """Raises `Malformed` for binary data, `NoText` for a blank file."""
+        number = 0
+        for paragraph in _PARAGRAPHS.split(decode(file.read(), out)):
+            if paragraph.strip():
+                number += 1
+                out.block([(paragraph, Place(paragraph=number))])
+
+
+def decode(data: bytes, out: DocumentWriter) -> str:
+    """The text of `data` with LF line ends: by its byte order mark, as UTF-8, or as what it most resembles.
+
+    A UTF-8 file with a few broken bytes stays UTF-8, and says so. Raises `Malformed` for binary data, `LimitExceeded`
+    over `MAX_TEXT` characters and `NoText` where there is only white space.
+    """
+    if len(data) > 4 * MAX_TEXT + 4:
+        raise _too_long()
+    text = _decode(data, out).replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n\n")
+    if len(text) > MAX_TEXT:
+        raise _too_long()
+    if not text.strip():
+        raise NoText("The file is empty.")
+    return text
+
+
+def _too_long() -> LimitExceeded:
+    return LimitExceeded(
+        f"The file's text is longer than {MAX_TEXT:,} characters.",
+        remedy="Split the file and upload its parts.",
+        limit=MAX_TEXT,
+    )
+
+
+def _decode(data: bytes, out: DocumentWriter) -> str:
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return data.decode(encoding, "replace")
+    sample = data[:_SAMPLE]
+    if (encoding := _utf16_without_mark(sample)) is not None:
+        return data.decode(encoding, "replace")
+    if len(sample) - len(sample.translate(None, _CONTROLS)) > len(sample) // 50:
+        raise Malformed("This is binary data, not text.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return _decode_legacy(data, out)
+
+
+def _utf16_without_mark(sample: bytes) -> str | None:
+    """Text in a Latin script has a zero in every second byte, and nowhere else."""
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    half = max(len(sample) // 2, 1)
+    if odd > 0.4 * half and even < 0.02 * half:
+        return "utf-16-le"
+    if even > 0.4 * half and odd < 0.02 * half:
+        return "utf-16-be"
+    return None
+
+
+def _decode_legacy(data: bytes, out: DocumentWriter) -> str:
+    text = data.decode("utf-8", "replace")
+    broken = text.count("\ufffd")
+    wide = len(text) - len(text.encode("ascii", "ignore")) - broken
+    # Mostly well-formed sequences: UTF-8 that was cut or patched, and not another encoding, which has hardly any.
+    if broken * 20 < wide:
+        out.warn("encoding_errors", f"{broken} characters could not be read and were replaced.")
+        return text
+    encoding = _guess(data)
+    out.meta(encoding=encoding)
+    return data.decode(encoding, "replace")
+
+
+def _guess(data: bytes) -> str:
+    from charset_normalizer import from_bytes
+
+    # Whole lines only: half a character at the sample's end would speak against the right encoding.
+    sample = data if len(data) <= _SAMPLE else data[: data.rfind(b"\n", 0, _SAMPLE) + 1] or data[:_SAMPLE]
+    best = from_bytes(sample).best()
+    # On a short text the statistics say nothing; Windows' Western encoding is by far the likeliest.
+    return best.encoding if best is not None and len(sample) >= 64 else "cp1252"
+
+
+@hookimpl
+def register_parsers() -> Iterable[type[Parser[Any]]]:
+    """Plain text."""
+    return [TextParser]

@@ -1,0 +1,106 @@
+"""Documents are cut for storage and joined again without a change."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sourcebook.documents import (
+    MAX_TEXT,
+    Block,
+    Chunk,
+    Document,
+    Locator,
+    Place,
+    Warn,
+    check_chunks,
+    check_document,
+    join_segments,
+    segments_of,
+)
+from sourcebook.writer import DocumentWriter
+
+PIECES = st.lists(
+    st.tuples(st.text("ab é\n漢", max_size=40), st.one_of(st.none(), st.integers(1, 2).map(lambda n: Place(page=n)))),
+    max_size=4,
+)
+BLOCKS = st.lists(st.tuples(PIECES, st.sampled_from(["heading", "paragraph", "table_row", "code"])), max_size=8)
+
+
+def written(blocks: list[tuple[list[tuple[str, Place | None]], str]]) -> Document:
+    out = DocumentWriter()
+    for pieces, kind in blocks:
+        out.block(pieces, kind)  # type: ignore[arg-type]  # the strategy draws known kinds
+    return out.document()
+
+
+@given(BLOCKS, st.integers(1, 30))
+def test_cutting_and_joining_gives_the_same_document(
+    blocks: list[tuple[list[tuple[str, Place | None]], str]], size: int
+) -> None:
+    document = written(blocks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sourcebook.documents.SEGMENT", size)
+        segments = list(segments_of(document))
+    assert join_segments(segments, document.metadata, document.warnings) == document
+    assert all(len(s.text) <= size and document.text[s.start : s.end] == s.text for s in segments)
+    for segment in segments:
+        assert all(segment.start <= b.start < segment.end for b in segment.blocks)
+        assert all(segment.start <= x.start < x.end <= segment.end for x in segment.locators)
+
+
+def test_an_empty_document_is_one_empty_segment() -> None:
+    segments = list(segments_of(Document("")))
+    assert [(s.start, s.end, s.text) for s in segments] == [(0, 0, "")]
+    assert join_segments(segments, {"title": "x"}, (Warn("a", "b"),)) == Document(
+        "", metadata={"title": "x"}, warnings=(Warn("a", "b"),)
+    )
+
+
+@given(BLOCKS, st.integers(0, 200), st.integers(1, 60))
+def test_the_places_of_a_range_are_those_of_the_locators_it_meets(
+    blocks: list[tuple[list[tuple[str, Place | None]], str]], start: int, length: int
+) -> None:
+    document = written(blocks)
+    expected = [x.place for x in document.locators if x.start < start + length and x.end > start]
+    assert document.places(start, start + length) == expected
+
+
+def test_a_place_goes_through_json_and_speaks_to_people() -> None:
+    place = Place(page=3, box=(1.0, 2.0, 3.5, 4.0), path=("Care", "Watering"))
+    assert Place.from_json(place.to_json()) == place
+    assert str(place) == "page 3, Care > Watering"
+    assert Place().to_json() == {}
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        (Document("abc", (Block(0, 4, "paragraph"),)), "outside a text of 3"),
+        (Document("abc", (Block(2, 2, "paragraph"),)), "empty"),
+        (Document("abc", (Block(1, 2, "code"), Block(0, 1, "code"))), "out of order"),
+        (Document("abc", (Block(0, 1, "verse"),)), "unknown block kinds"),  # type: ignore[arg-type]  # the point
+        (Document("abc", (), (Locator(0, 2, Place()), Locator(1, 3, Place()))), "overlap"),
+        (Document("abc", (), (Locator(-1, 2, Place()),)), "outside"),
+        (Document("x" * (MAX_TEXT + 1)), "more than"),
+    ],
+)
+def test_a_document_that_breaks_its_rules_is_refused(document: Document, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        check_document(document)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [Chunk(0, 0)],
+        [Chunk(0, 4)],
+        [Chunk(1, 2), Chunk(0, 2)],
+        [Chunk(0, 2, parent=(1, 3))],
+        [Chunk(0, 2, parent=(0, 4))],
+    ],
+)
+def test_chunks_outside_the_text_or_their_parent_are_refused(chunks: list[Chunk]) -> None:
+    with pytest.raises(ValueError, match="chunk"):
+        check_chunks(chunks, 3)
