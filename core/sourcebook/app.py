@@ -50,6 +50,11 @@ class Sourcebook:
         self.http = Http()
         self._open = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` has succeeded and `close` was not called since."""
+        return self._open
+
     async def __aenter__(self) -> Self:
         try:
             await self.open()

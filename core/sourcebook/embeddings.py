@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import embedding_cache as cache
@@ -65,9 +64,8 @@ class Embeddings:
             for h, spaces in fresh.items()
             for space, vector in spaces.items()
         ]
-        dialect = sqlite if self._db.sqlite else postgresql
         async with self._db.write() as c:
-            await c.execute(dialect.insert(cache).on_conflict_do_nothing(), rows)
+            await c.execute(self._db.insert_or_ignore(cache), rows)
 
 
 async def embed(embedder: Embedder[Any], texts: Sequence[str], kind: Literal["passage", "query"]) -> Vectors:

@@ -62,6 +62,23 @@ class Parsed:
     length: int
 
 
+@dataclass(frozen=True)
+class _Task:
+    """One request: `frames` anew for every attempt. `length` of the text that a chunker gets from here."""
+
+    frames: Callable[[], Iterable[bytes]]
+    path: Path | None = None
+    parser: ComponentRef | None = None
+    chunker: ComponentRef | None = None
+    length: int | None = None
+
+    def actor(self, collector: Collector) -> tuple[str, str]:
+        """Whose turn it is: "parser" or "chunker", and its place."""
+        if self.chunker is not None and (self.parser is None or collector.extras is not None):
+            return "chunker", self.chunker.target
+        return "parser", self.parser.target if self.parser else ""
+
+
 class Jail:
     """At most `slots` documents at once, each in a confined process of its own.
 
@@ -106,7 +123,7 @@ class Jail:
         strict and a layer is missing. Cancelling kills the child.
         """
         request = Request("parse", name, media_type, password, parser, chunker)
-        collector = await self._run(path, lambda: [encode(request)], parser.target)
+        collector = await self._run(_Task(lambda: [encode(request)], path, parser, chunker))
         if collector.extras is None:
             raise PluginError(f"{parser.target} sent no document.")
         if not collector.ink and not collector.raw:
@@ -128,10 +145,8 @@ class Jail:
         request = encode(Request("chunk", chunker=chunker))
         end = (encode(Extras(dict(metadata))), encode(End()))
         length = segments[-1].end if segments else 0
-        collector = await self._run(
-            None, lambda: chain([request], segment_frames(segments), end), chunker.target, length
-        )
-        return tuple(collector.chunks)
+        task = _Task(lambda: chain([request], segment_frames(segments), end), chunker=chunker, length=length)
+        return tuple((await self._run(task)).chunks)
 
     async def render(
         self,
@@ -146,7 +161,7 @@ class Jail:
     ) -> bytes:
         """Page `page` (1-based) as a PNG, with `boxes` (in points) marked. Raises like `parse`."""
         request = Request("render", name, media_type, password, parser, None, page, tuple(boxes))
-        collector = await self._run(path, lambda: [encode(request)], parser.target)
+        collector = await self._run(_Task(lambda: [encode(request)], path, parser))
         image = await _joined(collector.raw[0][1]) if collector.raw else b""
         if not image.startswith(_PNG):
             raise PluginError(f"{parser.target} drew page {page} as something else than a PNG.")
@@ -164,27 +179,26 @@ class Jail:
                 await self._server.stop()
                 self._server = None
 
-    async def _run(
-        self, path: Path | None, frames: Callable[[], Iterable[bytes]], target: str, length: int | None = None
-    ) -> Collector:
+    async def _run(self, task: _Task) -> Collector:
         async with self._slots:
             for _ in range(2):  # the second time only where the server died, which is no fault of the document
                 server = await self._ready()
                 if self._limits.mode == "strict" and (lacking := missing(server.hello.layers)):
                     raise refusal(lacking)
-                collector = Collector(length)
+                collector = Collector(task.length)
                 try:
-                    report = await server.exchange(path, frames(), collector, self._limits)
+                    report = await server.exchange(task.path, task.frames(), collector, self._limits)
                 except ServerGone:
                     await self._discard(server)
                 except Overflow:
                     raise limit_exceeded("output", self._limits) from None
                 except FrameError as error:
-                    raise ParserDied(f"{target} sent what is no document: {error}.") from None
+                    raise ParserDied(f"The {task.actor(collector)[0]} sent what is no document: {error}.") from None
                 except ValueError as error:
-                    raise PluginError(f"{target} broke its contract: {error}.") from None
+                    kind, target = task.actor(collector)
+                    raise PluginError(f"The {kind} {target} broke its contract: {error}.") from None
                 else:
-                    _check_end(report, collector, self._limits)
+                    _check_end(report, collector, self._limits, task.actor(collector)[0])
                     return collector
         raise ParserDied("The parser jail died twice on this file.", remedy="Try again; then look at the server's log.")
 
@@ -219,7 +233,7 @@ def _log_start(server: ServerProcess, limits: JailLimits) -> None:
         log.warning("the parser jail (%s) lacks %s", limits.mode, ", ".join(lacking))
 
 
-def _check_end(report: Report, collector: Collector, limits: JailLimits) -> None:
+def _check_end(report: Report, collector: Collector, limits: JailLimits, actor: str) -> None:
     """Raise what the child said, or what became of it; return where all was said."""
     if collector.ended:
         return
@@ -227,7 +241,7 @@ def _check_end(report: Report, collector: Collector, limits: JailLimits) -> None
         raise _raised(collector.problem)
     if isinstance(collector.problem, Died):
         died = collector.problem
-        message = f"The parser failed on this file: {died.error[:100]}: {clean(died.detail)[:MESSAGE]}"
+        message = f"The {actor} failed on this file: {died.error[:100]}: {clean(died.detail)[:MESSAGE]}"
         raise ParserDied(message, exception=died.error[:100])
     if report.reason == TOO_SLOW:
         raise limit_exceeded("time", limits)
@@ -239,8 +253,8 @@ def _check_end(report: Report, collector: Collector, limits: JailLimits) -> None
     if code < 0 and report.peak >= _MOST_OF_MEMORY * limits.memory:
         raise limit_exceeded("memory", limits)
     if code < 0:
-        raise ParserDied(f"The parser crashed on this file ({_signal_name(-code)}).", signal=_signal_name(-code))
-    raise ParserDied(f"The parser's process ended with status {code} in the middle of this file.", status=code)
+        raise ParserDied(f"The {actor} crashed on this file ({_signal_name(-code)}).", signal=_signal_name(-code))
+    raise ParserDied(f"The {actor}'s process ended with status {code} in the middle of this file.", status=code)
 
 
 def _raised(problem: Problem) -> SourcebookError:

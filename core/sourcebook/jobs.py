@@ -200,6 +200,8 @@ class Worker:
 
     async def _work(self, name: str) -> None:
         while True:
+            # Cleared before looking: what is added while we look sets it again, and is not slept over.
+            self._jobs.added.clear()
             try:
                 job = await self._jobs.claim(name)
             except SourcebookError as error:
@@ -212,7 +214,6 @@ class Worker:
 
     async def _rest(self) -> None:
         """Until something is added here, or the poll interval is over: other processes add too."""
-        self._jobs.added.clear()
         try:
             async with asyncio.timeout(self._jobs.options.poll * random.uniform(0.8, 1.2)):
                 await self._jobs.added.wait()

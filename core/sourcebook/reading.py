@@ -110,6 +110,12 @@ class Reading:
                 rows.extend((await c.execute(query)).mappings())
         return {p.id: p for p in await self._filled(rows)}
 
+    async def notebook_of(self, passage_id: str) -> str | None:
+        """The notebook that a passage lies in, whoever asks: a scope of it decides whether they may see it."""
+        query = _passages().with_only_columns(sources.c.notebook_id).where(passages.c.id == passage_id)
+        async with self._db.read() as c:
+            return (await c.execute(query)).scalar()
+
     async def passages_of(self, generation_id: str, limit: int, after: int = -1) -> list[Passage]:
         """A generation's passages in order, after an ordinal."""
         query = _passages(ready=False).where(passages.c.generation_id == generation_id, passages.c.ordinal > after)

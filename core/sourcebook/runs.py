@@ -23,6 +23,8 @@ from sourcebook.owners import Principal
 
 log = logging.getLogger(__name__)
 
+_FIRST = 5.0  # seconds in which whoever asked has to begin to follow, even where the grace is none
+
 
 class Run:
     """One answer being made. `follow` gives its frames from any point on."""
@@ -41,6 +43,7 @@ class Run:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self.why_cancelled = ""
+        self.error: SourcebookError | None = None
 
     @property
     def last_seq(self) -> int:
@@ -48,9 +51,9 @@ class Run:
         return self._seq
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start the task; until somebody follows, the grace period runs."""
+        """Start the task; somebody has to follow it soon."""
         self._task = asyncio.create_task(work, name=self.id)
-        self._watch()
+        self._watch(max(self._grace, _FIRST))
 
     def emit(self, event: Event) -> None:
         """Append one event and wake every follower."""
@@ -104,7 +107,7 @@ class Run:
                     await grown.wait()
         finally:
             self._followers -= 1
-            self._watch()
+            self._watch(self._grace)
 
     def _snapshot(self) -> Snapshot:
         p = self.progress
@@ -115,10 +118,10 @@ class Run:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    def _watch(self) -> None:
+    def _watch(self, grace: float) -> None:
         """Without a follower, the grace period begins."""
         if self._followers == 0 and self.finished_at is None:
-            self._timer = asyncio.get_running_loop().call_later(self._grace, self._abandon)
+            self._timer = asyncio.get_running_loop().call_later(grace, self._abandon)
 
     def _abandon(self) -> None:
         if self._followers == 0 and self.finished_at is None and self._task is not None:
@@ -152,7 +155,7 @@ class Runs:
         )
         grace = self.options.grace if grace is None else grace
         # The log's cap counts frames; a frame holds a few hundred bytes, so the default is some megabytes.
-        run = Run(run_id, principal.owner_id, max(grace, 0.001), self.options.max_frames)
+        run = Run(run_id, principal.owner_id, grace, self.options.max_frames)
         self._runs[run_id] = run
         started = RunStarted(
             conversation_id=conversation_id,
@@ -186,13 +189,13 @@ class Runs:
         except asyncio.CancelledError:
             outcome, finish = "cancelled", "cancelled"
         except SourcebookError as error:
-            outcome, finish = "failed", "error"
+            outcome, finish, run.error = "failed", "error", error
             run.emit(ErrorEvent(problem=error.problem(), retryable=error.transient))
         except Exception:  # a bug of ours or a plugin's: the client still gets `error`, then `done`
             log.exception("run %s failed", run.id)
             outcome, finish = "failed", "error"
-            problem = SourcebookError("The answer could not be finished; the server's log says why.").problem()
-            run.emit(ErrorEvent(problem=problem, retryable=True))
+            run.error = SourcebookError("The answer could not be finished; the server's log says why.")
+            run.emit(ErrorEvent(problem=run.error.problem(), retryable=True))
         # From here on nothing may interrupt: the answer is stored before the client hears that it is.
         await _uninterrupted(self._end(run, conversation_id, message_id, outcome, finish))
 

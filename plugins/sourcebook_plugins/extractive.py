@@ -26,7 +26,8 @@ NOTHING = "Nothing in the sources answers this."
 _K1, _B = 1.2, 0.4  # BM25's saturation; mild on length, since a good sentence is seldom the shortest
 _INFLECTED = 0.8  # worth of "volunteers" where "volunteer" was asked for
 _ABOVE = 0.4  # worth of a term that stands only above: in the heading or the title
-_HEADER = 0.8  # and in the header of the table, which is half of what a row says
+_HEADER = 2.0  # times as much in the header of the table for a row that has another of the terms itself
+_AS_ROW = 0.6  # worth of a header as a sentence of its own; some tables have their first facts there
 _FIT = 0.3  # share of the question's weight that the best sentence has to cover
 _NEAR = 0.5  # share of the best sentence's score, and of its cover, below which another is not quoted
 _REPEATS = 0.35  # weight of likeness to what is quoted already
@@ -62,7 +63,7 @@ _ALEF = str.maketrans({"أ": "ا", "إ": "ا", "آ": "ا", "ى": "ي", "ة": "ه
 _RULE = re.compile(r"\|[\s:|-]*-[\s:|-]*\|?")
 _LEAD = re.compile(r"(?:[-*+•·‣▪–>]|#{1,6})\s+")
 _ENDED = re.compile(r"[.!?…。！？؟।۔:][\"'”’»)\]}」』）*_]*\Z")
-_REFERENCE = re.compile(r"\s*[\[【]\^?\d{1,3}(?:[ ,;–-]+\d{1,3})*[\]】]\s*")
+_REFERENCE = re.compile(r"\s*[\[【]\^?\d{1,3}(?:[\s,;–-]+\d{1,3})*[\]】]\s*")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _LINE_END = re.compile(r"\s*\n\s*")
 _WORD = re.compile(r"\s*\S{1,16}|\s+")  # a line without spaces comes in pieces too
@@ -192,7 +193,8 @@ def _candidates(n: int, passage: Passage, of: int) -> Iterator[_Candidate]:
             if title or raw[-1] in ":：":
                 above = in_table = named | dict.fromkeys(_stems(raw), _ABOVE)
         elif _RULE.fullmatch(text, after, after_end):
-            header, in_table = Quote(n, start, raw), above | dict.fromkeys(_stems(raw), _HEADER)
+            header, in_table = Quote(n, start, raw), above | dict.fromkeys(_stems(raw), _ABOVE)
+            yield _candidate(header, above, None, before * _AS_ROW)
         else:
             yield _candidate(Quote(n, start, raw), in_table, header, before)
 
@@ -239,15 +241,19 @@ def _scores(found: Sequence[_Candidate], asked: Mapping[str, str], weights: Mapp
             if times := c.stems[stem]:
                 saturated = times * (_K1 + 1) / (times + _K1 * (1 - _B + _B * length / mean))
                 score += weights[stem] * saturated * (1 if word in c.words else _INFLECTED)
-            else:
-                score += weights[stem] * c.above.get(stem, 0)
-        scores.append(score * c.worth)
+        scores.append((score + _from_above(c, weights)) * c.worth)
     return scores
 
 
+def _from_above(c: _Candidate, weights: Mapping[str, float]) -> float:
+    """What the terms count that the sentence itself has not, and that stand above it."""
+    score = sum(weight * c.above.get(stem, 0) for stem, weight in weights.items() if not c.stems[stem])
+    return score * (_HEADER if c.header and any(c.stems[stem] for stem in weights) else 1)
+
+
 def _cover(c: _Candidate, weights: Mapping[str, float]) -> float:
-    """The weight of what was asked that the sentence, or what stands above it, has at all."""
-    return sum(weight * (1 if c.stems[stem] else c.above.get(stem, 0)) for stem, weight in weights.items())
+    """The weight of what was asked that the sentence has, with what stands above it."""
+    return sum(weight for stem, weight in weights.items() if c.stems[stem]) + _from_above(c, weights)
 
 
 def _diverse(near: Sequence[tuple[float, _Candidate]], limit: int) -> list[_Candidate]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Any, BinaryIO, ClassVar
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sourcebook import Fetched, Fetcher, hookimpl
 from sourcebook.addresses import AddressGuard
@@ -34,6 +35,13 @@ class WebSettings(ComponentSettings):
     max_bytes: int = Field(default=50 * 1024 * 1024, ge=1)
     total: float = Field(default=60.0, gt=0)
     user_agent: str = "Sourcebook"
+
+    @field_validator("deny")
+    @classmethod
+    def _networks(cls, deny: tuple[str, ...]) -> tuple[str, ...]:
+        for network in deny:
+            ip_network(network)
+        return deny
 
 
 class Web(Fetcher[WebSettings]):
@@ -76,7 +84,7 @@ class Web(Fetcher[WebSettings]):
         """What can be said before a connection; the addresses are checked below, where it is made."""
         try:
             parts = urlsplit(url)
-            port = parts.port or _DEFAULT_PORTS.get(parts.scheme.lower())
+            port = _DEFAULT_PORTS.get(parts.scheme.lower()) if parts.port is None else parts.port
         except ValueError:
             raise _error("fetch_blocked", "The address is not a valid URL.") from None
         # Parsers differ on backslashes and control characters; the host that is checked must be the host that is asked.

@@ -36,12 +36,22 @@ class Lines(Base):
         for number, line in enumerate(file.read().decode().split("\n"), 1):
             out.block([(line, Place(page=number, box=(1, 2.5, 3, 4), path=("Größe", "b")))])
         with file.open() as again:
-            first = again.read(1)
-        out.meta(title=file.name, type=file.media_type, password=file.password, first=first.decode())
+            size = len(again.read())
+        out.meta(title=file.name, type=file.media_type, password=file.password, size=size)
         out.warn("odd", "nothing is wrong")
 
     def render(self, file: ParserFile, page: int, boxes: Sequence[Box]) -> bytes:
         return b"\x89PNG\r\n\x1a\n" + f"{page} {boxes} ".encode() + file.read() + bytes(3_000_000)
+
+
+class Drawer(Base):
+    """Draws something else than a PNG."""
+
+    def parse(self, file: ParserFile, out: DocumentWriter) -> None:
+        out.block("text")
+
+    def render(self, file: ParserFile, page: int, boxes: Sequence[Box]) -> bytes:
+        return b"GIF89a"
 
 
 class Members(Base):
@@ -103,6 +113,12 @@ class Act(Base):
             raise ValueError("damaged near byte 0")
         finally:
             kept.pop()
+
+    def memory_as_cause(self) -> None:
+        try:
+            bytearray(8 << 30)
+        except MemoryError as error:
+            raise Malformed("The file is damaged.") from error
 
     def raise_value(self) -> None:
         raise ValueError(f"cannot read {Path(__file__).parent}/x.py\n" + "x" * 1000)
@@ -245,6 +261,16 @@ class Words(Chunker[Any]):
         title = str(document.metadata.get("title", ""))
         for start in range(0, end, size):
             yield Chunk(start, min(start + size, end), title, (0, end))
+
+
+class Failing(Chunker[Any]):
+    """Fails after a first chunk."""
+
+    name = "failing"
+
+    def chunk(self, document: Document) -> Iterable[Chunk]:
+        yield Chunk(0, 1)
+        raise KeyError("second")
 
 
 class Outside(Chunker[Any]):

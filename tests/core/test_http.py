@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import shutil
+import ssl
 import subprocess
 import sys
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sourcebook.addresses import AddressGuard
 from sourcebook.errors import UpstreamError
 from sourcebook.http import Http, Timeouts
 from sourcebook.testing.llm_server import FakeLLMServer, Hold, Reply, Step
@@ -132,6 +136,39 @@ def test_a_gap_in_the_body() -> None:
         server.script(Reply([b"a", Hold()], headers=PLAIN), path="/s")
         error = failure_of(f"{server.root}/s", timeouts=Timeouts(gap=0.1))
         assert (error.problem_code, error.transient) == ("upstream_gap_timeout", True)
+
+
+def test_the_time_that_the_reader_takes_is_no_gap() -> None:
+    with FakeLLMServer() as server:
+        server.script(Reply([b"a", b"b", 0.01, b"c"], headers=PLAIN), path="/s")
+
+        async def use(http: Http) -> bytes:
+            body = b""
+            async with http.stream("GET", f"{server.root}/s", timeouts=Timeouts(gap=0.1)) as answer:
+                async for chunk in answer.chunks():
+                    body += chunk
+                    await asyncio.sleep(0.15)
+            return body
+
+        assert run(use) == b"abc"
+
+
+def test_a_callers_own_deadline_is_not_taken_for_ours() -> None:
+    with FakeLLMServer() as server:
+        server.script(*[Reply([b"a", Hold()], headers=PLAIN)] * 2, path="/s")
+
+        async def use(http: Http) -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await http.request("GET", f"{server.root}/s")
+            async with asyncio.timeout(30):
+                with pytest.raises(UpstreamError, match="stopped"):
+                    await http.request("GET", f"{server.root}/s", timeouts=Timeouts(gap=0.1))
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+
+        run(use)
 
 
 def test_a_server_that_trickles_ends_at_the_total_deadline() -> None:
@@ -321,6 +358,51 @@ def test_a_hundred_dropped_streams_leave_no_connection_and_no_task() -> None:
             assert len(asyncio.all_tasks()) == 1
 
         run(use)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate and its key for `tls.test`, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=tls.test"
+    command += f" -addext subjectAltName=DNS:tls.test -keyout {path} -out {path}.crt"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+async def to_here(host: str, port: int) -> Sequence[str]:
+    return ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "code"),
+    [(True, "tls.test", ""), (True, "other.test", "upstream_unreachable"), (False, "tls.test", "upstream_unreachable")],
+)
+def test_tls_is_checked_against_the_name_that_was_asked_for(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool, host: str, code: str
+) -> None:
+    """Though a guarded client connects to an address: the name is what the certificate must hold."""
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    else:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with FakeLLMServer(tls=context) as server:
+        url = server.root.replace("127.0.0.1", host) + "/v1/models"
+
+        async def use(http: Http) -> str:
+            try:
+                return str((await http.request("GET", url)).status)
+            except UpstreamError as error:
+                return error.problem_code
+
+        guard = AddressGuard(allow_private=True, resolver=to_here)
+        assert run(use, guard=guard) == (code or "200")
+        assert len(server.requests) == (0 if code else 1)
 
 
 def test_timeouts_are_positive() -> None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
-from collections.abc import Awaitable, Callable, Iterator
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from jail_parsers import Lines, Words
 
-from sourcebook.confinement import LAYERS, missing
-from sourcebook.documents import join_segments
+from sourcebook.confinement import missing
+from sourcebook.documents import Chunk, Document, Place, join_segments
 from sourcebook.errors import (
     ConfigError,
-    DocumentError,
     Encrypted,
     LimitExceeded,
     Malformed,
@@ -25,11 +23,533 @@ from sourcebook.errors import (
     ParserDied,
     PluginError,
 )
-from sourcebook.interfaces import ComponentSettings
 from sourcebook.jail import ComponentRef, Jail, JailLimits, Parsed
-from sourcebook.jail_frames import MESSAGE, HEADER
-from sourcebook.testing.parsers import parse as parse_here
+from sourcebook.jail_frames import HEADER, MAX_FRAME, MESSAGE
+from sourcebook.writer import DocumentWriter, Member
 
-T = TypeVar("T")
-Run = Callable[[Awaitable[T]], T]
 HERE = Path(__file__).parent
+LINES = ComponentRef("jail_parsers:Lines")
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="confinement is Linux's")
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "document"
+    path.write_text("first line\nsecond line")
+    return path
+
+
+def jail_of(limits: JailLimits | None = None, **options: Any) -> Jail:
+    return Jail(limits or JailLimits(), ["jail_parsers"], search_path=[HERE, *options.pop("folders", ())], **options)
+
+
+def opened(runner: asyncio.Runner, jail: Jail) -> Iterator[Jail]:
+    yield jail
+    pid = server_of(jail)
+    runner.run(jail.close())
+    assert pid not in descendants(), "a closed jail leaves no process"
+
+
+@pytest.fixture(scope="module")
+def jail(runner: asyncio.Runner) -> Iterator[Jail]:
+    yield from opened(runner, jail_of())
+
+
+@pytest.fixture(scope="module")
+def hasty(runner: asyncio.Runner) -> Iterator[Jail]:
+    """Half a second a document."""
+    yield from opened(runner, jail_of(JailLimits(wall_seconds=0.5)))
+
+
+@pytest.fixture(scope="module")
+def narrow(runner: asyncio.Runner) -> Iterator[Jail]:
+    """One second of processor time, 8 MiB of output, 256 MiB of memory."""
+    yield from opened(runner, jail_of(JailLimits(cpu_seconds=1, output=8 << 20, memory=256 << 20)))
+
+
+@pytest.fixture(scope="module")
+def open_jail(runner: asyncio.Runner) -> Iterator[Jail]:
+    """Without any confinement but the time limit: what the server alone must see to."""
+    yield from opened(runner, jail_of(JailLimits(wall_seconds=20), layers=()))
+
+
+async def parse(jail: Jail, path: Path, parser: ComponentRef = LINES, chunker: ComponentRef | None = None) -> Parsed:
+    return await jail.parse(path, name="a name.test", media_type="text/x-test", parser=parser, chunker=chunker)
+
+
+def act(name: str, argument: object = "") -> ComponentRef:
+    return ComponentRef("jail_parsers:Act", {"act": name, "argument": str(argument)})
+
+
+async def result(jail: Jail, path: Path, name: str, argument: object = "") -> str:
+    parsed = await parse(jail, path, act(name, argument))
+    return parsed.segments[0].text.removeprefix("Result: ")
+
+
+def expected(text: str) -> Document:
+    """What `jail_parsers.Lines` writes."""
+    out = DocumentWriter()
+    for number, line in enumerate(text.split("\n"), 1):
+        out.block([(line, Place(page=number, box=(1, 2.5, 3, 4), path=("Größe", "b")))])
+    out.meta(title="a name.test", type="text/x-test", size=len(text.encode()))
+    out.warn("odd", "nothing is wrong")
+    return out.document()
+
+
+def descendants() -> set[int]:
+    """Every living process that stems from this one."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            parents[int(stat.parent.name)] = int(parent)
+    found = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def server_of(jail: Jail) -> int:
+    assert jail._server is not None
+    return jail._server._process.pid
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def fails(runner: asyncio.Runner, work: Coroutine[Any, Any, object], kind: type[Exception]) -> Any:
+    with pytest.raises(kind) as caught:
+        runner.run(work)
+    assert type(caught.value) is kind
+    return caught.value
+
+
+# What arrives.
+
+
+@pytest.mark.parametrize("text", ["first line\nsecond line", 'äöü 𝔘𝔫𝔦 \\" \t x\n' * 14_500], ids=["short", "200k"])
+def test_a_document_arrives_exactly(runner: asyncio.Runner, jail: Jail, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "document"
+    path.write_text(text)
+    parsed = runner.run(parse(jail, path))
+    document = expected(text)
+    assert join_segments(parsed.segments, parsed.metadata, parsed.warnings) == document
+    assert parsed.length == len(document.text)
+    assert parsed.chunks == ()
+
+
+def test_chunks_come_with_the_document_and_again_from_what_is_stored(
+    runner: asyncio.Runner, jail: Jail, tmp_path: Path
+) -> None:
+    path = tmp_path / "document"
+    path.write_text("a line of 𝔱𝔢𝔵𝔱\n" * 10_000)
+    words = ComponentRef("jail_parsers:Words", {"size": 50})
+    parsed = runner.run(parse(jail, path, chunker=words))
+    size = parsed.length
+    assert parsed.chunks == tuple(
+        Chunk(start, min(start + 50, size), "a name.test", (0, size)) for start in range(0, size, 50)
+    )
+    assert runner.run(jail.chunk(parsed.segments, parsed.metadata, words)) == parsed.chunks
+
+
+def test_members_arrive_and_need_no_text(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    parsed = runner.run(parse(jail, file, ComponentRef("jail_parsers:Members")))
+    assert parsed.members == (Member("empty.txt", b""), Member("large.bin", bytes(range(256)) * 10_000))
+    assert parsed.length == 0
+
+
+def test_a_page_is_drawn_with_its_boxes(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    image = runner.run(
+        jail.render(file, name="x", media_type="text/x-test", parser=LINES, page=7, boxes=[(1, 2, 3.5, 4)])
+    )
+    assert image == b"\x89PNG\r\n\x1a\n7 ((1.0, 2.0, 3.5, 4.0),) first line\nsecond line" + bytes(3_000_000)
+
+
+def test_a_page_that_is_no_png_is_the_parsers_fault(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    parser = ComponentRef("jail_parsers:Drawer")
+    error = fails(runner, jail.render(file, name="x", media_type="t", parser=parser, page=1, boxes=[]), PluginError)
+    assert "PNG" in error.detail
+
+
+def test_a_password_reaches_the_parser(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    parsed = runner.run(jail.parse(file, name="x", media_type="t", parser=LINES, password="sesame"))
+    assert parsed.metadata["password"] == "sesame"
+
+
+def test_white_space_alone_is_no_text(runner: asyncio.Runner, jail: Jail, tmp_path: Path) -> None:
+    path = tmp_path / "document"
+    path.write_text(" \n\t\n")
+    fails(runner, parse(jail, path, chunker=ComponentRef("jail_parsers:Words")), NoText)
+
+
+def test_more_documents_than_slots_all_arrive(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    async def many() -> list[Parsed]:
+        return await asyncio.gather(*(parse(jail, file) for _ in range(12)))
+
+    assert {parsed.length for parsed in runner.run(many())} == {len("first line\n\nsecond line")}
+
+
+def test_every_document_has_its_own_process(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    assert runner.run(result(jail, file, "pid")) != runner.run(result(jail, file, "pid"))
+
+
+def test_a_new_python_for_every_document_works_too(runner: asyncio.Runner, file: Path) -> None:
+    async def both() -> tuple[Parsed, str]:
+        jail = jail_of(fork=False)
+        try:
+            return await parse(jail, file), await result(jail, file, "open_files")
+        finally:
+            await jail.close()
+
+    parsed, files = runner.run(both())
+    assert join_segments(parsed.segments, parsed.metadata, parsed.warnings) == expected(file.read_text())
+    assert files == "[0, 1, 2, 3, 4, 5]"
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("deed", "said"),
+    [
+        ("segfault", "SIGSEGV"),
+        ("abort", "SIGABRT"),
+        ("leave", "status 3"),
+        ("sys_exit", "SystemExit: enough"),
+        ("no_such_deed", "AttributeError"),
+    ],
+)
+def test_a_crash_is_parser_died_and_the_next_document_is_read(
+    runner: asyncio.Runner, jail: Jail, file: Path, deed: str, said: str
+) -> None:
+    server = runner.run(jail.layers()) and server_of(jail)
+    assert said in fails(runner, parse(jail, file, act(deed)), ParserDied).detail
+    assert runner.run(parse(jail, file)).length
+    assert server_of(jail) == server
+
+
+def test_an_exception_is_told_short_and_without_our_folders(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    detail = fails(runner, parse(jail, file, act("raise_value")), ParserDied).detail
+    assert "ValueError: cannot read …/x.py xxx" in detail
+    assert str(HERE) not in detail
+    assert len(detail) < 400
+
+
+def test_a_chunkers_exception_is_told_as_the_chunkers(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    error = fails(runner, parse(jail, file, chunker=ComponentRef("jail_parsers:Failing")), ParserDied)
+    assert error.detail == "The chunker failed on this file: KeyError: 'second'"
+
+
+def test_a_document_error_stays_itself(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    error = fails(runner, parse(jail, file, act("raise_document")), Malformed)
+    assert error.problem() == {
+        "code": "mine",
+        "title": "The file is damaged",
+        "detail": "Page 3 is broken.",
+        "remedy": "Save it again.",
+        "page": 3,
+    }
+
+
+def test_details_that_are_no_json_are_dropped(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    error = fails(runner, parse(jail, file, act("raise_odd_details")), Encrypted)
+    assert (error.problem_code, error.details) == ("password_wrong", {})
+
+
+@pytest.mark.parametrize("deed", ["loop", "sleep"])
+def test_wall_clock_ends_a_parser(runner: asyncio.Runner, hasty: Jail, file: Path, deed: str) -> None:
+    assert fails(runner, parse(hasty, file, act(deed)), LimitExceeded).details["what"] == "time"
+
+
+def test_processor_time_ends_a_parser(runner: asyncio.Runner, narrow: Jail, file: Path) -> None:
+    error = fails(runner, parse(narrow, file, act("loop")), LimitExceeded)
+    assert (error.problem_code, error.details) == ("limit_exceeded", {"what": "cpu", "limit": 1})
+
+
+@pytest.mark.parametrize("deed", ["memory", "memory_slowly", "memory_as_damage", "memory_as_cause"])
+@needs_linux
+def test_memory_ends_a_parser(runner: asyncio.Runner, narrow: Jail, file: Path, deed: str) -> None:
+    error = fails(runner, parse(narrow, file, act(deed)), LimitExceeded)
+    assert error.details == {"what": "memory", "limit": 256 << 20}
+
+
+def test_output_ends_a_parser(runner: asyncio.Runner, narrow: Jail, file: Path) -> None:
+    error = fails(runner, parse(narrow, file, ComponentRef("jail_parsers:Flood")), LimitExceeded)
+    assert error.details == {"what": "output", "limit": 8 << 20}
+    runner.run(until(lambda: not children_of(server_of(narrow))))
+
+
+def test_prints_go_nowhere(runner: asyncio.Runner, jail: Jail, file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert runner.run(result(jail, file, "print_much")) == "printed"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "said"),
+    [
+        (b"X" + bytes(10), ParserDied, "kind"),
+        (HEADER.pack(MESSAGE, MAX_FRAME + 1), ParserDied, "bytes"),
+        (HEADER.pack(MESSAGE, 3) + b"{]}", ParserDied, "JSON"),
+        (HEADER.pack(b"R", 1) + b"x", ParserDied, "announced"),
+        (HEADER.pack(MESSAGE, 14) + b'{"kind":"end"}', PluginError, "no document"),
+        (HEADER.pack(MESSAGE, 50) + b'{"kind":"problem","error":"Lost","detail', ParserDied, "status 0"),
+        (HEADER.pack(MESSAGE, 45) + b'{"kind":"problem","error":"Lost","detail":""}', ParserDied, "failed"),
+    ],
+)
+def test_nonsense_from_a_child_is_refused(
+    runner: asyncio.Runner, jail: Jail, file: Path, sent: bytes, kind: type[Exception], said: str
+) -> None:
+    forger = ComponentRef("jail_parsers:Forger", {"hex": sent.hex()})
+    assert said in fails(runner, parse(jail, file, forger), kind).detail
+
+
+@pytest.mark.parametrize(
+    ("parser", "chunker", "said"),
+    [
+        (ComponentRef("jail_parsers:Overlapping"), None, "locator"),
+        (LINES, ComponentRef("jail_parsers:Outside"), "chunk"),
+        (ComponentRef("jail_parsers:Nobody"), None, "cannot be imported"),
+        (ComponentRef("nowhere:Nobody"), None, "cannot be imported"),
+        (ComponentRef("jail_parsers:Words"), None, "no Parser"),
+        (ComponentRef("jail_parsers:Act", {"act": "pid", "other": 1}), None, "settings"),
+    ],
+)
+def test_a_component_that_breaks_its_contract_is_named(
+    runner: asyncio.Runner, jail: Jail, file: Path, parser: ComponentRef, chunker: ComponentRef | None, said: str
+) -> None:
+    error = fails(runner, parse(jail, file, parser, chunker), PluginError)
+    assert said in error.detail
+    assert (chunker or parser).target in error.detail
+
+
+# What a parser may not do.
+
+
+def active(runner: asyncio.Runner, jail: Jail, layer: str) -> None:
+    state = runner.run(jail.layers())[layer]
+    if state != "active":
+        pytest.skip(f"{layer} is {state}")
+
+
+def test_no_secret_of_the_serving_process_is_visible(
+    runner: asyncio.Runner, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY_KEY", "canary-value")
+
+    async def seen() -> str:
+        jail = jail_of(layers=())
+        try:
+            environment = await result(jail, file, "environment") + await result(
+                jail, file, "read", "/proc/self/environ"
+            )
+            files = await result(jail, file, "open_files")
+        finally:
+            await jail.close()
+        assert files == "[0, 1, 2, 3, 4, 5]", "a child has its streams, its connection, its document, its own status"
+        return environment
+
+    environment = runner.run(seen())
+    assert "LC_ALL" in environment
+    assert "CANARY" not in environment.upper()
+
+
+def test_the_server_imports_no_part_of_the_application(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    assert runner.run(result(jail, file, "modules")) == "[]"
+
+
+def test_no_socket_can_be_opened(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    active(runner, jail, "seccomp")
+    assert runner.run(result(jail, file, "socket")) == "EPERM EPERM EPERM EPERM"
+
+
+@pytest.mark.parametrize("deed", ["fork", "run", "kill_parent", "change_file"])
+def test_no_process_no_signal_no_change(runner: asyncio.Runner, jail: Jail, file: Path, deed: str) -> None:
+    active(runner, jail, "seccomp")
+    before = file.stat().st_mode
+    assert runner.run(result(jail, file, deed)) == "EPERM"
+    assert file.stat().st_mode == before
+
+
+def test_threads_work(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    assert runner.run(result(jail, file, "thread")) == "ran"
+
+
+def test_files_cannot_be_read(runner: asyncio.Runner, jail: Jail, open_jail: Jail, file: Path, tmp_path: Path) -> None:
+    active(runner, jail, "landlock")
+    canary = tmp_path / "canary"
+    canary.write_text("canary-value")
+    for path in ("/etc/passwd", canary, "/proc/self/environ", file):
+        assert runner.run(result(jail, file, "read", path)) == "EACCES"
+    assert "canary-value" in runner.run(result(open_jail, file, "read", canary)), "the test can see what it looks for"
+
+
+@pytest.mark.parametrize("layer", ["landlock", "seccomp", "limits"])
+def test_files_cannot_be_changed_by_any_of_three_layers(
+    runner: asyncio.Runner, jail: Jail, file: Path, tmp_path: Path, layer: str
+) -> None:
+    active(runner, jail, layer)
+
+    async def tried() -> list[str]:
+        alone = jail_of(layers=["no_new_privs", layer])
+        try:
+            return [await result(alone, file, deed, tmp_path / deed) for deed in ("write", "remove")]
+        finally:
+            await alone.close()
+
+    (tmp_path / "remove").write_text("stays")
+    written, removed = runner.run(tried())
+    if layer == "limits":
+        assert (written, (tmp_path / "write").read_text()) == ("EFBIG", "")
+    else:
+        assert not (tmp_path / "write").exists()
+        assert (tmp_path / "remove").read_text() == "stays"
+        assert "allowed" not in written + removed
+
+
+# What is left.
+
+
+def test_a_grandchild_that_left_its_group_does_not_outlive(runner: asyncio.Runner, open_jail: Jail, file: Path) -> None:
+    runner.run(open_jail.layers())
+    before = descendants()
+    assert runner.run(result(open_jail, file, "grandchild")) == "forked"
+    runner.run(until(lambda: descendants() == before))
+
+
+def test_a_fork_bomb_stays_one_process(runner: asyncio.Runner, hasty: Jail, file: Path) -> None:
+    active(runner, hasty, "seccomp")
+    before = descendants()
+    assert fails(runner, parse(hasty, file, act("bomb")), LimitExceeded).details["what"] == "time"
+    runner.run(until(lambda: descendants() == before))
+
+
+def test_cancelling_leaves_no_child(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    async def cancelled() -> None:
+        await jail.layers()
+        before = descendants()
+        task = asyncio.create_task(parse(jail, file, act("sleep")))
+        await until(lambda: descendants() > before)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: descendants() == before)
+
+    runner.run(cancelled())
+    assert runner.run(parse(jail, file)).length
+
+
+def test_a_killed_server_costs_no_document(runner: asyncio.Runner, file: Path, tmp_path: Path) -> None:
+    """The document in its hands is tried once more, and the next one finds a new server."""
+    readable = tmp_path / "readable"
+    readable.mkdir()
+
+    async def scene() -> None:
+        jail = jail_of(folders=[readable])
+        try:
+            await jail.layers()
+            before, server = descendants(), server_of(jail)
+            task = asyncio.create_task(result(jail, file, "wait_for", readable / "marker"))
+            await until(lambda: descendants() > before)
+            os.kill(server, signal.SIGKILL)
+            (readable / "marker").touch()
+            assert await task == "found"
+            assert server_of(jail) != server
+            os.kill(server_of(jail), signal.SIGKILL)
+            assert (await parse(jail, file)).length
+        finally:
+            await jail.close()
+
+    runner.run(scene())
+
+
+def test_a_document_that_kills_the_server_twice_is_given_up(
+    runner: asyncio.Runner, open_jail: Jail, file: Path
+) -> None:
+    assert "twice" in fails(runner, parse(open_jail, file, act("kill_parent")), ParserDied).detail
+    assert runner.run(parse(open_jail, file)).length
+
+
+def test_a_closed_jail_stays_closed(runner: asyncio.Runner, file: Path) -> None:
+    async def closed() -> None:
+        jail = jail_of()
+        await jail.close()
+        await jail.close()
+        await parse(jail, file)
+
+    fails(runner, closed(), RuntimeError)
+
+
+# Layers.
+
+
+@needs_linux
+def test_layers_say_what_is_active(runner: asyncio.Runner, jail: Jail, open_jail: Jail) -> None:
+    layers = runner.run(jail.layers())
+    assert {"limits", "lifeline", "no_new_privs", "landlock", "seccomp", "reaper", "single_thread"} == layers.keys()
+    assert {layers["limits"], layers["lifeline"], layers["no_new_privs"], layers["single_thread"]} == {"active"}
+    assert runner.run(open_jail.layers())["seccomp"] == "missing: switched off"
+
+
+def test_strict_parses_where_nothing_is_missing(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    if lacking := missing(runner.run(jail.layers())):
+        pytest.skip(f"this system lacks {lacking}")
+
+    async def strictly() -> Parsed:
+        strict = jail_of(JailLimits(mode="strict"))
+        try:
+            return await parse(strict, file)
+        finally:
+            await strict.close()
+
+    assert runner.run(strictly()).length
+
+
+def test_strict_refuses_and_names_what_is_missing(runner: asyncio.Runner, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "crowd.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+
+    async def refused() -> None:
+        jail = Jail(
+            JailLimits(mode="strict"), ["crowd"], search_path=[tmp_path], layers=["limits", "lifeline", "landlock"]
+        )
+        try:
+            await parse(jail, file)
+        finally:
+            await jail.close()
+
+    detail = fails(runner, refused(), ConfigError).detail
+    assert "seccomp (switched off)" in detail
+    assert "single_thread (crowd started 1)" in detail
+    assert "limits" not in detail
+
+
+def test_a_module_that_cannot_be_imported_stops_only_its_parser(
+    runner: asyncio.Runner, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> Parsed:
+        jail = Jail(JailLimits(), ["no_such_module", "jail_parsers"], search_path=[HERE])
+        try:
+            return await parse(jail, file)
+        finally:
+            await jail.close()
+
+    assert runner.run(scene()).length
+    assert "no_such_module" in caplog.text

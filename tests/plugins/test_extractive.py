@@ -90,6 +90,15 @@ def test_a_row_is_quoted_as_it_stands_below_its_header() -> None:
     assert answer("What was the sea temperature in September?", HARBOUR, limit=1) == "| September | 16.2 | 162 | [1]"
 
 
+def test_a_row_is_not_quoted_for_its_header_alone() -> None:
+    assert "August" not in answer("What was the sea temperature in September?", HARBOUR, BELL, limit=5)
+
+
+def test_a_fact_in_a_table_s_first_row_is_found() -> None:
+    table = "| Harbour master | Ines Carrow |\n| --- | --- |\n| Radio | channel 12 |\n| Office | 4 Old Quay |"
+    assert answer("Who is the harbour master?", table, BELL) == "| Harbour master | Ines Carrow | [1]"
+
+
 def test_a_line_end_inside_a_quote_becomes_a_space() -> None:
     assert "and was built by Dr. Amory of Port Ellery. [1]" in answer("Was it Amory of Port Ellery?", HARBOUR)
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Insert, Table, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -57,6 +57,16 @@ class Database:
                 yield connection
         except (DBAPIError, PoolTimeoutError) as error:
             raise _translated(error) from error
+
+    def insert_or_ignore(self, table: Table) -> Insert:
+        """An INSERT that leaves rows alone which are there already."""
+        if self.sqlite:
+            from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+            return insert_sqlite(table).on_conflict_do_nothing()
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(table).on_conflict_do_nothing()
 
     async def close(self) -> None:
         """Close every connection."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
-from sqlalchemy.dialects.postgresql import JSONB
 
 SCHEMA = "0001"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
@@ -22,7 +21,7 @@ metadata = sa.MetaData(
     }
 )
 
-JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+JSON = sa.JSON(none_as_null=True)
 
 
 class UTCDateTime(sa.TypeDecorator[datetime]):

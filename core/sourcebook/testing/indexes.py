@@ -126,11 +126,19 @@ class IndexContract:
 
     def test_of_several_queries_a_point_gets_its_best_score(self, tmp_path: Path) -> None:
         async def test(index: Index[Any]) -> None:
-            a, b, c = point(1, "tea"), point(2, "coffee"), point(3, "water")
-            await index.upsert(SCOPE, [a, b, c], vectors([1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]))
-            query = SearchQuery(("tea", "coffee"), SCOPE, 2, vectors([1, 0, 0, 0], [0, 1, 0, 0]))
-            for leg, hits in (await index.search(query)).items():
-                assert {hit.passage_id for hit in hits} == {a.id, b.id}, leg
+            points = [point(1, "tea"), point(2, "coffee"), point(3, "tea, coffee and much more"), point(4, "water")]
+            await index.upsert(SCOPE, points, vectors([1, 0, 0, 0], [0, 1, 0, 0], [1, 2, 0, 0], [0, 0, 1, 0]))
+            texts, rows = ("tea", "coffee and more"), ([1, 0, 0, 0], [0, 1, 0, 0])
+            best: dict[tuple[str, str], float] = {}
+            for text, row in zip(texts, rows, strict=True):
+                for leg, hits in (await index.search(SearchQuery((text,), SCOPE, 10, vectors(row)))).items():
+                    for hit in hits:
+                        best[leg, hit.passage_id] = max(hit.score, best.get((leg, hit.passage_id), hit.score))
+            legs = await index.search(SearchQuery(texts, SCOPE, 10, vectors(*rows)))
+            found = {(leg, hit.passage_id): hit.score for leg, hits in legs.items() for hit in hits}
+            assert found == pytest.approx(best)
+            for hits in legs.values():
+                assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
         self.check(tmp_path, test)
 

@@ -18,6 +18,7 @@ import hashlib
 import math
 import re
 import socket
+import ssl
 import struct
 import threading
 from collections import defaultdict, deque
@@ -141,7 +142,8 @@ def vector_of(text: str, dimensions: int = DIMENSIONS) -> list[float]:
 class FakeLLMServer:
     """See the module. `requests` holds all that came; `open_connections` counts the clients' open sockets."""
 
-    def __init__(self, *, dimensions: int = DIMENSIONS) -> None:
+    def __init__(self, *, dimensions: int = DIMENSIONS, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.dimensions = dimensions
         self.requests: list[Recorded] = []
         self.connections = 0
@@ -157,7 +159,7 @@ class FakeLLMServer:
     @property
     def root(self) -> str:
         """The server's address without a path."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def url(self) -> str:
@@ -201,7 +203,7 @@ class FakeLLMServer:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=64 * 1024 * 1024)
+        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=64 * 1024 * 1024, ssl=self._tls)
         self._port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._stop.wait()

@@ -8,6 +8,8 @@ from sourcebook import LLM, Embedder, hookimpl
 from sourcebook_plugins.openai.embedder import OpenAIEmbedder
 from sourcebook_plugins.openai.llm import OpenAI
 
+__all__ = ["OpenAI", "OpenAIEmbedder", "register_embedders", "register_llms"]
+
 
 @hookimpl
 def register_llms() -> list[type[LLM[Any]]]:

@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import orjson
 from pydantic import Field
 
 from sourcebook.errors import EmbedderError
@@ -70,7 +71,9 @@ class OpenAIEmbedder(Embedder[OpenAIEmbedderSettings]):
                 ) from error
         self.spaces = (Space(SPACE, dimensions),)
         settings = self.settings
-        prefixes = f"{settings.query_prefix}|{settings.passage_prefix}"
+        # JSON, so that no two pairs of prefixes look the same.
+        pair = [settings.query_prefix, settings.passage_prefix]
+        prefixes = orjson.dumps(pair).decode() if any(pair) else ""
         self.identity = f"openai:{settings.model}:{dimensions}:{prefixes}"
 
     async def embed(self, texts: Sequence[str], kind: Literal["passage", "query"]) -> Vectors:
@@ -122,7 +125,8 @@ class OpenAIEmbedder(Embedder[OpenAIEmbedderSettings]):
             if isinstance(value, str):
                 vector = np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4").astype(np.float32)
             elif isinstance(value, list):
-                vector = np.array(value, dtype=np.float32)
+                with np.errstate(over="ignore"):  # what overflows is found to be infinite below
+                    vector = np.array(value, dtype=np.float32)
             else:
                 raise ValueError("neither floats nor base64")
         except (ValueError, TypeError, binascii.Error) as error:

@@ -51,7 +51,7 @@ class PdfParser(Parser[PdfSettings]):
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """See the class."""
-        from sourcebook_plugins.pdf.layout import body_size
+        from sourcebook_plugins.pdf.layout import Body
         from sourcebook_plugins.pdf.writing import PageWriter
 
         with _opened(file) as pdf:
@@ -60,7 +60,7 @@ class PdfParser(Parser[PdfSettings]):
             out.meta(pages=len(pdf), **_metadata(pdf))
             pages = _pages(pdf, out)
             first = list(islice(pages, _MEASURED))
-            writer = PageWriter(out, body_size(lines for _, lines in first))
+            writer = PageWriter(out, Body.of(lines for _, lines in first))
             for _, lines in first:
                 writer.learn(lines)
             seen = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
@@ -17,24 +17,26 @@ _NUMBER = re.compile(r"(?:\(?\d{1,2}[.)]|\([a-z]{1,3}\)|[a-z]\))\s+\S")
 _ENDS = ".!?:;。！？؟।"
 _CLOSERS = "\"'”’»)]"
 _LETTER = re.compile(r"[^\W\d_]")
-_LONGEST_HEADING, _MOST_HEADING_LINES = 150, 3
+_LONGEST_HEADING, _LONGEST_BOLD, _MOST_HEADING_LINES = 150, 100, 3
+_MOST_BOLD = 0.25  # of the text; where more is bold, bold is no sign of a heading
 
 
-@dataclass(slots=True)
 class Group:
-    """Lines that are one unit of text."""
+    """Lines that are one unit of text. `left` and `right` enclose them."""
 
-    lines: list[Line] = field(default_factory=list)
-    kind: Literal["paragraph", "heading", "list_item"] = "paragraph"
-    level: int = 0
+    __slots__ = ("kind", "left", "level", "lines", "right")
 
-    @property
-    def left(self) -> float:
-        return min(line.box[0] for line in self.lines)
+    def __init__(self, line: Line, kind: Literal["paragraph", "heading", "list_item"]) -> None:
+        self.lines = [line]
+        self.kind = kind
+        self.level = 0
+        self.left, _, self.right, _ = line.box
 
-    @property
-    def right(self) -> float:
-        return max(line.box[2] for line in self.lines)
+    def add(self, line: Line) -> None:
+        """The next line."""
+        self.lines.append(line)
+        self.left = min(self.left, line.box[0])
+        self.right = max(self.right, line.box[2])
 
 
 class Margins:
@@ -55,16 +57,28 @@ class Margins:
         return max(self._rights.get(s, 0.0) for s in range(step - 2, step + 2))
 
 
-def body_size(pages: Iterable[Sequence[Line]]) -> float:
-    """The height of most characters, in points; 0 without any."""
-    sizes: Counter[float] = Counter()
-    for lines in pages:
-        for line in lines:
-            sizes[round(line.size, 1)] += len(line.text)
-    return sizes.most_common(1)[0][0] if sizes else 0.0
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The running text of a document: its size in points (0 without any), and whether bold stands out from it."""
+
+    size: float
+    bold_tells: bool
+
+    @classmethod
+    def of(cls, pages: Iterable[Sequence[Line]]) -> Body:
+        """The size of most characters."""
+        sizes: Counter[float] = Counter()
+        bold = 0
+        for lines in pages:
+            for line in lines:
+                sizes[round(line.size, 1)] += len(line.text)
+                bold += len(line.text) if line.bold else 0
+        if not sizes:
+            return cls(0.0, False)
+        return cls(sizes.most_common(1)[0][0], bold < _MOST_BOLD * sizes.total())
 
 
-def groups_of(lines: list[Line], body: float) -> list[Group | Table]:
+def groups_of(lines: list[Line], body: Body) -> list[Group | Table]:
     """The units of a page's lines, in their order."""
     gap, margins = _usual_gap(lines), Margins(lines)
     found: list[Group | Table] = []
@@ -83,9 +97,9 @@ def groups_of(lines: list[Line], body: float) -> list[Group | Table]:
             continue
         last = found[-1] if found else None
         if isinstance(last, Group) and _continues(last, lines[i], gap, margins):
-            last.lines.append(lines[i])
+            last.add(lines[i])
         else:
-            found.append(Group([lines[i]], "list_item" if _marked(lines[i].text, last) else "paragraph"))
+            found.append(Group(lines[i], "list_item" if _marked(lines[i].text, last) else "paragraph"))
         i += 1
     for group in found:
         if isinstance(group, Group) and (level := _heading(group, body)):
@@ -116,6 +130,11 @@ def _ended(text: str) -> bool:
     return text.rstrip(_CLOSERS)[-1:] in _ENDS
 
 
+def _goes_on(text: str) -> bool:
+    """Whether a line may begin inside a sentence: with a letter that is no capital, in scripts without them too."""
+    return text[0].isalpha() and not text[0].isupper()
+
+
 def _continues(group: Group, line: Line, gap: float, margins: Margins) -> bool:
     """Whether `line` goes on in the paragraph, which the lines of `group` began."""
     last, size = group.lines[-1], group.lines[-1].size
@@ -127,7 +146,7 @@ def _continues(group: Group, line: Line, gap: float, margins: Margins) -> bool:
         return False
     if line.top < last.top - size or line.box[0] > last.box[2]:
         # Up, or beside: the next column. Only a sentence that is open goes on there.
-        return not _ended(last.text) and line.text[:1].islower()
+        return not _ended(last.text) and _goes_on(line.text)
     if (line.top - last.bottom) / size > gap + max(0.3 * gap, 0.25) or line.top <= last.top:
         return False
     return _aligned(group, line, size) and not _stops_short(group, line, size, margins)
@@ -135,8 +154,8 @@ def _continues(group: Group, line: Line, gap: float, margins: Margins) -> bool:
 
 def _aligned(group: Group, line: Line, size: float) -> bool:
     if line.cells or group.lines[-1].cells:
-        wide = line.cells and group.lines[-1].cells
-        return not wide and abs(line.box[0] - group.left) < size and abs(line.box[2] - group.right) < size
+        # Justified text has wide gaps too, and straight edges on both sides.
+        return abs(line.box[0] - group.left) < size and abs(line.box[2] - group.right) < size
     indent = line.box[0] - group.lines[-1].box[0]
     if group.kind == "list_item":
         return -0.5 * size < line.box[0] - group.left < 4 * size
@@ -157,36 +176,28 @@ def _stops_short(group: Group, line: Line, size: float, margins: Margins) -> boo
     word = line.text.split(" ", 1)[0]
     width = (line.box[2] - line.box[0]) * len(word) / max(len(line.text), 1)
     right = max(group.right, line.box[2])
-    if _ended(last.text) or not line.text[0].islower():
+    if _ended(last.text) or not _goes_on(line.text):
         right = max(right, margins.right(last))
         return right - last.box[2] > width + size
     # Ragged text ends up to a long word early, so a word alone says little where the sentence is open.
     return right - last.box[2] > width + 6 * size
 
 
-def _heading(group: Group, body: float) -> int:
-    """1 to 3 for a heading, by its size against the body's; 0 for other text."""
+def _heading(group: Group, body: Body) -> int:
+    """1 to 3 for a heading, by its size against the body's and by its weight; 0 for other text."""
     text = " ".join(line.text for line in group.lines)
-    if len(group.lines) > _MOST_HEADING_LINES or not 2 < len(text) <= _LONGEST_HEADING or group.kind != "paragraph":
-        return _numbered_heading(group, body)
-    if not _LETTER.search(text) or text[-1] in ".,;":
+    numbered = group.kind == "list_item" and not _BULLET.match(text)  # "1. Introduction" looks like an item
+    if not (group.kind == "paragraph" or (numbered and len(group.lines) == 1)):
         return 0
-    ratio = min(line.size for line in group.lines) / body if body else 1.0
+    if len(group.lines) > _MOST_HEADING_LINES or not 2 < len(text) <= _LONGEST_HEADING or not body.size:
+        return 0
+    if not _LETTER.search(text) or text[-1] in ".,;" or text[0] in "([*※":
+        return 0
+    ratio = min(line.size for line in group.lines) / body.size
     if ratio >= 1.15:
         return 1 if ratio >= 1.6 else 2 if ratio >= 1.25 else 3
-    bold = all(line.bold for line in group.lines)
-    return 3 if bold and ratio > 0.95 and text[0] not in "([*" else 0
-
-
-def _numbered_heading(group: Group, body: float) -> int:
-    """ "1. Introduction" looks like a list item; its weight tells."""
-    if group.kind != "list_item" or len(group.lines) > 1 or _BULLET.match(group.lines[0].text):
-        return 0
-    line = group.lines[0]
-    if len(line.text) > _LONGEST_HEADING or line.text[-1] in ".,;" or not _LETTER.search(line.text):
-        return 0
-    ratio = line.size / body if body else 1.0
-    return (1 if ratio >= 1.6 else 2 if ratio >= 1.25 else 3) if line.bold or ratio >= 1.15 else 0
+    bold = body.bold_tells and all(line.bold for line in group.lines)
+    return 3 if bold and ratio > 0.95 and len(text) <= _LONGEST_BOLD else 0
 
 
 def bulleted(text: str) -> str:

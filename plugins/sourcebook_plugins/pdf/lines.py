@@ -20,17 +20,23 @@ _LIGATURES = {
     "\uf0b7": "•", "\uf0a7": "•", "\uf0d8": "•", "\u00ad": "", "\ufffe": "", "\x02": "",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_LIGATURES)
-_BOLD = 600
+# Weights are wrong in many files, and names rarely; BX is bold in the TeX families.
+_BOLD_NAME = re.compile(r"bold|black|heavy|demi|-medi$|^(?:cm|sf|ec|lm)bx", re.IGNORECASE)
+_MARK = re.compile(r"[^\w\s$€£¥#|%+-]{1,2}|\(?\w{1,3}[.)]")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+_LOOSE = 0.46  # of the size: a line of prose is less wide for each of its characters, one with gaps is wider
+_BOLD_WEIGHT = 600
 _SHORT = 90  # characters; only lines this short are asked for their weight, since only they may be headings
 # Gaps between cells, as parts of the size: one so wide tells a row from justified text; then narrower ones count too.
-_ROW_GAP, _CELL_GAP = 1.4, 0.7
+_ROW_GAP, _CELL_GAP = 0.85, 0.6
 
 
 @dataclass(slots=True)
 class Line:
-    """`box` encloses the ink; `top` and `bottom` are the font's, which two lines of one size have alike.
+    """`box` encloses the line; `top` and `bottom` are the font's, which two lines of one size have alike.
 
-    `hyphen`: the line ends inside a word, its hyphen taken off. `cells`: its parts where wide gaps are between them.
+    `hyphen`: the line ends inside a word, its hyphen taken off. `spaced`: it ends with a space that was drawn.
+    `cells`: its parts where wide gaps are between them. `size`: the font's height in points, as seen.
     """
 
     text: str
@@ -39,12 +45,12 @@ class Line:
     bottom: float
     bold: bool = False
     hyphen: bool = False
+    spaced: bool = False
     cells: list[Line] = field(default_factory=list)
+    size: float = field(init=False)
 
-    @property
-    def size(self) -> float:
-        """The font's height in points, as seen."""
-        return self.bottom - self.top
+    def __post_init__(self) -> None:
+        self.size = self.bottom - self.top
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +91,11 @@ class _Reader:
 
         self.pdfium = pdfium
         self.handle = handle
-        self.view = view
+        self.box = view.box
         self.left, self.top, self.right, self.bottom = (ctypes.c_double() for _ in range(4))
         self.rect = pdfium.FS_RECTF()
+        self.name, self.flags = ctypes.create_string_buffer(128), ctypes.c_int()
+        self.bold_names: dict[bytes, bool] = {}
 
     def lines(self) -> list[Line]:
         count = self.pdfium.FPDFText_CountChars(self.handle)
@@ -114,56 +122,69 @@ class _Reader:
 
     def _line(self, text: str, start: int, end: int) -> Line | None:
         raw = text[start:end]
-        shown = " ".join(raw.translate(_TRANSLATION).split())
+        shown = _shown(raw)
         if not shown:
             return None
         start += len(raw) - len(raw.lstrip())
         end -= len(raw) - len(raw.rstrip())
-        boxes = self._rects(start, end - start)
-        if not boxes:
+        middle = (start + end) // 2
+        font = self._font(middle if not text[middle].isspace() else start)
+        if font is None:
             return None
-        box = _around(boxes)
-        top, bottom = self._extent(text, start, end, box)
-        line = Line(shown, box, top, bottom, len(shown) <= _SHORT and self._bold(start, end))
-        if _gapped(boxes, _ROW_GAP * line.size):
-            line.cells = self._cells(text, start, end, line)
+        # The ends and the font's height enclose a line; all its rectangles are asked for where that may not be so.
+        box = _around([font, self._char(start), self._char(end - 1)])
+        line = Line(shown, box, font[1], font[3], len(shown) <= _SHORT and self._bold(start, end), spaced=raw[-1] == " ")
+        if not shown.isascii() and _RIGHT_TO_LEFT.search(shown):
+            line.box = _around([font, *self._rects(start, end - start)])
+        if line.box[2] - line.box[0] > _LOOSE * line.size * len(shown):
+            self._split(line, text, start, end)
         return line
+
+    def _split(self, line: Line, text: str, start: int, end: int) -> None:
+        if _stretched(line) or _gapped(self._rects(start, end - start), _ROW_GAP * line.size):
+            line.cells = self._cells(text, start, end, line)
 
     def _rects(self, start: int, count: int) -> list[Box]:
         found = []
         for i in range(self.pdfium.FPDFText_CountRects(self.handle, start, count)):
             self.pdfium.FPDFText_GetRect(self.handle, i, self.left, self.top, self.right, self.bottom)
-            found.append(self.view.box(self.left.value, self.bottom.value, self.right.value, self.top.value))
+            found.append(self.box(self.left.value, self.bottom.value, self.right.value, self.top.value))
         return found
 
-    def _extent(self, text: str, start: int, end: int, box: Box) -> tuple[float, float]:
-        """Top and bottom of the font's box in the middle of the line."""
-        middle = (start + end) // 2
-        if text[middle].isspace():
-            middle += 1
-        if middle < end and self.pdfium.FPDFText_GetLooseCharBox(self.handle, middle, self.rect):
-            r = self.rect
-            _, top, _, bottom = self.view.box(r.left, r.bottom, r.right, r.top)
-            if bottom > top:
-                return top, bottom
-        return box[1], max(box[3], box[1] + 1)
+    def _font(self, index: int) -> Box | None:
+        """The box of a character in its font's full height."""
+        r = self.rect
+        if not self.pdfium.FPDFText_GetLooseCharBox(self.handle, index, r):
+            return None
+        left, top, right, bottom = self.box(r.left, r.bottom, r.right, r.top)
+        return (left, top, right, bottom) if bottom > top else (left, top, right, top + 1)
 
     def _bold(self, start: int, end: int) -> bool:
-        weight = self.pdfium.FPDFText_GetFontWeight
-        return bool(weight(self.handle, start) >= _BOLD and weight(self.handle, end - 1) >= _BOLD)
+        return self._bold_char(start) and self._bold_char(end - 1)
+
+    def _bold_char(self, index: int) -> bool:
+        self.pdfium.FPDFText_GetFontInfo(self.handle, index, self.name, 128, self.flags)
+        name = self.name.value
+        if not name:
+            return bool(self.pdfium.FPDFText_GetFontWeight(self.handle, index) >= _BOLD_WEIGHT)
+        if name not in self.bold_names:
+            self.bold_names[name] = _BOLD_NAME.search(name.decode("utf-8", "replace").rpartition("+")[2]) is not None
+        return self.bold_names[name]
 
     def _cells(self, text: str, start: int, end: int, line: Line) -> list[Line]:
         """The parts of a line with wide gaps; empty where no gap falls on a space."""
         starts = [start]
         for match in re.finditer(r"\s+", text[start:end]):
             before, after = start + match.start() - 1, start + match.end()
-            if self._char(after)[0] - self._char(before)[2] > _CELL_GAP * line.size:
+            # What follows a bullet or an item's number is set apart from it, and no cell.
+            marked = len(starts) == 1 and _MARK.fullmatch(text[start : before + 1])
+            if not marked and self._char(after)[0] - self._char(before)[2] > _CELL_GAP * line.size:
                 starts.append(after)
         if len(starts) < 2:
             return []
         cells: list[Line] = []
         for a, b in zip(starts, [*starts[1:], end], strict=True):
-            shown = " ".join(text[a:b].translate(_TRANSLATION).split())
+            shown = _shown(text[a:b])
             boxes = self._rects(a, b - a)
             if shown and boxes:
                 cells.append(Line(shown, _around(boxes), line.top, line.bottom, line.bold))
@@ -171,7 +192,14 @@ class _Reader:
 
     def _char(self, index: int) -> Box:
         self.pdfium.FPDFText_GetCharBox(self.handle, index, self.left, self.right, self.bottom, self.top)
-        return self.view.box(self.left.value, self.bottom.value, self.right.value, self.top.value)
+        return self.box(self.left.value, self.bottom.value, self.right.value, self.top.value)
+
+
+def _shown(raw: str) -> str:
+    """The text as it is read: ligatures spelt out, spaces single."""
+    if not raw.isascii():
+        raw = raw.translate(_TRANSLATION)
+    return " ".join(raw.split())
 
 
 def _around(boxes: list[Box]) -> Box:
@@ -189,10 +217,16 @@ def _gapped(boxes: list[Box], gap: float) -> bool:
     return False
 
 
+def _stretched(line: Line) -> bool:
+    """Whether a line is too wide for its characters: a row drawn in one go, whose gaps show in no rectangle."""
+    widest = 0.8 if line.text.isascii() else 1.1  # letters of a size, on average
+    return len(line.text) > 3 and line.box[2] - line.box[0] > widest * line.size * len(line.text)
+
+
 def _append(lines: list[Line], line: Line) -> None:
     """Add a line; what stands right behind the last one on its baseline, such as a raised mark, goes on in it."""
     last = lines[-1] if lines else None
-    if last is None or last.hyphen or last.cells or line.cells:
+    if last is None or line.box[1] >= last.box[3] or last.hyphen or last.cells or line.cells:
         lines.append(line)
         return
     height = min(last.box[3] - last.box[1], line.box[3] - line.box[1])
@@ -207,3 +241,4 @@ def _append(lines: list[Line], line: Line) -> None:
     larger = last if last.size >= line.size else line
     text = last.text + (" " if gap > 0.15 * size else "") + line.text
     lines[-1] = Line(text, _around([last.box, line.box]), larger.top, larger.bottom, last.bold and line.bold, line.hyphen)
+    lines[-1].spaced = line.spaced

@@ -18,13 +18,11 @@ def ordered(lines: list[Line]) -> list[Line]:
     """
     if len(lines) > _MOST or not _contradicted(lines):
         return lines
-    below: list[list[int]] = [[] for _ in lines]
+    below = [_below(a, lines) for a in lines]
     waits = [0] * len(lines)
-    for i, a in enumerate(lines):
-        for j, b in enumerate(lines):
-            if i != j and _above(a, b):
-                below[i].append(j)
-                waits[j] += 1
+    for followers in below:
+        for j in followers:
+            waits[j] += 1
     ready = [i for i, count in enumerate(waits) if not count]
     heapq.heapify(ready)
     order: list[int] = []
@@ -42,14 +40,20 @@ def ordered(lines: list[Line]) -> list[Line]:
 def _contradicted(lines: Sequence[Line]) -> bool:
     """Whether some line stands above an earlier one of its own column. Looked for where the text jumps up only."""
     return any(
-        b.top < a.top - a.size and any(_above(b, earlier) for earlier in lines[: i + 1])
+        b.top < a.top - a.size and any(j <= i for j in _below(b, lines))
         for i, (a, b) in enumerate(zip(lines, lines[1:], strict=False))
     )
 
 
-def _above(a: Line, b: Line) -> bool:
-    """Whether `a` ends above `b` and shares a good part of its width with it."""
-    if (a.box[1] + a.box[3]) / 2 >= b.box[1]:
-        return False
-    shared = min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
-    return shared > 0.2 * min(a.box[2] - a.box[0], b.box[2] - b.box[0])
+def _below(line: Line, lines: Sequence[Line]) -> list[int]:
+    """The indexes of the lines that begin below `line` and share a good part of its width or theirs with it."""
+    left, top, right, bottom = line.box
+    middle, part = (top + bottom) / 2, 0.2 * (right - left)
+    found = []
+    for j, other in enumerate(lines):
+        a, t, b, _ = other.box
+        if t > middle and a < right and left < b:
+            shared = (b if b < right else right) - (a if a > left else left)
+            if shared > part or shared > 0.2 * (b - a):
+                found.append(j)
+    return found

@@ -11,6 +11,7 @@ from sourcebook.documents import Box
 from sourcebook_plugins.pdf.lines import Line
 
 _PROSE = 38  # characters; two columns of cells longer than this on average are columns of text
+_GUTTER = 1.2  # of the size, between two columns where there are no others
 _APART = 4.0  # of a row's height; rows further apart are not one table's
 _DIGIT = re.compile(r"\d")
 
@@ -31,7 +32,7 @@ class Table:
     def prose(self) -> bool:
         """Whether this is text in two columns."""
         cells = [cell for line in self.lines for cell in line.cells]
-        return len(self.spans) == 2 and sum(len(cell.text) for cell in cells) > _PROSE * len(cells)
+        return len(self.spans) == 2 and len(self.lines) > 2 and sum(len(cell.text) for cell in cells) > _PROSE * len(cells)
 
     @property
     def headed(self) -> bool:
@@ -75,7 +76,13 @@ def table_at(lines: Sequence[Line], start: int) -> Table | None:
     if sum(bool(line.cells) for line in rows) < 2:
         return None
     spans = _spans(rows)
-    return Table(list(rows), spans) if len(spans) > 1 else None
+    if len(spans) < 2:
+        return None
+    gutter = spans[1][0] - spans[0][1]
+    # Two columns may be chance gaps of justified text: only a wide and straight space between them tells.
+    if len(spans) == 2 and gutter < _GUTTER * max(line.size for line in rows):
+        return None
+    return Table(list(rows), spans)
 
 
 def _end(lines: Sequence[Line], start: int) -> int:

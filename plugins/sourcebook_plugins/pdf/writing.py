@@ -7,24 +7,25 @@ from collections.abc import Iterator, Sequence
 
 from sourcebook import DocumentWriter, Place
 from sourcebook.documents import Box
-from sourcebook_plugins.pdf.layout import Group, bulleted, groups_of
+from sourcebook_plugins.pdf.layout import Body, Group, bulleted, groups_of
 from sourcebook_plugins.pdf.lines import Line
 from sourcebook_plugins.pdf.order import ordered
 from sourcebook_plugins.pdf.tables import Table
 
 _UNSPACED = re.compile("[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]")
+_HANGUL = re.compile("[\uac00-\ud7af]")
 _COMPOUND = re.compile(r"[^\W\d_]{2,}-[^\W\d_]{2,}")
 _MOST_COMPOUNDS = 100_000
 _LAST_WORD, _FIRST_WORD = re.compile(r"[^\W_]+$"), re.compile(r"[^\W_]+")
 
 
 class PageWriter:
-    """Writes pages one after the other. `body`: the size of the document's running text.
+    """Writes pages one after the other. `body`: what the document's running text is like.
 
     It remembers the words that are written with a hyphen inside a line: at a line's end they keep it.
     """
 
-    def __init__(self, out: DocumentWriter, body: float) -> None:
+    def __init__(self, out: DocumentWriter, body: Body) -> None:
         self._out = out
         self._body = body
         self._compounds: set[str] = set()
@@ -48,19 +49,26 @@ class PageWriter:
         for i, line in enumerate(group.lines):
             following = group.lines[i + 1].text if i + 1 < len(group.lines) else ""
             text = bulleted(line.text) if i == 0 and group.kind == "list_item" else line.text
-            yield text + self._joint(line, following), _place(number, line.box)
+            yield text + self._joint(line, following, group), _place(number, line.box)
 
-    def _joint(self, line: Line, following: str) -> str:
+    def _joint(self, line: Line, following: str, group: Group) -> str:
         """What stands between a line and the next of its paragraph: a space, a hyphen that was meant, or nothing."""
         if not line.hyphen:
-            unspaced = following and _UNSPACED.match(line.text[-1]) and _UNSPACED.match(following)
-            return "" if unspaced or not following else " "
+            return " " if following and _space_between(line, following, group) else ""
         before, after = _LAST_WORD.search(line.text), _FIRST_WORD.match(following)
         if before is None or after is None:
             return "-"
         # "Lucene-BM25" and "d-dimensional" have theirs in any case: no language cuts a single letter off.
         meant = not after.group()[0].islower() or len(before.group()) < 2
         return "-" if meant or f"{before.group()}-{after.group()}".casefold() in self._compounds else ""
+
+
+def _space_between(line: Line, following: str, group: Group) -> bool:
+    """Chinese and Japanese have none. Korean lines end inside words, and a drawn space tells where they do not."""
+    before, after = line.text[-1], following[0]
+    if _HANGUL.match(before) and _HANGUL.match(after):
+        return line.spaced or not any(other.spaced for other in group.lines)
+    return not (_UNSPACED.match(before) and _UNSPACED.match(after))
 
 
 def _write_table(out: DocumentWriter, number: int, table: Table) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from sourcebook.errors import LLMError
 from sourcebook.events import Delta, Finish, Reasoning, Text, Usage
@@ -321,7 +321,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown() -> None:
 
 
 def test_settings_hide_the_key_and_refuse_what_they_do_not_know() -> None:
-    settings = OpenAISettings(base_url="http://a/v1/", model="m", api_key=KEY, headers={"x": KEY})  # type: ignore[arg-type]  # pydantic wraps them
+    settings = OpenAISettings(base_url="http://a/v1/", model="m", api_key=SecretStr(KEY), headers={"x": SecretStr(KEY)})
     assert KEY not in repr(settings) + settings.model_dump_json()
     assert settings.base_url == "http://a/v1"
     for wrong in ({"base_url": "ftp://a"}, {"modle": "m"}, {"timeouts": {"gap": -1}}, {"timeouts": {"gpa": 1}}):

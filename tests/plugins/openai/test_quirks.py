@@ -44,8 +44,9 @@ def failure_of(*steps: Step, content_type: str = "text/event-stream", **settings
     return caught.value
 
 
-def details(*items: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(items)
+def says(content: bytes) -> bytes:
+    """A chunk whose content is these bytes of JSON, unescaped."""
+    return b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % content
 
 
 THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
@@ -89,10 +90,9 @@ WHOLE: list[tuple[str, bytes, str, str]] = [
     ("29 CR", (AB + STOP).replace(b"\n", b"\r"), "", "ab"),
     ("29 multi-line", b'data: {"choices":[{"delta":\ndata: {"content":"ab"}}]}\n\n' + STOP, "", "ab"),
     ("29 blank lines forgotten", (AB + STOP).replace(b"\n\n", b"\n").replace(DONE.strip(), b"\n" + DONE), "", "ab"),
-    ("30 separators in JSON", b'data: {"choices":[{"delta":{"content":"a\xe2\x80\xa8\xc2\x85b"}}]}\n\n' + STOP, "", "a\u2028\x85b"),
-    ("30 half an emoji each", b"".join(
-        b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % half for half in (b"a\\ud83c", b"\\udf39b")) + STOP, "", "a🌹b"),
-    ("30 half an emoji for good", b'data: {"choices":[{"delta":{"content":"a\\udf39b"}}]}\n\n' + STOP, "", "a\ufffdb"),
+    ("30 separators in JSON", says(b"a\xe2\x80\xa8\xc2\x85b") + STOP, "", "a\u2028\x85b"),
+    ("30 half an emoji each", says(b"a\\ud83c") + says(b"\\udf39b") + STOP, "", "a🌹b"),
+    ("30 half an emoji for good", says(b"a\\udf39b") + STOP, "", "a\ufffdb"),
     ("31 no blank line at the end", AB + chunk(finish="stop").strip(), "", "ab"),
     ("31 no line end after [DONE]", AB + b"data: [DONE]", "", "ab"),
     ("31 BOM", b"\xef\xbb\xbf" + AB + STOP, "", "ab"),
@@ -104,7 +104,7 @@ WHOLE: list[tuple[str, bytes, str, str]] = [
     ("33 extra keys", chunk({"content": "ab"}, provider="x", citations=["u"], timings=None) + STOP, "", "ab"),
     ("34 junk", b"data: ping\n\ndata: OK\n\nnonsense\n\n" + AB + STOP, "", "ab"),
     ("a refusal is what the model says", chunk({"content": None, "refusal": "ab"}) + STOP, "", "ab"),
-    ("an answer in one message", event({"choices": [{"message": {"content": "ab"}, "finish_reason": "stop"}]}), "", "ab"),
+    ("one message", event({"choices": [{"message": {"content": "ab"}, "finish_reason": "stop"}]}), "", "ab"),
     ("a message after its deltas", AB + event({"choices": [{"message": {"content": "ab"}}]}) + STOP, "", "ab"),
     ("the old completions shape", event({"choices": [{"text": "ab", "finish_reason": "length"}]}), "", "ab"),
     ("text after the end is not read", AB + STOP + AB, "", "ab"),
@@ -137,17 +137,23 @@ def test_packets_may_cut_anywhere(size: int) -> None:
 # Usage: 9 to 14.
 
 USED = {"prompt_tokens": 3, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 2}}
+TIMINGS = {"prompt_n": 2, "cache_n": 1, "predicted_n": 5}
+
+
+def used(completion: int) -> dict[str, int]:
+    return {"prompt_tokens": 3, "completion_tokens": completion}
+
+
 USAGES: list[tuple[str, bytes, Usage | None]] = [
     ("9 alone", AB + chunk(finish="stop") + chunk(choices=[], usage=USED) + DONE, Usage(3, 5, 2)),
     ("11 with the finish", AB + chunk(finish="stop", usage=USED), Usage(3, 5, 2)),
     ("12 with an empty delta", AB + chunk(finish="stop") + chunk({}, usage=USED) + DONE, Usage(3, 5, 2)),
-    ("13 growing", b"".join(
-        chunk({"content": "a"}, usage={"prompt_tokens": 3, "completion_tokens": n}) for n in (1, 2, 3)) + STOP, Usage(3, 3, 0)),
+    ("13 growing", b"".join(chunk({}, usage=used(n)) for n in (1, 2, 3)) + STOP, Usage(3, 3, 0)),
     ("14 none", AB + STOP, None),
     ("33 groq", AB + chunk(finish="stop", x_groq={"usage": USED}) + DONE, Usage(3, 5, 2)),
-    ("33 llama.cpp", AB + chunk(finish="stop", timings={"prompt_n": 2, "cache_n": 1, "predicted_n": 5}) + DONE, Usage(3, 5, 0)),
+    ("33 llama.cpp", AB + chunk(finish="stop", timings=TIMINGS) + DONE, Usage(3, 5, 0)),
     ("null", AB + chunk(finish="stop", usage=None) + DONE, None),
-    ("nonsense", AB + chunk(finish="stop", usage={"prompt_tokens": "many", "completion_tokens": -1}) + DONE, Usage(0, 0, 0)),
+    ("nonsense", AB + chunk(finish="stop", usage={"prompt_tokens": "many", "completion_tokens": -1}), Usage(0, 0, 0)),
 ]  # fmt: skip
 
 
@@ -180,13 +186,15 @@ def call(**call: Any) -> bytes:
 
 
 CALLS: list[tuple[str, bytes, list[ToolCall]]] = [
-    ("as specified", call(index=0, id="1", name="f", arguments="") + call(index=0, arguments="{"), [ToolCall("1", "f", "{")]),
+    ("as specified", call(index=0, id="1", name="f", arguments="") + call(index=0, arguments="{"),
+     [ToolCall("1", "f", "{")]),
     ("21 no index", call(id="1", name="f", arguments="{") + call(arguments="}"), [ToolCall("1", "f", "{}")]),
-    ("21 index null", call(index=None, id="1", name="f") + call(index=None, arguments="{}"), [ToolCall("1", "f", "{}")]),
+    ("21 index null", call(index=None, id="1", name="f") + call(index=None, arguments="{}"),
+     [ToolCall("1", "f", "{}")]),
     ("21 id repeated", call(index=0, id="1", name="f", arguments="{") * 2, [ToolCall("1", "f", "{{")]),
     ("21 id empty", call(index=0, id="1", name="f") + call(index=0, id="", arguments="x"), [ToolCall("1", "f", "x")]),
-    ("21 one index for two", call(index=0, id="1", name="f", arguments="a") + call(index=0, id="2", name="g", arguments="b"),
-     [ToolCall("1", "f", "a"), ToolCall("2", "g", "b")]),
+    ("21 one index for two", call(index=0, id="1", name="f", arguments="a") + call(index=0, id="2", name="g"),
+     [ToolCall("1", "f", "a"), ToolCall("2", "g", "")]),
     ("21 two at once", call(index=0, id="1", name="f") + call(index=1, id="2", name="g") + call(index=0, arguments="a"),
      [ToolCall("1", "f", "a"), ToolCall("2", "g", "")]),
     ("an object for a string", call(id="1", name="f", arguments={"a": 1}), [ToolCall("1", "f", '{"a": 1}')]),
@@ -231,12 +239,11 @@ BROKEN: list[tuple[str, tuple[Step, ...], str]] = [
     ("anthropic", (TEXT, event({"type": "error", "error": {"type": "overloaded_error"}})), "llm_server_error"),
     ("an error without a field name", (TEXT, b'{"error": {"message": "no", "code": 500}}\n\n'), "llm_server_error"),
     ("34 broken JSON", (TEXT, b'data: {"choices": [\n\n', STOP), "llm_protocol"),
-    ("34 wrong UTF-8", (b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n', STOP), "llm_protocol"),
+    ("34 wrong UTF-8", (says(b"\xff"), STOP), "llm_protocol"),
     ("34 too much junk", (b"data: junk\n\n" * 9, STOP), "llm_protocol"),
     ("HTML", (HTML,), "llm_protocol"),
     ("a line over the cap", (b"data: " + b"x" * 1_100_000 + b"\n\n",), "llm_protocol"),
-    ("an event over the cap", (b"data: " + b"x" * 1_000_000 + b"\n") * 5 and ((b"data: " + b"x" * 900_000 + b"\n") * 5,),
-     "llm_protocol"),
+    ("an event over the cap", ((b"data: " + b"x" * 900_000 + b"\n") * 5,), "llm_protocol"),
 ]  # fmt: skip
 
 

@@ -64,6 +64,19 @@ def killed_at_the_end(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGKILL)
 
 
+def processes(folder: Path) -> list[int]:
+    """The index processes of `folder`, owners or not."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+        except OSError:
+            continue  # it ended while we looked
+        if b"sourcebook_plugins.qdrant.child" in arguments and os.fsencode(folder) in arguments:
+            found.append(int(entry.name))
+    return found
+
+
 def program(folder: Path) -> subprocess.Popen[str]:
     """Another program that calls the index once, and prints the process that answered."""
     code = f"""
@@ -84,6 +97,8 @@ def test_clients_that_come_at_the_same_moment_share_one_process(tmp_path: Path) 
         clients = [client(tmp_path) for _ in range(8)]
         await asyncio.gather(*(c.call("count", EVERYTHING) for c in clients))
         assert len({c.pid for c in clients}) == 1
+        # And none was started in vain, to wait for its turn.
+        assert processes(tmp_path) == [clients[0].pid]
         await asyncio.gather(*(c.close() for c in clients))
 
     run(test)

@@ -1,0 +1,98 @@
+"""Both directions of one request, as the gate wraps them: the body is counted, every response gets our headers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from starlette.types import Message, Receive, Scope, Send
+
+from sourcebook.errors import TooLarge
+
+from sourcebook_api.problems import ProblemResponse
+
+# A closed connection with unread bytes is reset, and the client may lose the answer that it has not read yet: so a
+# refused body is read on for a little, and no further.
+_LINGER_BYTES = 256 * 1024
+_LINGER_SECONDS = 1.0
+
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+# The documentation page is FastAPI's, and takes its script and style from where FastAPI does.
+_DOCS_POLICY = (
+    b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; "
+    b"connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+def too_large(limit: int) -> TooLarge:
+    """The error for a body over `limit` bytes."""
+    return TooLarge(f"The body is larger than {limit:,} bytes.", limit=limit)
+
+
+class Incoming:
+    """Counts the body, and raises `TooLarge` at the first byte over `limit`."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self.source = receive
+        self.limit = limit
+        self._size = 0
+        self.over = False
+
+    async def receive(self) -> Message:
+        """The next message of the client."""
+        message = await self.source()
+        self._size += len(message.get("body", b""))
+        if self._size > self.limit:
+            # Remembered too, since what reads the body may turn the exception into one of its own.
+            self.over = True
+            raise too_large(self.limit)
+        return message
+
+
+class Outgoing:
+    """Adds our headers, and knows whether a response has begun."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str, cors: Mapping[bytes, bytes]) -> None:
+        self._send = send
+        self._extra = [(b"x-request-id", request_id.encode()), *_SECURITY, *cors.items()]
+        if scope["path"] == "/docs":
+            self._extra.insert(0, (b"content-security-policy", _DOCS_POLICY))
+        self.started = False
+        self.incoming: Incoming | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on. Nothing of an answer to a body that was cut off: the gate gives that one."""
+        if self.incoming is not None and self.incoming.over and not self.started:
+            return
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = list(message.get("headers", ()))
+            for name, value in self._extra:
+                if all(name != given for given, _ in headers):
+                    headers.append((name, value))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+
+async def refuse(answer: ProblemResponse, receive: Receive, send: Send) -> None:
+    """Answer before the body was read, and end the connection: nobody wants the rest of it."""
+    headers = [*answer.raw_headers, (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    left = _LINGER_BYTES
+    try:
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        pass
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,191 @@
+"""What every request passes before a byte of its body is read: plain ASGI, since anything later comes too late.
+
+In this order: Host, Origin, no key in the address, who asks, what they may, how large. Whatever the routes let through
+as an exception ends here too.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sourcebook.app import Sourcebook
+from sourcebook.errors import Forbidden, InvalidInput, SourcebookError
+from sourcebook.owners import Permission
+
+from sourcebook_api.authentication import Authenticator
+from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
+from sourcebook_api.hosts import Hosts
+from sourcebook_api.problems import ProblemResponse, internal, response_of
+
+log = logging.getLogger(__name__)
+
+OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
+"""Answered without a credential, to GET and HEAD."""
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_ADMIN = re.compile(r"/api/v1/(?:keys|config)(?:/.*)?")
+_ASKING = re.compile(r"/api/v1/(?:search|chat|runs/[^/]+/cancel)")
+_UPLOAD = re.compile(r"POST /api/v1/notebooks/[^/]+/sources|PUT /api/v1/notebooks/[^/]+/sources/[^/]+")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_KEY_NAMES = frozenset({"access_token", "api-key", "api_key", "apikey", "authorization", "x-api-key"})
+_KEY = re.compile(r"sbk_[\w-]{8}")
+
+
+def permission_for(method: str, path: str) -> Permission | None:
+    """What a key needs for this; None for what is open to all."""
+    if path in OPEN and method in ("GET", "HEAD"):
+        return None
+    if _ADMIN.fullmatch(path):
+        return "admin"
+    return "read" if method in _SAFE or (method == "POST" and _ASKING.fullmatch(path)) else "write"
+
+
+class Gate:
+    """The outermost application."""
+
+    def __init__(self, app: ASGIApp, book: Sourcebook, hosts: Hosts, authenticator: Authenticator) -> None:
+        self._app = app
+        self._book = book
+        self._hosts = hosts
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request. Lifespan messages pass; there are no web sockets."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._request(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = _headers(scope)
+        request_id = _request_id(headers)
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        out = Outgoing(scope, send, request_id, self._cors(headers))
+        try:
+            self._check_address(scope, headers)
+            if self._is_preflight(scope, headers):
+                await _preflight(out)
+                return
+            await self._check_caller(scope, headers)
+            limit = self._limit(scope, headers)
+        except SourcebookError as error:
+            await refuse(response_of(error, request_id), receive, out.send)
+            return
+        except Exception:  # a check that breaks lets nobody through, and tells nobody why
+            log.exception("request %s could not be checked", request_id)
+            await refuse(ProblemResponse(internal(request_id)), receive, out.send)
+            return
+        out.incoming = Incoming(receive, limit)
+        await self._serve(scope, out.incoming, out, request_id)
+
+    async def _serve(self, scope: Scope, incoming: Incoming, out: Outgoing, request_id: str) -> None:
+        """Run the routes. What they raise is logged here and told to nobody."""
+        try:
+            await self._app(scope, incoming.receive, out.send)
+        except ClientDisconnect:
+            return
+        except Exception:
+            if out.started:
+                raise  # the server breaks the connection: the client must not take this for the end
+            if not incoming.over:
+                log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+                await ProblemResponse(internal(request_id))(scope, incoming.receive, out.send)
+                return
+        if incoming.over and not out.started:
+            incoming.over = False  # our own answer may pass
+            error = too_large(incoming.limit)
+            await refuse(response_of(error, request_id), incoming.source, out.send)
+
+    def _check_address(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        host = headers.get("host", "")
+        if not host:
+            raise InvalidInput("The request has no Host header.", code="no_host")
+        if not self._hosts.allowed(host):
+            raise InvalidInput(
+                "This server does not answer to the name in the Host header.",
+                code="host_not_allowed",
+                remedy="Add the name to `allowed_hosts` under [server].",
+            )
+        origin = headers.get("origin")
+        if origin is not None and scope["method"] not in _SAFE and not self._hosts.may_change(origin, host):
+            raise Forbidden(
+                "Pages of this origin may not change anything here.",
+                code="origin_not_allowed",
+                remedy="Add the origin to `allowed_origins` under [server].",
+            )
+        query = scope.get("query_string", b"").decode("latin-1")
+        if query and any(n.lower() in _KEY_NAMES or _KEY.search(v) for n, v in parse_qsl(query, True)):
+            raise InvalidInput(
+                "Keys do not belong into addresses, which end up in logs.",
+                code="key_in_query",
+                remedy="Send `Authorization: Bearer <key>`, and revoke this key.",
+            )
+
+    async def _check_caller(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        needed = permission_for(scope["method"], scope["path"])
+        if needed is None:
+            scope["state"]["principal"] = await self._authenticator.maybe(headers)
+            return
+        principal = await self._authenticator.principal(headers)
+        if not principal.may(needed):
+            raise Forbidden(f"This key lacks the permission `{needed}`.", needed=needed)
+        await self._book.plugins.authorize(principal, needed, None)
+        scope["state"]["principal"] = principal
+
+    def _limit(self, scope: Scope, headers: Mapping[str, str]) -> int:
+        """How large this body may be. Raises `TooLarge` where it says itself that it is larger."""
+        server = self._book.settings.server
+        upload = _UPLOAD.fullmatch(f"{scope['method']} {scope['path']}")
+        limit = server.max_upload if upload else server.max_body
+        if int(headers.get("content-length") or 0) > limit:
+            raise too_large(limit)
+        return limit
+
+    def _cors(self, headers: Mapping[str, str]) -> dict[bytes, bytes]:
+        """A page of a listed origin may read the answer. No cookies exist, so none are allowed."""
+        origin = headers.get("origin", "")
+        if not self._hosts.listed(origin):
+            return {}
+        return {
+            b"access-control-allow-origin": origin.encode("latin-1"),
+            b"access-control-expose-headers": b"etag, x-request-id, content-disposition, retry-after",
+            b"cross-origin-resource-policy": b"cross-origin",
+            b"vary": b"Origin",
+        }
+
+    def _is_preflight(self, scope: Scope, headers: Mapping[str, str]) -> bool:
+        asks = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+        return asks and self._hosts.listed(headers.get("origin", ""))
+
+
+async def _preflight(out: Outgoing) -> None:
+    """The browser's question before a page of a listed origin may send its request."""
+    allowed = [
+        (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
+        (b"access-control-allow-headers", b"authorization, content-type, if-match, last-event-id, range, x-api-key"),
+        (b"access-control-max-age", b"600"),
+    ]
+    await out.send({"type": "http.response.start", "status": 204, "headers": allowed})
+    await out.send({"type": "http.response.body", "body": b""})
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Lower-case names; several of one name are joined, so that a second `Authorization` makes both void."""
+    headers: dict[str, str] = {}
+    for raw, value in scope["headers"]:
+        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """The client's own where it is harmless, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"

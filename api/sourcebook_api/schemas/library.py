@@ -1,0 +1,148 @@
+"""Notebooks, sources, and what was read from them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from sourcebook_api.schemas.common import Body, Metadata, Plain, Problem, Shown, StoredProblem
+
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), Plain]
+Description = Annotated[str, Field(max_length=10_000), Plain]
+FileName = Annotated[str, Field(min_length=1, max_length=500), Plain]
+
+
+class NewNotebook(Body):
+    """A notebook to make."""
+
+    title: Title
+    description: Description = ""
+    pipeline: Annotated[str, Field(max_length=100)] = "default"
+    metadata: Metadata = {}
+
+
+class NotebookChanges(Body):
+    """What is to be changed; what is left out stays."""
+
+    title: Title | None = None
+    description: Description | None = None
+    metadata: Metadata | None = None
+
+
+class NotebookShown(Shown):
+    """A notebook. `version` goes up with every edit, and is its ETag."""
+
+    id: str
+    title: str
+    description: str
+    pipeline: str
+    metadata: dict[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class NewText(Body):
+    """Pasted text, to become a source."""
+
+    name: FileName
+    text: Annotated[str, Field(min_length=1), Plain]
+
+
+class NewUrl(Body):
+    """An address, to be fetched once and become a source."""
+
+    url: Annotated[str, Field(min_length=1, max_length=8000), Plain]
+
+
+class DocumentShown(Shown):
+    """What was read from a source. `length` is in code points, as all ranges are."""
+
+    id: str
+    length: int
+    metadata: dict[str, Any]
+    warnings: list[dict[str, Any]]
+
+
+class SourceShown(Shown):
+    """A source. `state`: queued, parsing, chunking, embedding, indexing, ready or failed; `problem` says why."""
+
+    id: str
+    notebook_id: str
+    parent_id: str | None
+    name: str
+    media_type: str
+    url: str | None
+    size: int
+    sha256: str
+    tags: list[str]
+    metadata: dict[str, Any]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    state: str | None
+    problem: StoredProblem | None
+    passages: int | None
+    job_id: str | None
+    progress: dict[str, Any]
+    document: DocumentShown | None
+
+
+class Accepted(Shown):
+    """What became of one file: a source (new, or the one with the same bytes), or a problem."""
+
+    name: str
+    created: bool = False
+    source: SourceShown | None = None
+    problem: Problem | None = None
+
+
+class Deleting(Shown):
+    """The job that removes what is left of a source, which is invisible already."""
+
+    job_id: str
+
+
+class PlaceRange(Shown):
+    """`text[start:end]`, in the document's code points, stands at `place` in the original file."""
+
+    start: int
+    end: int
+    place: dict[str, Any]
+
+
+class TextRange(Shown):
+    """A range of a document's text. All offsets are code points of the whole document."""
+
+    source_id: str
+    document_id: str
+    length: int
+    start: int
+    end: int
+    text: str
+    places: list[PlaceRange] | None = None
+
+
+class PassageShown(Shown):
+    """A passage: the unit that is searched. `text` stands at `[start, end)` of its document."""
+
+    passage_id: str
+    source_id: str
+    notebook_id: str
+    document_id: str
+    ordinal: int
+    title: str
+    start: int
+    end: int
+    text: str
+    context: str
+    places: list[dict[str, Any]]
+
+
+class FoundPassage(PassageShown):
+    """A passage with its fused score, 0 to 1, and each leg's own."""
+
+    score: float
+    scores: dict[str, float]

@@ -1,0 +1,91 @@
+"""Jobs, keys, plugins, configuration and health."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, Field
+
+from sourcebook.owners import Permission
+
+from sourcebook_api.schemas.common import Body, Plain, Shown, StoredProblem
+
+
+class JobShown(Shown):
+    """A job. `state`: queued, leased, done, failed or cancelled; `progress` is for people."""
+
+    id: str
+    kind: str
+    state: str
+    notebook_id: str | None
+    source_id: str | None
+    attempt: int
+    progress: dict[str, Any]
+    problem: StoredProblem | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class NewKey(Body):
+    """A key to make, for an owner who is made if new."""
+
+    owner: Annotated[str, Field(min_length=1, max_length=200), Plain]
+    permissions: Annotated[list[Permission], Field(min_length=1, max_length=3)]
+    name: Annotated[str, Field(max_length=200), Plain] = ""
+    expires_at: AwareDatetime | None = None
+
+
+class KeyShown(Shown):
+    """A key, without its secret."""
+
+    id: str
+    owner: str
+    name: str
+    permissions: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class KeyMade(KeyShown):
+    """A new key with its secret, which is shown this once."""
+
+    secret: str
+
+
+class PluginShown(Shown):
+    """A plugin. `state`: active, off or failed, with the `reason`."""
+
+    name: str
+    distribution: str
+    version: str
+    state: str
+    reason: str
+    hooks: list[str]
+    components: dict[str, list[str]]
+
+
+class ConfigurationShown(Shown):
+    """Every setting, secrets masked, and the layer that set it."""
+
+    settings: dict[str, Any]
+    origins: dict[str, str]
+    files: list[str]
+
+
+class Health(Shown):
+    """`status` is `ok`; `parts` names each part's state."""
+
+    status: str
+    parts: dict[str, str] = {}
+
+
+class About(Shown):
+    """What this is and where to look."""
+
+    name: str
+    version: str
+    api: str
+    documentation: str
+    openapi: str
