@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from sourcebook.app import Sourcebook
 from sourcebook.errors import SourcebookError, Unauthenticated
 from sourcebook.owners import Principal
-
 from sourcebook_api.hosts import Hosts
 
 log = logging.getLogger(__name__)

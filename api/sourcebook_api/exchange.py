@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from starlette.types import Message, Receive, Scope, Send
 
 from sourcebook.errors import TooLarge
-
 from sourcebook_api.problems import ProblemResponse
 
 # A closed connection with unread bytes is reset, and the client may lose the answer that it has not read yet: so a

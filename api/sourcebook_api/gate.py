@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sourcebook.app import Sourcebook
 from sourcebook.errors import Forbidden, InvalidInput, SourcebookError
 from sourcebook.owners import Permission
-
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
 from sourcebook_api.hosts import Hosts

@@ -25,38 +25,25 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from sourcebook.addresses import AddressGuard, guarded_backend
+from sourcebook.deadlines import Clock, Timeouts, Watch
 from sourcebook.errors import UpstreamError
 from sourcebook.inflating import Inflater
 
 if TYPE_CHECKING:
     import httpcore
 
+__all__ = ["Http", "HttpResponse", "HttpStream", "Timeouts"]
+
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CONNECTIONS = 1000
 # httpcore scans its idle connections with every request and close: a hundred of them cost seconds at a hundred streams.
 MAX_IDLE = 20
 IDLE_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Deadlines in seconds. `first_byte` and `total` run from the start of the call, `gap` from the last byte."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    connect: float = 5.0
-    first_byte: float = 60.0
-    gap: float = 30.0
-    total: float = 300.0
-
-    def __post_init__(self) -> None:
-        if min(self.connect, self.first_byte, self.gap, self.total) <= 0:
-            raise ValueError("a timeout must be more than 0 seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,82 +62,11 @@ class HttpResponse:
             raise UpstreamError("The answer is not JSON.", code="upstream_protocol_error") from error
 
 
-class _Clock:
-    """When the next byte of one call is due."""
-
-    def __init__(self, limits: Timeouts) -> None:
-        self._time = asyncio.get_running_loop().time
-        start = self._time()
-        self.end = start + limits.total
-        self.first = start + limits.first_byte
-        self.gap = limits.gap
-        self.answering = False
-
-    def due(self) -> float:
-        return min(self._time() + self.gap if self.answering else self.first, self.end)
-
-    def late(self, where: str) -> UpstreamError:
-        """The error for a deadline that has just passed."""
-        if self._time() >= self.end:
-            return _error("upstream_total_timeout", f"{where} did not finish its answer in time.")
-        if self.answering:
-            return _error("upstream_gap_timeout", f"{where} stopped in the middle of its answer.")
-        return _error("upstream_first_byte_timeout", f"{where} did not begin to answer in time.")
-
-
-class _Watch:
-    """`asyncio.timeout` for many short waits in a row: one timer, moved only when it goes off.
-
-    A timer for each chunk costs a quarter of what reading the chunk does.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[Any] | None = None  # who waits now
-        self._cancelling = 0
-        self._due = 0.0
-        self._expired = False
-
-    def begin(self, due: float) -> None:
-        """The running task is about to wait until `due` at most."""
-        self._task = task = asyncio.current_task()
-        self._cancelling = task.cancelling() if task else 0
-        self._due = due
-        if self._timer is None or self._timer.when() > due:
-            self.stop()
-            self._timer = self._loop.call_at(due, self._ring)
-
-    def end(self) -> bool:
-        """The wait is over. Whether a cancellation that ended it was ours, and nobody else's as well."""
-        task, self._task = self._task, None
-        if not self._expired or task is None:
-            return False
-        self._expired = False
-        return task.uncancel() <= self._cancelling
-
-    def stop(self) -> None:
-        """No more waits."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._task is None:
-            return  # the reader is busy; its next wait winds the timer up
-        if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._ring)
-        else:
-            self._expired = True
-            self._task.cancel()
-
-
 class HttpStream:
     """An answer whose body is read piece by piece. Leaving the context it came from closes the connection."""
 
     def __init__(
-        self, response: httpcore.Response, clock: _Clock, where: str, inflate: Inflater | None, headers: dict[str, str]
+        self, response: httpcore.Response, clock: Clock, where: str, inflate: Inflater | None, headers: dict[str, str]
     ) -> None:
         self.status: int = response.status
         self.headers: Mapping[str, str] = headers
@@ -158,7 +74,7 @@ class HttpStream:
         self._clock = clock
         self._where = where
         self._inflate = inflate
-        self._watch = _Watch()
+        self._watch = Watch()
         self._parts: Any = None  # httpcore's async generator; its public type has no aclose
 
     def shorten_gap(self, seconds: float) -> None:
@@ -286,7 +202,7 @@ class Http:
     async def _stream(
         self, method: str, url: str, headers: dict[str, str], content: bytes | None, limits: Timeouts
     ) -> AsyncGenerator[HttpStream, None]:
-        clock = _Clock(limits)
+        clock = Clock(limits)
         await self._load()
         request, where = _built(method, url, headers, content, limits)
         pool = await self._pool(request.url.scheme)
@@ -364,7 +280,7 @@ def _built(
 
 
 async def _sent(
-    pool: httpcore.AsyncConnectionPool, request: httpcore.Request, clock: _Clock, where: str
+    pool: httpcore.AsyncConnectionPool, request: httpcore.Request, clock: Clock, where: str
 ) -> httpcore.Response:
     """Send it; once more where a kept connection turned out to be closed before a byte came back."""
     fresh = False

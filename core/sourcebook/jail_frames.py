@@ -21,7 +21,7 @@ from sourcebook.documents import Block, Box, Chunk, Locator, Segment, Warn
 MAX_FRAME = 1024 * 1024
 """Bytes in one frame, without its header."""
 
-ROWS = 1_000
+ROWS = 500
 """Blocks, locators or chunks in one message, at most."""
 
 HEADER = struct.Struct("!cI")

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import Sequence
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -210,3 +214,50 @@ def test_the_pool_still_takes_our_backend() -> None:
 
         assert len(asyncio.run(fetch())) == 1
     assert seen == ["127.0.0.1"]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate and its key for `tls.test`, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=tls.test"
+    command += f" -addext subjectAltName=DNS:tls.test -keyout {path} -out {path}.crt"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+async def to_here(host: str, port: int) -> Sequence[str]:
+    return ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "code"),
+    [(True, "tls.test", ""), (True, "other.test", "upstream_unreachable"), (False, "tls.test", "upstream_unreachable")],
+)
+def test_tls_is_checked_against_the_name_that_was_asked_for(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool, host: str, code: str
+) -> None:
+    """Though a guarded client connects to an address: the name is what the certificate must hold."""
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    else:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with FakeLLMServer(tls=context) as server:
+        url = server.root.replace("127.0.0.1", host) + "/v1/models"
+
+        async def use() -> str:
+            http = Http(guard=AddressGuard(allow_private=True, resolver=to_here))
+            try:
+                return str((await http.request("GET", url)).status)
+            except UpstreamError as error:
+                return error.problem_code
+            finally:
+                await http.aclose()
+
+        assert asyncio.run(use()) == (code or "200")
+        assert len(server.requests) == (0 if code else 1)

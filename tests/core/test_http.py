@@ -2,18 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import shutil
-import ssl
 import subprocess
 import sys
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from sourcebook.addresses import AddressGuard
 from sourcebook.errors import UpstreamError
 from sourcebook.http import Http, Timeouts
 from sourcebook.testing.llm_server import FakeLLMServer, Hold, Reply, Step
@@ -358,51 +354,6 @@ def test_a_hundred_dropped_streams_leave_no_connection_and_no_task() -> None:
             assert len(asyncio.all_tasks()) == 1
 
         run(use)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate and its key for `tls.test`, in one file."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=tls.test"
-    command += f" -addext subjectAltName=DNS:tls.test -keyout {path} -out {path}.crt"
-    subprocess.run(command.split(), check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
-    return path
-
-
-async def to_here(host: str, port: int) -> Sequence[str]:
-    return ["127.0.0.1"]
-
-
-@pytest.mark.parametrize(
-    ("trusted", "host", "code"),
-    [(True, "tls.test", ""), (True, "other.test", "upstream_unreachable"), (False, "tls.test", "upstream_unreachable")],
-)
-def test_tls_is_checked_against_the_name_that_was_asked_for(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool, host: str, code: str
-) -> None:
-    """Though a guarded client connects to an address: the name is what the certificate must hold."""
-    if trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    else:
-        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with FakeLLMServer(tls=context) as server:
-        url = server.root.replace("127.0.0.1", host) + "/v1/models"
-
-        async def use(http: Http) -> str:
-            try:
-                return str((await http.request("GET", url)).status)
-            except UpstreamError as error:
-                return error.problem_code
-
-        guard = AddressGuard(allow_private=True, resolver=to_here)
-        assert run(use, guard=guard) == (code or "200")
-        assert len(server.requests) == (0 if code else 1)
 
 
 def test_timeouts_are_positive() -> None:

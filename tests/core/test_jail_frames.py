@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -74,7 +75,7 @@ def test_frames_are_the_same_however_the_stream_is_cut() -> None:
     whole = split(stream)
     assert [kind for kind, _ in whole] == [MESSAGE, MESSAGE, RAW, MESSAGE]
     splitter = Splitter(len(stream))
-    found = []
+    found: list[tuple[bytes, bytes]] = []
     for byte in stream:
         splitter.feed(bytes([byte]))
         found.extend(splitter.frames())
@@ -149,7 +150,7 @@ def documents(draw: st.DrawFn) -> Document:
     part = draw(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))
     text = part * draw(st.sampled_from([1, 1, 4_000]))
     cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=12)))
-    ranges = [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    ranges = [(a, b) for a, b in pairwise(cuts) if a < b]
     blocks = tuple(Block(a, b, "paragraph", draw(st.integers(0, 6))) for a, b in ranges)
     locators = tuple(Locator(a, b, draw(places)) for a, b in ranges)
     return Document(text, blocks, locators, {"title": part, "pages": 3}, (Warn("odd", part),))

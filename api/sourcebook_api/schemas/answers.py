@@ -52,7 +52,7 @@ class NewChat(Body):
     """
 
     question: QuestionText
-    notebooks: Annotated[list[Id], Field(max_length=100)] = []
+    notebooks: Annotated[list[Id], Field(default_factory=list, max_length=100)]
     conversation_id: Id | None = None
     sources: SourceIds | None = None
     limit: PassageLimit | None = None

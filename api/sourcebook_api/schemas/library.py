@@ -20,7 +20,7 @@ class NewNotebook(Body):
     title: Title
     description: Description = ""
     pipeline: Annotated[str, Field(max_length=100)] = "default"
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class NotebookChanges(Body):

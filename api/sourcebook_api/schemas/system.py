@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, Field
 
 from sourcebook.owners import Permission
-
 from sourcebook_api.schemas.common import Body, Plain, Shown, StoredProblem
 
 
@@ -78,7 +77,7 @@ class Health(Shown):
     """`status` is `ok`; `parts` names each part's state."""
 
     status: str
-    parts: dict[str, str] = {}
+    parts: dict[str, str] = Field(default_factory=dict)
 
 
 class About(Shown):

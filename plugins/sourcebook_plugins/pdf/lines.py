@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import re
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from sourcebook.documents import Box
@@ -20,11 +21,15 @@ _LIGATURES = {
     "\uf0b7": "•", "\uf0a7": "•", "\uf0d8": "•", "\u00ad": "", "\ufffe": "", "\x02": "",
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_LIGATURES)
+_TRANSLATED = re.compile(f"[{''.join(_LIGATURES)}]")
 # Weights are wrong in many files, and names rarely; BX is bold in the TeX families.
 _BOLD_NAME = re.compile(r"bold|black|heavy|demi|-medi$|^(?:cm|sf|ec|lm)bx", re.IGNORECASE)
 _MARK = re.compile(r"[^\w\s$€£¥#|%+-]{1,2}|\(?\w{1,3}[.)]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
-_LOOSE = 0.46  # of the size: a line of prose is less wide for each of its characters, one with gaps is wider
+# Widths of a character, as parts of the size. Prose has about half of it and depends on the font; a line that is far
+# wider is a row drawn in one go, whose gaps show in no rectangle (letters of other scripts are wider).
+_TIGHT, _LOOSE, _PROSE = 0.46, 0.56, 30
+_STRETCHED = {True: 0.8, False: 1.1}
 _BOLD_WEIGHT = 600
 _SHORT = 90  # characters; only lines this short are asked for their weight, since only they may be headings
 # Gaps between cells, as parts of the size: one so wide tells a row from justified text; then narrower ones count too.
@@ -100,15 +105,19 @@ class _Reader:
     def lines(self) -> list[Line]:
         count = self.pdfium.FPDFText_CountChars(self.handle)
         text = self._text(count) if count > 0 else ""
-        found: list[Line] = []
+        found: list[tuple[Line, int, int]] = []
         for match in _LINES.finditer(text):
             start, end = match.span()
             # pdfium writes U+FFFE for a hyphen at the line's end, and for what has no Unicode value.
             hyphen = text[end - 1] in "\ufffe\x02" and self.pdfium.FPDFText_GetUnicode(self.handle, end - 1) == _HYPHEN
             if (line := self._line(text, start, end)) is not None:
                 line.hyphen = hyphen
-                _append(found, line)
-        return found
+                found.append((line, start, end))
+        self._split(text, found)
+        joined: list[Line] = []
+        for line, _, _ in found:
+            _append(joined, line)
+        return joined
 
     def _text(self, count: int) -> str:
         buffer = ctypes.create_string_buffer(2 * count + 2)
@@ -132,17 +141,25 @@ class _Reader:
         if font is None:
             return None
         # The ends and the font's height enclose a line; all its rectangles are asked for where that may not be so.
-        box = _around([font, self._char(start), self._char(end - 1)])
+        first, last = self._char(start), self._char(end - 1)
+        top, bottom = min(font[1], first[1], last[1]), max(font[3], first[3], last[3])
+        box = min(font[0], first[0], last[0]), top, max(font[2], first[2], last[2]), bottom
         line = Line(shown, box, font[1], font[3], len(shown) <= _SHORT and self._bold(start, end), spaced=raw[-1] == " ")
         if not shown.isascii() and _RIGHT_TO_LEFT.search(shown):
             line.box = _around([font, *self._rects(start, end - start)])
-        if line.box[2] - line.box[0] > _LOOSE * line.size * len(shown):
-            self._split(line, text, start, end)
         return line
 
-    def _split(self, line: Line, text: str, start: int, end: int) -> None:
-        if _stretched(line) or _gapped(self._rects(start, end - start), _ROW_GAP * line.size):
-            line.cells = self._cells(text, start, end, line)
+    def _split(self, text: str, found: list[tuple[Line, int, int]]) -> None:
+        """Find the lines that have cells. Looking for gaps is dear, and only what is wider than prose can have them."""
+        prose = [_width(line) for line, _, _ in found if len(line.text) > _PROSE]
+        usual = min(max(_TIGHT, 1.08 * median(prose)), _LOOSE) if prose else _TIGHT
+        for line, start, end in found:
+            width = _width(line)
+            if width > usual and (
+                width > _STRETCHED[line.text.isascii()]
+                or _gapped(self._rects(start, end - start), _ROW_GAP * line.size)
+            ):
+                line.cells = self._cells(text, start, end, line)
 
     def _rects(self, start: int, count: int) -> list[Box]:
         found = []
@@ -197,7 +214,7 @@ class _Reader:
 
 def _shown(raw: str) -> str:
     """The text as it is read: ligatures spelt out, spaces single."""
-    if not raw.isascii():
+    if not raw.isascii() and _TRANSLATED.search(raw):
         raw = raw.translate(_TRANSLATION)
     return " ".join(raw.split())
 
@@ -217,10 +234,9 @@ def _gapped(boxes: list[Box], gap: float) -> bool:
     return False
 
 
-def _stretched(line: Line) -> bool:
-    """Whether a line is too wide for its characters: a row drawn in one go, whose gaps show in no rectangle."""
-    widest = 0.8 if line.text.isascii() else 1.1  # letters of a size, on average
-    return len(line.text) > 3 and line.box[2] - line.box[0] > widest * line.size * len(line.text)
+def _width(line: Line) -> float:
+    """The average width of a character, as a part of the size."""
+    return (line.box[2] - line.box[0]) / (line.size * len(line.text))
 
 
 def _append(lines: list[Line], line: Line) -> None:

@@ -19,6 +19,7 @@ CASES = {
     "no_space": (b"data:{}\n\n", [(b"", b"{}")]),
     "only_one_space_goes": (b"data:  a\n\n", [(b"", b" a")]),
     "crlf": (b"data: a\r\n\r\ndata: b\r\n\r\n", [(b"", b"a"), (b"", b"b")]),
+    "crlf_multi_line": (b"event: x\r\ndata: a\r\ndata: b\r\n\r\n", [(b"x", b"a\nb")]),
     "cr": (b"data: a\r\rdata: b\r\r", [(b"", b"a"), (b"", b"b")]),
     "mixed_ends": (b"data: a\r\n\rdata: b\n\r\n", [(b"", b"a"), (b"", b"b")]),
     "bom": (b"\xef\xbb\xbfdata: a\n\n", [(b"", b"a")]),

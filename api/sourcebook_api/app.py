@@ -1,0 +1,72 @@
+"""The application: the gate, the routes, and the Sourcebook behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from sourcebook import __version__
+from sourcebook.app import Sourcebook
+from sourcebook.plugins import RouteHost
+from sourcebook.settings import Configuration
+from sourcebook_api import routes
+from sourcebook_api.authentication import Authenticator
+from sourcebook_api.gate import Gate
+from sourcebook_api.hosts import Hosts
+from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id
+from sourcebook_api.problems import add_handlers
+from sourcebook_api.routes import health
+
+
+def create_app(book: Sourcebook | Configuration) -> FastAPI:
+    """The ASGI application. Its lifespan opens and closes the Sourcebook, unless that is open already."""
+    if isinstance(book, Configuration):
+        book = Sourcebook(book)
+    app = Described(
+        title="Sourcebook",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=_lifespan,
+        generate_unique_id_function=operation_id,
+        redirect_slashes=False,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    hosts = Hosts(book.settings.server)
+    app.state.book = book
+    app.state.stopping = asyncio.Event()
+    app.state.authenticator = Authenticator(book, hosts)
+    app.add_middleware(Gate, book=book, hosts=hosts, authenticator=app.state.authenticator)
+    add_handlers(app)
+    app.include_router(health.router)
+    app.include_router(routes.api())
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    book: Sourcebook = app.state.book
+    if book.is_open:
+        _mount_plugins(app, book)
+        yield
+        return
+    async with book:
+        _mount_plugins(app, book)
+        yield
+
+
+def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
+    """Every plugin's routes under `/api/v1/x/<plugin>/`."""
+    hosts: list[RouteHost] = []
+
+    def host_for(plugin: str) -> RouteHost:
+        hosts.append(RouteHost(APIRouter(tags=[f"plugin {plugin}"]), book, plugin))
+        return hosts[-1]
+
+    book.plugins.routes(host_for)
+    for host in hosts:
+        app.include_router(host.router, prefix=f"/api/v1/x/{host.plugin}")

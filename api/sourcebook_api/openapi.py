@@ -1,0 +1,118 @@
+"""The API's description: security, and the one shape of every error. `python -m sourcebook_api.openapi` prints it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from sourcebook_api.gate import permission_for
+
+TAGS = [
+    {"name": "notebooks", "description": "Collections of sources that are searched together."},
+    {"name": "sources", "description": "Files, pages and texts, and what was read from them."},
+    {"name": "answers", "description": "Search and chat; an answer is a run that can be followed, left and resumed."},
+    {"name": "conversations", "description": "What was asked and answered, with every citation."},
+    {"name": "jobs", "description": "Work in the background, and its progress."},
+    {"name": "keys", "description": "Who may use this server. Needs the permission `admin`."},
+    {"name": "server", "description": "Plugins, configuration and health."},
+]
+DESCRIPTION = (
+    "Answers from your own sources, cited to the character.\n\n"
+    "Success is the bare resource; a list is `{items, next_cursor}`; every error is an RFC 9457 problem with a stable "
+    "`code` and a `request_id`. All ranges of text are code points."
+)
+_MEANINGS = {
+    400: "The request could not be understood.",
+    401: "A valid key is needed.",
+    403: "The key lacks the permission, or the page's origin is not allowed.",
+    404: "There is no such thing, or it is not yours.",
+    409: "The state of this thing does not allow it.",
+    412: "Somebody edited it meanwhile.",
+    413: "The body is too large.",
+    415: "Nothing here reads this type.",
+    416: "Nothing of the range lies in the file.",
+    421: "This server does not answer to that Host.",
+    422: "The request does not fit its model, or a value in it has no meaning.",
+    500: "The server made a mistake.",
+    502: "A server that this one depends on failed.",
+    503: "A part of this server does not answer.",
+}
+# What the gate can answer to any request, and what can happen to any.
+_ANYWHERE, _WITH_KEY = (400, 421, 500, 503), (401, 403)
+_PROBLEM = "application/problem+json"
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can fail in these ways."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {s: {"description": _MEANINGS[s], "content": {_PROBLEM: {"schema": schema}}} for s in statuses}
+
+
+def operation_id(route: APIRoute) -> str:
+    """The function's name, so that generated clients keep theirs."""
+    return route.name
+
+
+class Described(FastAPI):
+    """A FastAPI whose description tells of the gate too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
+        if "securitySchemes" in document["components"]:
+            return document
+        document["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "A key, as `sourcebook keys create` gives."},
+            "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        }
+        for path, method, operation in _operations(document):
+            permission = permission_for(method.upper(), path)
+            # The last, empty alternative: on a loopback address no key is needed as long as there is none.
+            operation["security"] = [{"bearer": []}, {"key": []}, {}] if permission else []
+            if permission:
+                operation["x-permission"] = permission
+            takes = (413, 422) if "requestBody" in operation else (422,) if operation.get("parameters") else ()
+            responses = operation["responses"]
+            responses.pop("422", None)  # as the framework would have said it
+            for status in (*_ANYWHERE, *(_WITH_KEY if permission else ()), *takes):
+                responses.setdefault(str(status), problems(status)[status])
+            _share(responses, document["components"].setdefault("responses", {}))
+        for unused in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(unused, None)
+        return document
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def _share(responses: dict[str, Any], shared: dict[str, Any]) -> None:
+    """Every status has one problem response, which operations refer to."""
+    for status, response in responses.items():
+        if _PROBLEM in response.get("content", ()):
+            shared[f"Problem{status}"] = problems(int(status))[int(status)]
+            responses[status] = {"$ref": f"#/components/responses/Problem{status}"}
+
+
+def render(app: FastAPI) -> bytes:
+    """The document as it is kept in `docs/openapi.json`."""
+    return orjson.dumps(app.openapi(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+
+
+def main() -> None:
+    """Print the document of a server without any configuration."""
+    from sourcebook.settings import load
+    from sourcebook_api.app import create_app
+
+    sys.stdout.buffer.write(render(create_app(load(environ={}, overrides={}))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Search and chat."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+
+from sourcebook.errors import InvalidInput
+from sourcebook.events import Done, ErrorEvent, Retrieval, RunStarted, UsageEvent
+from sourcebook.runs import Run
+from sourcebook_api.access import Asking, Caller
+from sourcebook_api.openapi import problems
+from sourcebook_api.routes.reading import shown
+from sourcebook_api.routes.runs import STREAM, event_stream
+from sourcebook_api.schemas.answers import ChatAnswer, Found, NewChat, NewSearch
+from sourcebook_api.schemas.library import FoundPassage
+from sourcebook_api.sse import unless_gone
+
+router = APIRouter(tags=["answers"])
+
+_ASKED = {"question": "When does the harbour close?", "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"]}
+
+
+@router.post("/search", responses=problems(404, 502))
+async def search(
+    asking: Asking, body: Annotated[NewSearch, Body(openapi_examples={"plain": {"value": _ASKED}})]
+) -> Found:
+    """The best passages of some notebooks, without an answer."""
+    await asking.notebooks(body.notebooks)
+    found = await asking.book.search(
+        asking.principal, body.question, body.notebooks, limit=body.limit, sources=body.sources
+    )
+    items = [FoundPassage.model_validate(shown(p)) for p in found.passages]
+    return Found(items=items, queries=list(found.queries), took_ms=round(found.took_ms, 1))
+
+
+@router.post(
+    "/chat",
+    response_model=ChatAnswer,
+    responses={**problems(404, 502), 200: {"model": ChatAnswer, "content": STREAM, "description": "The answer."}},
+)
+async def chat(
+    asking: Asking,
+    request: Request,
+    body: Annotated[
+        NewChat,
+        Body(openapi_examples={"json": {"value": _ASKED}, "events": {"value": {**_ASKED, "stream": True}}}),
+    ],
+) -> Response | ChatAnswer:
+    """Answer a question, as events (`stream`, or `Accept: text/event-stream`) or as one JSON object.
+
+    A run that fails before its first word is a problem in JSON; after it, the answer says so in `finish`.
+    """
+    accepts = "text/event-stream" in request.headers.get("accept", "")
+    streams = accepts if body.stream is None else body.stream
+    run = await _ask(asking, body)
+    if streams:
+        return event_stream(asking.book, run)
+    answer = await unless_gone(request.receive, _whole(run))
+    if answer is None:
+        return Response(status_code=499)  # nobody is there to read it; the run's grace period decides
+    if run.error is not None and not answer.text:
+        raise run.error
+    return answer
+
+
+async def _ask(asking: Caller, body: NewChat) -> Run:
+    notebooks = body.notebooks
+    if not notebooks and body.conversation_id is not None:
+        conversation = await asking.book.conversations.get(asking.principal, body.conversation_id)
+        notebooks = list(conversation.notebooks)
+    if not notebooks:
+        raise InvalidInput("A question needs at least one notebook to be answered from.")
+    await asking.notebooks(notebooks)
+    return await asking.book.ask(
+        asking.principal,
+        body.question,
+        notebooks,
+        conversation_id=body.conversation_id,
+        sources=body.sources,
+        limit=body.limit,
+        options=body.options.model_dump(exclude_none=True),
+    )
+
+
+async def _whole(run: Run) -> ChatAnswer:
+    """Follow a run to its end."""
+    parts: dict[str, Any] = {"run_id": run.id}
+    async with aclosing(run.follow()) as frames:
+        async for frame in frames:
+            match frame.event:
+                case RunStarted(conversation_id=conversation_id):
+                    parts["conversation_id"] = conversation_id
+                case Retrieval() as event:
+                    parts["retrieval"] = event.payload()
+                case UsageEvent() as event:
+                    parts["usage"] = event.payload()
+                case ErrorEvent(problem=problem):
+                    parts["problem"] = problem
+                case Done() as event:
+                    parts |= event.payload()
+    return ChatAnswer.model_validate({"reasoning": run.progress.reasoning, **parts})

@@ -1,0 +1,152 @@
+"""The four ways in: files of a form, one file as the raw body, pasted text, and an address."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+from starlette.datastructures import UploadFile
+
+from sourcebook.errors import InvalidInput, SourcebookError
+from sourcebook.notebooks import Notebook
+from sourcebook.sources import media_type_of, safe_name
+from sourcebook_api.access import Asking, Caller
+from sourcebook_api.openapi import problems
+from sourcebook_api.problems import problem_of
+from sourcebook_api.schemas.common import Listing, Problem
+from sourcebook_api.schemas.library import Accepted, NewText, NewUrl, SourceShown
+
+router = APIRouter(tags=["sources"], prefix="/notebooks/{notebook_id}/sources")
+
+_CHUNK = 256 * 1024
+_MAX_FILES = 100
+# What clients send when they know nothing; the name says more.
+_VAGUE = {"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"}
+_FILES = {"type": "object", "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
+_FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FILES}}}}
+_RAW = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_THERE: dict[int | str, dict[str, Any]] = {
+    200: {"model": SourceShown, "description": "The same bytes are in this notebook already."}
+}
+
+
+@router.post("", status_code=202, responses=problems(404, 413, 415), openapi_extra=_FORM)
+async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> Listing[Accepted]:
+    """Upload files as `multipart/form-data`, under any field name. Each file is accepted or refused on its own.
+
+    Where none is accepted, the answer is the first one's problem.
+    """
+    notebook = await asking.notebook(notebook_id, "write")
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise InvalidInput(
+            "Files are uploaded as multipart/form-data.",
+            code="not_multipart",
+            remedy="Send a form, or PUT one file's bytes to .../sources/{name}.",
+        )
+    accepted, errors = [], []
+    async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES) as form:
+        for _, file in form.multi_items():
+            if not isinstance(file, UploadFile):
+                raise InvalidInput("The form has a text field where only files are expected.")
+            try:
+                accepted.append(await _accept(asking, notebook, file))
+            except SourcebookError as error:
+                errors.append(error)
+                problem = Problem.model_validate(problem_of(error, request.state.request_id))
+                accepted.append(Accepted(name=file.filename or "", problem=problem))
+    if not accepted:
+        raise InvalidInput("The form holds no file.")
+    if len(errors) == len(accepted):
+        raise errors[0]
+    return Listing[Accepted](items=accepted)
+
+
+@router.put("/{name}", status_code=202, responses={**problems(404, 413, 415), **_THERE}, openapi_extra=_RAW)
+async def put_source(asking: Asking, notebook_id: str, name: str, request: Request, response: Response) -> SourceShown:
+    """Upload one file of any size as the raw body: streamed to disk, and hashed on the way."""
+    notebook = await asking.notebook(notebook_id, "write")
+    media_type = _media_type(name, request.headers.get("content-type", ""))
+    _check_type(asking, notebook, name, media_type)
+    accepted = await asking.book.sources.accept(notebook, name, request.stream(), media_type=media_type)
+    return await _answer(asking, *accepted, response)
+
+
+@router.post("/text", status_code=202, responses={**problems(404, 413, 415), **_THERE})
+async def add_text(
+    asking: Asking,
+    notebook_id: str,
+    body: Annotated[
+        NewText,
+        Body(openapi_examples={"note": {"value": {"name": "tides.md", "text": "# Tides\n\nHigh water at six."}}}),
+    ],
+    response: Response,
+) -> SourceShown:
+    """Make a source of pasted text. A name such as `notes.md` says how it is read; plain text is the default."""
+    notebook = await asking.notebook(notebook_id, "write")
+    name, media_type = _text_name(body.name)
+    _check_type(asking, notebook, name, media_type)
+    accepted = await asking.book.sources.accept(notebook, name, _once(body.text.encode()), media_type=media_type)
+    return await _answer(asking, *accepted, response)
+
+
+@router.post("/url", status_code=202, responses={**problems(404, 413, 415, 502), **_THERE})
+async def add_url(
+    asking: Asking,
+    notebook_id: str,
+    body: Annotated[NewUrl, Body(openapi_examples={"page": {"value": {"url": "https://example.org/tides"}}})],
+    response: Response,
+) -> SourceShown:
+    """Fetch an address now, and make a source of what it gives. Addresses inside this network are refused."""
+    notebook = await asking.notebook(notebook_id, "write")
+    return await _answer(asking, *await asking.book.add_url(notebook, body.url), response)
+
+
+async def _accept(asking: Caller, notebook: Notebook, file: UploadFile) -> Accepted:
+    name = file.filename or ""
+    media_type = _media_type(name, file.content_type or "")
+    _check_type(asking, notebook, name, media_type)
+    source_id, created = await asking.book.sources.accept(notebook, name, _chunks(file), media_type=media_type)
+    source = SourceShown.model_validate(await asking.source(source_id))
+    return Accepted(name=name, created=created, source=source)
+
+
+async def _answer(asking: Caller, source_id: str, created: bool, response: Response) -> SourceShown:
+    response.status_code = 202 if created else 200
+    response.headers["Location"] = f"/api/v1/sources/{source_id}"
+    return SourceShown.model_validate(await asking.source(source_id))
+
+
+def _check_type(asking: Caller, notebook: Notebook, name: str, media_type: str) -> None:
+    """Raise `UnsupportedType` before the bytes are stored, where no parser would read them."""
+    choice = asking.book.pipelines[notebook.pipeline].settings.parsers
+    asking.book.pipelines.parser_for(safe_name(name), media_type, choice)
+
+
+def _media_type(name: str, given: str) -> str:
+    bare = given.partition(";")[0].strip().lower()
+    return media_type_of(name) if bare in _VAGUE else bare[:200]
+
+
+def _text_name(name: str) -> tuple[str, str]:
+    """Pasted text is text, whatever its name would say of a file."""
+    media_type = media_type_of(name)
+    if media_type.startswith("text/"):
+        return name, media_type
+    known = media_type != "application/octet-stream" or PurePosixPath(name.lower()).suffix in (".bin", ".exe")
+    return (f"{name}.txt" if known else name), "text/plain"
+
+
+async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:
+    while chunk := await file.read(_CHUNK):
+        yield chunk
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,147 @@
+"""Serves the application until a signal ends it: streams are told, so that none is waited for in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from sourcebook.app import Sourcebook
+from sourcebook.errors import ConfigError
+from sourcebook.settings import Configuration
+from sourcebook_api.app import create_app
+from sourcebook_api.hosts import Hosts
+
+log = logging.getLogger(__name__)
+
+OnReady = Callable[[str], None]
+
+
+def serve(
+    configuration: Configuration, host: str | None = None, port: int | None = None, *, on_ready: OnReady | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT. `host` and `port` replace the configured ones; `on_ready` gets the URL.
+
+    Raises `ConfigError` where the address cannot be bound, or must not be: without a key, only loopback is.
+    """
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = configuration.settings
+    settings = settings.model_copy(update={"server": settings.server.model_copy(update=given)})
+    configuration = Configuration(settings, configuration.origins, configuration.files, configuration.secrets)
+    asyncio.run(Server(Sourcebook(configuration), on_ready=on_ready).run_to_the_end())
+
+
+class Server(uvicorn.Server):
+    """One server around one Sourcebook, which it opens and closes."""
+
+    def __init__(self, book: Sourcebook, *, on_ready: OnReady | None = None) -> None:
+        self.book = book
+        self._on_ready = on_ready
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._grace = book.settings.server.shutdown_grace
+        self._app = create_app(book)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=max(1, round(self._grace / 2)),
+            )
+        )
+
+    async def run_to_the_end(self) -> None:
+        """Bind, open the Sourcebook, serve, and close it. Raises what keeps it from starting."""
+        self._loop = asyncio.get_running_loop()
+        server = self.book.settings.server
+        sock = bind(server.host, server.port)
+        try:
+            await self.book.open()
+            await check_exposure(self.book)
+            await self.serve([sock])
+        finally:
+            sock.close()
+            await self._close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
+        await super().startup(sockets)
+        if self._on_ready is not None and sockets:
+            self._on_ready(url_of(self.book.settings.server.host, sockets[0].getsockname()[1]))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal ends streams and then the server; the second ends it as it stands."""
+        self.stop(at_once=self.should_exit)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """What a signal does; may be called from any thread."""
+        self.should_exit = True
+        if at_once:
+            self.force_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._tell_streams)
+
+    def _tell_streams(self) -> None:
+        self._app.state.stopping.set()
+        if self._ending is None and self.book.is_open:
+            self._ending = asyncio.create_task(self.book.runs.close())
+
+    async def _close(self) -> None:
+        """Close the Sourcebook, within what is left of the grace."""
+        if self.force_exit:
+            return
+        try:
+            async with asyncio.timeout(max(1.0, self._grace / 2)):
+                await self.book.close()
+        except TimeoutError:
+            log.error("some part did not close in %.0f seconds", self._grace / 2)
+
+
+async def check_exposure(book: Sourcebook) -> None:
+    """Raise `ConfigError` where other machines could use this server without a key."""
+    if Hosts(book.settings.server).only_loopback or await book.owners.any_keys():
+        return
+    raise ConfigError(
+        f"server.host is {book.settings.server.host!r}: other machines could reach this server, and it has no keys.",
+        code="keys_needed",
+        remedy="Make one with `sourcebook keys create`, or bind 127.0.0.1.",
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound TCP socket. Raises `ConfigError` where that address is taken or not ours."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise ConfigError(
+            f"server: cannot listen on {host}:{port}: {error.strerror or error}.",
+            code="cannot_listen",
+            remedy="Choose another port with --port, or stop what listens there.",
+        ) from error
+    return sock
+
+
+def url_of(host: str, port: int) -> str:
+    """An address that this machine can open."""
+    if host in ("", "0.0.0.0"):  # noqa: S104 - recognised, not bound
+        host = "127.0.0.1"
+    return f"http://[{host if host != '::' else '::1'}]:{port}" if ":" in host else f"http://{host}:{port}"
