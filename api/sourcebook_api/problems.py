@@ -68,12 +68,16 @@ def status_of(error: SourcebookError) -> int:
 
 def problem_of(error: SourcebookError, request_id: str) -> dict[str, Any]:
     """The whole problem object of one of our errors."""
-    return problem(status_of(error), request_id, **error.problem())
+    described = error.problem()
+    if "status" in described:  # another server's, which must not pass for ours
+        described["upstream_status"] = described.pop("status")
+    described.pop("request_id", None)
+    return problem(status_of(error), request_id, **described)
 
 
 def problem(status: int, request_id: str, *, code: str, title: str, detail: str, **more: Any) -> dict[str, Any]:
     """A problem object; `more` is added (`remedy`, `errors`, ...) and can replace none of the standard members."""
-    standard = {
+    standard: dict[str, Any] = {
         "type": f"urn:problem:sourcebook:{code}",
         "title": title,
         "status": status,

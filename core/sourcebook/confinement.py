@@ -69,7 +69,7 @@ def confine(
         "seccomp": _restrict_calls,  # last: it forbids what the others need
     }
     states = {name: _apply(step) if name in chosen else "missing: switched off" for name, step in steps.items()}
-    if states["seccomp"] != ACTIVE:  # else threads may be had; processes never
+    if states["seccomp"] != ACTIVE and "limits" in chosen:  # costs threads too, where nothing else stops processes
         _apply(lambda: _lower(resource.RLIMIT_NPROC, 0, 0))
     return states
 

@@ -195,12 +195,13 @@ class Ingestion:
     async def _index(self, job: Job, task: Task) -> Job:
         """Batch by batch after the checkpoint: embed (through the cache), upsert into every index, save."""
         stage = "embedding" if task.pipeline.embedder else "indexing"
+        language = await self._language(job)
         while True:
             done = int(job.checkpoint["next"])
             batch = await self._reading.passages_of(str(job.generation_id), self._jobs.options.batch, done - 1)
             if not batch:
                 break
-            await self._upsert(task, batch)
+            await self._upsert(task, batch, language)
             total = dict(job.checkpoint["progress"])["total"]
             progress = {"stage": stage, "done": done + len(batch), "total": total}
             async with self._db.write() as c:
@@ -210,14 +211,21 @@ class Ingestion:
             await index.flush()
         return job
 
-    async def _upsert(self, task: Task, batch: Sequence[Passage]) -> None:
+    async def _upsert(self, task: Task, batch: Sequence[Passage], language: str) -> None:
         vectors = None
         if task.pipeline.embedder:
             texts = [p.indexed for p in batch]
             vectors = await self._embeddings.passages(task.pipeline.embedder, task.notebook.owner_id, texts)
-        points = [_point(task, p) for p in batch]
+        points = [_point(task, p, language) for p in batch]
         for index in task.pipeline.indexes:
             await index.upsert(task.scope, points, vectors)
+
+    async def _language(self, job: Job) -> str:
+        """As the document itself says; an index stems by it."""
+        of = sa.select(documents.c.metadata).join(generations, generations.c.document_id == documents.c.id)
+        async with self._db.read() as c:
+            metadata = (await c.execute(of.where(generations.c.id == job.generation_id))).scalar()
+        return str((metadata or {}).get("language", ""))
 
     async def _verify(self, job: Job, task: Task) -> None:
         """Every index holds exactly this generation's passages, or the job starts its indexing over."""
@@ -259,7 +267,7 @@ def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, An
     }
 
 
-def _point(task: Task, passage: Passage) -> Point:
+def _point(task: Task, passage: Passage, language: str) -> Point:
     return Point(
         id=passage.id,
         owner_id=task.notebook.owner_id,
@@ -268,6 +276,7 @@ def _point(task: Task, passage: Passage) -> Point:
         source_id=passage.source_id,
         generation_id=passage.generation_id,
         text=passage.indexed,
+        language=language,
     )
 
 

@@ -250,7 +250,7 @@ def _check_end(report: Report, collector: Collector, limits: JailLimits, actor: 
     code = os.waitstatus_to_exitcode(report.status)
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and report.cpu >= limits.cpu_seconds):
         raise limit_exceeded("cpu", limits)
-    if code < 0 and report.peak >= _MOST_OF_MEMORY * limits.memory:
+    if code and report.peak >= _MOST_OF_MEMORY * limits.memory:
         raise limit_exceeded("memory", limits)
     if code < 0:
         raise ParserDied(f"The {actor} crashed on this file ({_signal_name(-code)}).", signal=_signal_name(-code))

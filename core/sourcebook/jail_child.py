@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -90,9 +90,14 @@ class JailedFile:
         return os.fdopen(os.dup(FILE), "rb")
 
 
-def readable_folders() -> list[Path]:
-    """What a parser may still read: the interpreter's own folders, and those that code is imported from."""
-    named = [Path(p) for p in (sys.prefix, sys.base_prefix, *sys.path, *_SYSTEM_FOLDERS)]
+def readable_folders(modules: Iterable[str] = ()) -> list[Path]:
+    """What a parser may still read: the interpreter's own folders, and those that code is imported from.
+
+    The packages of `modules` are imported already, and may lie outside `sys.path` (an editable install).
+    """
+    packages = [sys.modules.get(module.partition(".")[0]) for module in modules]
+    ours = [folder for package in packages for folder in getattr(package, "__path__", ())]
+    named = [Path(p) for p in (sys.prefix, sys.base_prefix, *sys.path, *ours, *_SYSTEM_FOLDERS)]
     folders = {p.resolve() for p in named if p.is_absolute() and p.is_dir()}
     return sorted(p for p in folders if not folders.intersection(p.parents))
 

@@ -72,7 +72,11 @@ class ServerProcess:
             process.kill()
             code = await asyncio.shield(asyncio.to_thread(process.wait))
             if isinstance(error, FrameError | TimeoutError | ConnectionError):
-                raise PluginError(f"The parser jail did not start (status {code}): {error}", transient=True) from error
+                raise PluginError(
+                    f"The parser jail did not start (status {code}): {error or type(error).__name__}.",
+                    remedy="Run `python -I -m sourcebook.jail_server` by hand: it says what it cannot import.",
+                    transient=True,
+                ) from error
             raise
         return cls(process, control, hello)
 

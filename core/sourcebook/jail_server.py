@@ -79,7 +79,7 @@ class Server:
         self._children: dict[int, _Child] = {}
         self._base = 0
         _lower_open_files()
-        self._folders = readable_folders()
+        self._folders: list[Path] = []
         self._poll = select.poll()
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
@@ -95,6 +95,7 @@ class Server:
         gc.collect()
         gc.freeze()  # what is here stays shared with the children
         self._base = confinement.address_space()
+        self._folders = readable_folders(self._config.preload)
         layers = {"single_thread": threads, "reaper": confinement.become_reaper(), **self._try_layers()}
         self._control.sendall(encode(Hello(layers, failed)))
 

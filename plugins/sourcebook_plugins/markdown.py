@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sourcebook.documents import BlockKind
 
+_DEEPEST = 100  # of the reader's levels; a list takes two, and the reader recurses
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FIELD = re.compile(r"^([A-Za-z_][\w-]*):[ \t]*(.*)$|^[ \t]*-[ \t]+(.+)$", re.MULTILINE)
 _NAMES = {"title": "title", "author": "authors", "authors": "authors", "date": "created", "lang": "language"}
@@ -45,8 +46,11 @@ class MarkdownParser(Parser[ComponentSettings]):
             fields = _fields(matter.group(1))
             out.meta(**fields)
             text = text[matter.end() :]
-        reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-        _Writing(out, titled=matter is not None and "title" in fields).tokens(reader.parse(text))
+        reader = MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable(["table", "strikethrough"])
+        tokens = reader.parse(text)
+        if any(token.level >= _DEEPEST - 2 for token in tokens):
+            out.warn("nested_too_deep", f"Text inside more than {_DEEPEST // 2} lists or quotations was left out.")
+        _Writing(out, titled=matter is not None and "title" in fields).tokens(tokens)
 
 
 class _Writing:

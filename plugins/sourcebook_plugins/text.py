@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable
+from string import whitespace
 from typing import Any
 
 from sourcebook import ComponentSettings, DocumentWriter, Parser, ParserFile, Place, hookimpl
@@ -20,7 +21,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # What no text holds: C0 controls but BEL to CR (with tab and line ends), SUB (an old end mark) and ESC (colours).
-_CONTROLS = bytes(set(range(32)) - set(range(7, 14)) - {26, 27})
+_WITHOUT_CONTROLS = dict.fromkeys(set(range(32)) - set(range(7, 14)) - {26, 27})
 _PARAGRAPHS = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 
@@ -48,10 +49,14 @@ def decode(data: bytes, out: DocumentWriter) -> str:
     """
     if len(data) > 4 * MAX_TEXT + 4:
         raise _too_long()
-    text = _decode(data, out).replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n\n")
+    text = _decode(data, out)
+    sample = text[:_SAMPLE]
+    if len(sample) - len(sample.translate(_WITHOUT_CONTROLS)) > len(sample) // 50:
+        raise Malformed("This is binary data, not text.")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n\n")
     if len(text) > MAX_TEXT:
         raise _too_long()
-    if not text.strip():
+    if not text.strip("\ufeff" + whitespace) or text.isspace():
         raise NoText("The file is empty.")
     return text
 
@@ -68,11 +73,8 @@ def _decode(data: bytes, out: DocumentWriter) -> str:
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return data.decode(encoding, "replace")
-    sample = data[:_SAMPLE]
-    if (encoding := _utf16_without_mark(sample)) is not None:
+    if (encoding := _utf16_without_mark(data[:_SAMPLE])) is not None:
         return data.decode(encoding, "replace")
-    if len(sample) - len(sample.translate(None, _CONTROLS)) > len(sample) // 50:
-        raise Malformed("This is binary data, not text.")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -106,6 +108,8 @@ def _decode_legacy(data: bytes, out: DocumentWriter) -> str:
 def _guess(data: bytes) -> str:
     from charset_normalizer import from_bytes
 
+    if 0 in data[:_SAMPLE]:  # no encoding that is left has zeros
+        raise Malformed("This is binary data, not text.")
     # Whole lines only: half a character at the sample's end would speak against the right encoding.
     sample = data if len(data) <= _SAMPLE else data[: data.rfind(b"\n", 0, _SAMPLE) + 1] or data[:_SAMPLE]
     best = from_bytes(sample).best()

@@ -30,7 +30,7 @@ from sourcebook.writer import DocumentWriter, Member
 HERE = Path(__file__).parent
 LINES = ComponentRef("jail_parsers:Lines")
 
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="confinement is Linux's")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is left of a process is read from /proc")
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,6 @@ def test_processor_time_ends_a_parser(runner: asyncio.Runner, narrow: Jail, file
 
 
 @pytest.mark.parametrize("deed", ["memory", "memory_slowly", "memory_as_damage", "memory_as_cause"])
-@needs_linux
 def test_memory_ends_a_parser(runner: asyncio.Runner, narrow: Jail, file: Path, deed: str) -> None:
     error = fails(runner, parse(narrow, file, act(deed)), LimitExceeded)
     assert error.details == {"what": "memory", "limit": 256 << 20}
@@ -483,6 +482,17 @@ def test_a_document_that_kills_the_server_twice_is_given_up(
     assert runner.run(parse(open_jail, file)).length
 
 
+def test_a_server_that_does_not_start_is_told_and_leaves_nothing(
+    runner: asyncio.Runner, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sourcebook.jail_process.PYTHON_OPTIONS", ("-c", "raise SystemExit(3)"))
+    before = descendants()
+    error = fails(runner, parse(jail_of(), file), PluginError)
+    assert "status 3" in error.detail
+    assert error.transient
+    assert descendants() == before
+
+
 def test_a_closed_jail_stays_closed(runner: asyncio.Runner, file: Path) -> None:
     async def closed() -> None:
         jail = jail_of()
@@ -496,7 +506,6 @@ def test_a_closed_jail_stays_closed(runner: asyncio.Runner, file: Path) -> None:
 # Layers.
 
 
-@needs_linux
 def test_layers_say_what_is_active(runner: asyncio.Runner, jail: Jail, open_jail: Jail) -> None:
     layers = runner.run(jail.layers())
     assert {"limits", "lifeline", "no_new_privs", "landlock", "seccomp", "reaper", "single_thread"} == layers.keys()

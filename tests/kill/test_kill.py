@@ -100,7 +100,7 @@ def test_nothing_acknowledged_is_lost_and_no_point_is_left_over_by_kill_9(tmp_pa
             while time.monotonic() < moment:
                 text = _text(rng, len(acknowledged))
                 body = {"name": f"log-{len(acknowledged)}.md", "text": text}
-                source = server.post(f"/notebooks/{notebook}/sources/text", body)["source"]
+                source = server.post(f"/notebooks/{notebook}/sources/text", body)
                 acknowledged[source["id"]] = text
             server.kill()
             server.start()

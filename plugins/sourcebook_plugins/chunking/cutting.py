@@ -171,18 +171,18 @@ def _between_characters(text: str, start: int, limit: int) -> int:
 
 def overlapped(text: str, pieces: Iterable[Piece], overlap: int) -> Iterator[Piece]:
     """Let each piece begin with the last sentences of the text before it, up to `overlap` characters, else words."""
-    before = None
+    before: Piece | None = None
     for piece in pieces:
         start = piece.start
         if before is not None and overlap:
-            start = _step_back(text, max(before.start, piece.start - overlap), piece.start)
+            whole = start - before.start <= overlap
+            start = before.start if whole else _step_back(text, start - overlap, start)
         before = piece
         yield Piece(start, piece.end, piece.header)
 
 
 def _step_back(text: str, lowest: int, start: int) -> int:
-    if lowest == 0 or text[lowest - 1].isspace():
-        return trimmed(text, lowest, start)[0]
+    # What begins at `lowest` is a sentence's end, or a word's.
     whole = [s for s, _ in sentences(text[lowest:start])[1:]]
     if whole:
         return lowest + whole[0]

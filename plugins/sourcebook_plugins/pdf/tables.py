@@ -11,7 +11,7 @@ from sourcebook.documents import Box
 from sourcebook_plugins.pdf.lines import Line
 
 _PROSE = 38  # characters; two columns of cells longer than this on average are columns of text
-_GUTTER = 1.2  # of the size, between two columns where there are no others
+_GUTTER = 1.2  # of the size, between columns that two rows are enough for
 _APART = 4.0  # of a row's height; rows further apart are not one table's
 _DIGIT = re.compile(r"\d")
 
@@ -78,9 +78,10 @@ def table_at(lines: Sequence[Line], start: int) -> Table | None:
     spans = _spans(rows)
     if len(spans) < 2:
         return None
-    gutter = spans[1][0] - spans[0][1]
-    # Two columns may be chance gaps of justified text: only a wide and straight space between them tells.
-    if len(spans) == 2 and gutter < _GUTTER * max(line.size for line in rows):
+    gutters = [b[0] - a[1] for a, b in zip(spans, spans[1:], strict=False)]
+    # Narrow gaps may be chance: those of justified text, or of code. Wide and straight ones tell, or many of them.
+    narrow = min(gutters) < _GUTTER * max(line.size for line in rows)
+    if narrow and (len(spans) == 2 or sum(bool(line.cells) for line in rows) < 3):
         return None
     return Table(list(rows), spans)
 

@@ -1,0 +1,77 @@
+"""SQLite for asyncio: how its connections are opened, and what a cancelled task may do to them.
+
+SQLite's own transaction mode loses updates without an error, so every transaction is begun by us: IMMEDIATE for the
+writer, which makes it wait its turn before it reads. `synchronous=FULL` because a 202 is a promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+import aiosqlite
+from sqlalchemy import URL, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+T = TypeVar("T")
+
+_BUSY_MS = 10_000
+_PRAGMAS = ("journal_mode=WAL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "synchronous=FULL", "cache_size=-8000")
+
+
+class Connection(aiosqlite.Connection):
+    """Ends what it has begun. A statement that is cancelled half way would leave its connection, and with it SQLite's
+    one write lock, to the garbage collector: every other write would wait until then.
+
+    So a cancel has no effect while a statement runs; `Database` raises it when the transaction is over.
+    """
+
+    async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return await _to_its_end(super()._execute(fn, *args, **kwargs))
+
+    async def _connect(self) -> aiosqlite.Connection:
+        return await _to_its_end(super()._connect())
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+        except Exception:  # the task's own, which is raised below
+            break
+    return task.result()
+
+
+def sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
+    """One connection that writes, or several that cannot."""
+    engine = create_async_engine(url, pool_size=1 if writer else 4, max_overflow=0 if writer else 4, pool_timeout=60)
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def connect(dialect: Any, _: Any, args: Any, keywords: Any) -> Any:
+        return dialect.loaded_dbapi.connect(*args, async_creator_fn=_connection, **keywords)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in _PRAGMAS if writer else (*_PRAGMAS, "query_only=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    return engine
+
+
+def _connection(*args: Any, **keywords: Any) -> Connection:
+    connection = Connection(partial(sqlite3.connect, *args, **keywords), iter_chunk_size=64)
+    connection._thread.daemon = True  # a process ends although a statement still waits for the lock
+    return connection

@@ -1,0 +1,130 @@
+"""Every error has one shape, and tells nothing that it should not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from sourcebook.errors import (
+    ConfigError,
+    Conflict,
+    Forbidden,
+    IndexUnavailable,
+    LLMError,
+    Malformed,
+    NotFound,
+    QuotaExceeded,
+    SourcebookError,
+    StoreError,
+    TooLarge,
+    Unauthenticated,
+    UnsupportedType,
+)
+from sourcebook.hookspecs import hookimpl
+from sourcebook.plugins import RouteHost
+from sourcebook_api.problems import headers_of, problem_of, status_of
+
+from .support import Served, is_problem
+
+
+def _routes(host: RouteHost) -> None:
+    @host.router.get("/bug")
+    async def bug() -> None:
+        raise RuntimeError("the secret is swordfish")
+
+    @host.router.get("/tells")
+    async def tells() -> dict[str, str]:
+        return {"plugin": host.plugin}
+
+
+@pytest.fixture(scope="module")
+def buggy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    plugin = SimpleNamespace(__name__="buggy", register_routes=hookimpl(lambda host: _routes(host)))
+    with Served(tmp_path_factory.mktemp("buggy"), plugins=(plugin,)) as server:
+        yield server
+
+
+def test_an_unknown_address_is_a_problem(served: Served) -> None:
+    is_problem(served.http.get("/api/v1/nothing"), 404, "not_found")
+    is_problem(served.http.get("/api/v1/notebooks/"), 404, "not_found")
+
+
+def test_a_wrong_method_is_a_problem_that_names_the_right_ones(served: Served) -> None:
+    answer = served.http.put("/api/v1/notebooks")
+    is_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"]
+
+
+def test_a_body_that_does_not_fit_is_told_by_pointer_and_not_repeated(served: Served) -> None:
+    body = {"title": 7, "colour": "swordfish", "metadata": {"a": 1}}
+    answer = served.http.post("/api/v1/notebooks", json=body)
+    problem = is_problem(answer, 422, "invalid_request")
+    assert {(e["in"], e["pointer"]) for e in problem["errors"]} == {("body", "#/title"), ("body", "#/colour")}
+    assert "swordfish" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b'{"title": ', "application/json"), (b"\xff\xfe", "application/json"), (b'{"title": "x"}', "text/plain")],
+)
+def test_a_body_that_is_no_json_is_a_problem(served: Served, content: bytes, kind: str) -> None:
+    answer = served.http.post("/api/v1/notebooks", content=content, headers={"Content-Type": kind})
+    assert answer.status_code in (400, 422)
+    is_problem(answer, answer.status_code, "bad_request" if answer.status_code == 400 else "invalid_request")
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_text_that_no_database_takes_is_refused(served: Served, text: str) -> None:
+    escaped = "".join(f"\\u{ord(c):04x}" for c in text)
+    for body in (f'{{"title": "{escaped}"}}', f'{{"title": "x", "metadata": {{"a": "{escaped}"}}}}'):
+        answer = served.http.post("/api/v1/notebooks", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in ((201, 422) if "metadata" in body and text == "a\0b" else (422,)), answer.text
+
+
+def test_a_bug_is_told_to_the_log_and_not_to_the_client(buggy: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = buggy.http.get("/api/v1/x/buggy/bug")
+    problem = is_problem(answer, 500, "internal")
+    assert "swordfish" not in answer.text
+    assert "RuntimeError" not in answer.text
+    assert any(problem["request_id"] in r.getMessage() and r.exc_info for r in caplog.records)
+
+
+def test_a_plugins_routes_live_under_its_name(buggy: Served) -> None:
+    assert buggy.http.get("/api/v1/x/buggy/tells").json() == {"plugin": "buggy"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFound("x"), 404),
+        (Conflict("x"), 409),
+        (TooLarge("x"), 413),
+        (QuotaExceeded("x"), 429),
+        (Unauthenticated("x"), 401),
+        (Forbidden("x"), 403),
+        (UnsupportedType("x"), 415),
+        (Malformed("x"), 422),
+        (LLMError("x", code="llm_truncated"), 502),
+        (StoreError("x"), 503),
+        (IndexUnavailable("x"), 503),
+        (ConfigError("x"), 500),
+        (SourcebookError("x"), 500),
+    ],
+)
+def test_every_class_of_error_has_its_status(error: SourcebookError, status: int) -> None:
+    assert status_of(error) == status
+
+
+def test_details_cannot_replace_what_is_standard() -> None:
+    problem = problem_of(NotFound("Gone.", status=200, request_id="x", limit=3), "req_1")
+    assert (problem["status"], problem["request_id"], problem["limit"]) == (404, "req_1", 3)
+    assert problem["upstream_status"] == 200
+
+
+def test_a_client_is_told_how_to_authenticate_and_when_to_come_back() -> None:
+    assert headers_of(Unauthenticated("x"))["WWW-Authenticate"].startswith("Bearer")
+    assert headers_of(LLMError("x", retry_after=1.2)) == {"Retry-After": "2"}
