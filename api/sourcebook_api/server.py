@@ -14,7 +14,7 @@ from sourcebook.app import Sourcebook
 from sourcebook.errors import ConfigError
 from sourcebook.settings import Configuration
 from sourcebook_api.app import create_app
-from sourcebook_api.hosts import Hosts
+from sourcebook_api.hosts import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Server(uvicorn.Server):
 
 async def check_exposure(book: Sourcebook) -> None:
     """Raise `ConfigError` where other machines could use this server without a key."""
-    if Hosts(book.settings.server).only_loopback or await book.owners.any_keys():
+    if is_loopback(book.settings.server.host) or await book.owners.any_keys():
         return
     raise ConfigError(
         f"server.host is {book.settings.server.host!r}: other machines could reach this server, and it has no keys.",

@@ -89,7 +89,7 @@ class Conversations:
                 done = await c.execute(conversations.update().where(mine).values(updated_at=at))
                 if done.rowcount == 0:
                     raise NotFound(f"There is no conversation {conversation_id}.")
-            asked = {"id": new_id("msg"), "role": "user", "text": question, "state": "complete", "details": {}}
+            asked: dict[str, Any] = {"id": new_id("msg"), "role": "user", "text": question, "state": "complete", "details": {}}
             await c.execute(messages.insert().values(conversation_id=conversation_id, created_at=at, **asked))
             run = {"id": run_id, "owner_id": principal.owner_id, "conversation_id": conversation_id, "state": "running"}
             await c.execute(runs.insert().values(created_at=at, **run))
@@ -98,7 +98,7 @@ class Conversations:
     async def finish(self, run_id: str, conversation_id: str, message_id: str, answer: Answer) -> None:
         """Store the answer with its citations, and end the run, in one transaction."""
         async with self._db.write() as c:
-            row = {"id": message_id, "role": "assistant", "text": answer.text, "reasoning": answer.reasoning}
+            row: dict[str, Any] = {"id": message_id, "role": "assistant", "text": answer.text, "reasoning": answer.reasoning}
             row |= {"state": answer.state, "details": dict(answer.details)}
             await c.execute(messages.insert().values(conversation_id=conversation_id, created_at=now(), **row))
             if answer.citations:
@@ -132,14 +132,17 @@ class Conversations:
             rows = (
                 (
                     await c.execute(
-                        sa.select(messages).where(messages.c.conversation_id == conversation_id).order_by(messages.c.id)
+                        # Not by id: question and answer get theirs in the same millisecond.
+                        sa.select(messages)
+                        .where(messages.c.conversation_id == conversation_id)
+                        .order_by(messages.c.created_at, messages.c.id)
                     )
                 )
                 .mappings()
                 .all()
             )
             of = sa.select(citations).join(messages).where(messages.c.conversation_id == conversation_id)
-            cited = (await c.execute(of.order_by(citations.c.id))).mappings().all()
+            cited = (await c.execute(of.order_by(citations.c.answer_start, citations.c.n))).mappings().all()
         by_message: dict[str, list[Mapping[str, Any]]] = {}
         for row in cited:
             by_message.setdefault(row["message_id"], []).append(dict(row))

@@ -89,7 +89,8 @@ class Parser(ABC, Generic[S]):
 
     `media_types` and `extensions` (lower case, with the dot) say what it reads; `version` goes up with every change of
     what it writes, so that documents are read again. `preload` names modules to import before the first file.
-    `isolation`: `jail` (a fresh process a file) or `worker` (a long-lived process, for parsers with big models).
+    `isolation`: `jail` (a fresh process a file) or `worker` (a long-lived process, for parsers with big models; this
+    version has no such process yet, and refuses a parser that asks for it).
     Raise a `DocumentError` for what a person should know; anything else is reported as `parser_died`.
     """
 

@@ -295,6 +295,8 @@ def _component_name(cls: Any, interface: type, kind: str) -> str:
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         raise PluginError(f"The {kind[:-1]} {cls.__name__} lacks: {missing}.")
+    if issubclass(cls, Parser) and cls.isolation != "jail":
+        raise PluginError(f"The parser {cls.__name__} asks for isolation {cls.isolation!r}; this version has only 'jail'.")
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise PluginError(f"The {kind[:-1]} {cls.__name__} needs a `name` such as 'my_{kind[:-1]}'.")

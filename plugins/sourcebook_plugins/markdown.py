@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sourcebook import ComponentSettings, DocumentWriter, Parser, ParserFile, Place, hookimpl
-from sourcebook_plugins.text import decode
+from sourcebook_plugins.text import decode, write_paragraphs
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -49,7 +49,10 @@ class MarkdownParser(Parser[ComponentSettings]):
         reader = MarkdownIt("commonmark", {"maxNesting": _DEEPEST}).enable(["table", "strikethrough"])
         tokens = reader.parse(text)
         if any(token.level >= _DEEPEST - 2 for token in tokens):
-            out.warn("nested_too_deep", f"Text inside more than {_DEEPEST // 2} lists or quotations was left out.")
+            # The reader drops what is nested deeper, so the file is read as it stands.
+            out.warn("nested_too_deep", "The lists or quotations are nested too deeply: read as plain text.")
+            write_paragraphs(text, out)
+            return
         _Writing(out, titled=matter is not None and "title" in fields).tokens(tokens)
 
 

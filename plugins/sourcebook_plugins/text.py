@@ -34,11 +34,16 @@ class TextParser(Parser[ComponentSettings]):
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """Raises `Malformed` for binary data, `NoText` for a blank file."""
-        number = 0
-        for paragraph in _PARAGRAPHS.split(decode(file.read(), out)):
-            if paragraph.strip():
-                number += 1
-                out.block([(paragraph, Place(paragraph=number))])
+        write_paragraphs(decode(file.read(), out), out)
+
+
+def write_paragraphs(text: str, out: DocumentWriter) -> None:
+    """Write what stands between blank lines, each with its number."""
+    number = 0
+    for paragraph in _PARAGRAPHS.split(text):
+        if paragraph.strip():
+            number += 1
+            out.block([(paragraph, Place(paragraph=number))])
 
 
 def decode(data: bytes, out: DocumentWriter) -> str:
@@ -73,8 +78,8 @@ def _decode(data: bytes, out: DocumentWriter) -> str:
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return data.decode(encoding, "replace")
-    if (encoding := _utf16_without_mark(data[:_SAMPLE])) is not None:
-        return data.decode(encoding, "replace")
+    if (utf16 := _utf16_without_mark(data[:_SAMPLE])) is not None:
+        return data.decode(utf16, "replace")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -116,16 +116,23 @@ def _all_ready(server: Server, notebook: str, acknowledged: dict[str, str]) -> N
     deadline = time.monotonic() + _PATIENCE
     states: dict[str, str] = {}
     while time.monotonic() < deadline:
-        states, cursor = {}, ""
-        while cursor is not None:
-            page = server.get(f"/notebooks/{notebook}/sources?limit=100" + (f"&cursor={cursor}" if cursor else ""))
-            states |= {s["id"]: s["state"] for s in page["items"]}
-            cursor = page["next_cursor"]
+        states = _states(server, notebook)
         if all(states.get(i) == "ready" for i in acknowledged):
             return
         time.sleep(0.2)
     lost = {i: states.get(i, "lost") for i in acknowledged if states.get(i) != "ready"}
     pytest.fail(f"not ready in time: {lost}")
+
+
+def _states(server: Server, notebook: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    query = ""
+    while True:
+        page = server.get(f"/notebooks/{notebook}/sources?limit=100{query}")
+        found |= {s["id"]: s["state"] for s in page["items"]}
+        if page["next_cursor"] is None:
+            return found
+        query = f"&cursor={page['next_cursor']}"
 
 
 def _exact(server: Server, acknowledged: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,9 @@ def test_the_rest_of_a_cut_section_has_its_own_heading_in_the_context() -> None:
 
 
 def test_top_sections_are_not_mixed_and_small_neighbours_below_one_heading_are() -> None:
-    text = "".join(f"# Top {n}\n\n" + "".join(f"## Sub {n}.{m}\n\nA short note.\n\n" for m in range(3)) for n in range(3))
+    text = "".join(
+        f"# Top {n}\n\n" + "".join(f"## Sub {n}.{m}\n\nA short note.\n\n" for m in range(3)) for n in range(3)
+    )
     document = read(text)
     assert [part.split("\n")[0] for part in texts(document, markdown(document, 300))] == ["Top 0", "Top 1", "Top 2"]
 
@@ -178,7 +181,7 @@ def test_a_letter_is_not_parted_from_its_marks_nor_a_joined_emoji_cut() -> None:
 def test_an_overlap_begins_with_whole_sentences_of_the_chunk_before() -> None:
     document = read("".join(f"Sentence number {n} stands here. " for n in range(60)))
     chunks = recursive(document, 200, 80)
-    for before, after in zip(chunks, chunks[1:], strict=False):
+    for before, after in pairwise(chunks):
         assert after.start < before.end
         assert document.text[after.start :].startswith("Sentence")
     assert all(c.end - c.start <= 200 for c in chunks)

@@ -141,9 +141,14 @@ def test_what_has_only_marks_has_no_text() -> None:
         read("   \n")
 
 
-def test_deep_nesting_is_survived_and_what_is_lost_is_said() -> None:
-    assert "deep" in read("> " * 40 + "deep").text
-    document = read("> " * 5000 + "deep\n\nend")
-    assert document.text == "end"
+@pytest.mark.parametrize("deep", ["> " * 5000 + "deep", "\n".join("  " * n + "- deep" for n in range(200))])
+def test_what_is_nested_too_deeply_is_read_as_plain_text(deep: str) -> None:
+    document = read(deep + "\n\nend")
+    assert "deep" in document.text
+    assert document.text.endswith("end")
     assert [w.code for w in document.warnings] == ["nested_too_deep"]
-    assert read("\n".join("  " * n + "- x" for n in range(200)) + "\n\nend").text.endswith("end")
+
+
+def test_moderate_nesting_is_read_as_markdown() -> None:
+    document = read("> " * 40 + "deep")
+    assert (document.text, document.warnings) == ("deep", ())

@@ -64,7 +64,9 @@ def test_a_page_break_is_a_paragraph_break() -> None:
     assert read(b"end of page\x0cnext page").text == "end of page\n\nnext page"
 
 
-@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, b"\x00" * 100, b"MZ" + b"\x00\x01" * 99])
+@pytest.mark.parametrize(
+    "data", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, b"\x00" * 100, b"MZ" + b"\x00\x01" * 99]
+)
 def test_binary_data_is_malformed(data: bytes) -> None:
     with pytest.raises(Malformed):
         read(data)
@@ -86,8 +88,10 @@ def test_too_much_text_is_refused() -> None:
 
 
 def test_every_byte_string_fails_well_or_is_read() -> None:
+    codes = set()
     for first in range(256):
         try:
             read(bytes([first, 0x81, 0x0A]) * 9)
         except DocumentError as error:
-            assert error.problem_code in {"malformed", "no_text"}
+            codes.add(error.problem_code)
+    assert codes <= {"malformed", "no_text"}

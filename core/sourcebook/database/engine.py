@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Insert, Table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from sourcebook.database.sqlite import sqlite_engine
+from sourcebook.database.sqlite import cancels_of, sqlite_engine
 from sourcebook.errors import StoreError
 
 
@@ -38,27 +38,41 @@ class Database:
         else:
             self._writer = self._reader = create_async_engine(self.url, pool_pre_ping=True)
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    def write(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may write. Raises `StoreError` where the database refuses it."""
-        cancels = _cancels()
-        try:
-            async with self._writer.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise _translated(error) from error
-        _raise_cancel(cancels)
+        return self._transaction(self._writer.begin())
+
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A consistent snapshot."""
+        return self._transaction(self._reader.connect())
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent snapshot."""
-        cancels = _cancels()
+    async def _transaction(
+        self, opening: AbstractAsyncContextManager[AsyncConnection]
+    ) -> AsyncGenerator[AsyncConnection, None]:
+        before, put_off = _cancels(), list[asyncio.CancelledError]()
         try:
-            async with self._reader.connect() as connection:
+            async with opening as connection:
+                if self.sqlite:
+                    put_off = await cancels_of(connection)
                 yield connection
         except SQLAlchemyError as error:
             raise _translated(error) from error
-        _raise_cancel(cancels)
+        finally:
+            cancelled = put_off.pop() if put_off else asyncio.CancelledError()
+            put_off.clear()
+            if _cancels() > before:
+                raise cancelled
+
+    def insert_or_ignore(self, table: Table) -> Insert:
+        """An INSERT that leaves rows alone which are there already."""
+        if self.sqlite:
+            from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+            return insert_sqlite(table).on_conflict_do_nothing()
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(table).on_conflict_do_nothing()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -69,12 +83,6 @@ class Database:
 def _cancels() -> int:
     task = asyncio.current_task()
     return task.cancelling() if task else 0
-
-
-def _raise_cancel(before: int) -> None:
-    """Raise what `sqlite.Connection` put off."""
-    if _cancels() > before:
-        raise asyncio.CancelledError
 
 
 def _translated(error: SQLAlchemyError) -> StoreError:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 from sqlalchemy import URL, event
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 T = TypeVar("T")
 
@@ -26,26 +26,36 @@ class Connection(aiosqlite.Connection):
     """Ends what it has begun. A statement that is cancelled half way would leave its connection, and with it SQLite's
     one write lock, to the garbage collector: every other write would wait until then.
 
-    So a cancel has no effect while a statement runs; `Database` raises it when the transaction is over.
+    So a cancel is put off while a statement runs; `Database` raises it when the transaction is over.
     """
 
+    def __init__(self, connector: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
+        super().__init__(connector, iter_chunk_size)
+        self.put_off: list[asyncio.CancelledError] = []
+
     async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        return await _to_its_end(super()._execute(fn, *args, **kwargs))
+        return await self._to_its_end(super()._execute(fn, *args, **kwargs))
 
     async def _connect(self) -> aiosqlite.Connection:
-        return await _to_its_end(super()._connect())
+        return await self._to_its_end(super()._connect())
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as cancelled:
+                self.put_off.append(cancelled)
+            except Exception:  # the statement's own, raised again below
+                break
+        return task.result()
 
 
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            continue
-        except Exception:  # the task's own, which is raised below
-            break
-    return task.result()
+async def cancels_of(connection: AsyncConnection) -> list[asyncio.CancelledError]:
+    """The cancels that this connection puts off; whoever raises one clears the list."""
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(raw, Connection)
+    return raw.put_off
 
 
 def sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:

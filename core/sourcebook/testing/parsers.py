@@ -22,7 +22,7 @@ from sourcebook.interfaces import Parser
 from sourcebook.writer import DocumentWriter
 
 
-@dataclass(frozen=True)
+@dataclass
 class MemoryFile:
     """A `ParserFile` that is not on any disk."""
 
@@ -50,6 +50,14 @@ def parse(
     document = out.document()
     check_document(document)
     return document
+
+
+def _error(parser: Parser[Any], data: bytes) -> DocumentError | None:
+    try:
+        parse(parser, data)
+    except DocumentError as error:
+        return error
+    return None
 
 
 class ParserContract:
@@ -116,16 +124,12 @@ class ParserContract:
             broken |= {f"half of {name}": data[: len(data) // 2], f"{name} with noise": data[:64] + noise}
         parser = self.parser()
         for name, data in broken.items():
-            try:
-                parse(parser, data)
-            except DocumentError as error:
-                assert error.detail, f"the error for {name} says what is wrong"
+            error = _error(parser, data)
+            assert error is None or error.detail, f"the error for {name} says what is wrong"
 
     def test_huge_input_fails_well(self) -> None:
-        try:
-            parse(self.parser(), b"a line of text\n" * (MAX_TEXT // 15 + 2))
-        except DocumentError as error:
-            assert error.detail, "the error says what is wrong"
+        error = _error(self.parser(), b"a line of text\n" * (MAX_TEXT // 15 + 2))
+        assert error is None or error.detail, "the error says what is wrong"
 
     def test_the_writers_cap_is_not_swallowed(self) -> None:
         parser = self.parser()

@@ -18,8 +18,8 @@ from sourcebook_plugins.chunking.sections import chunks_of
 class RecursiveSettings(ComponentSettings):
     """`size` and `overlap` are characters. A chunk is at most `size` long, its overlap included."""
 
-    size: int = Field(1200, ge=50, le=100_000)
-    overlap: int = Field(0, ge=0)
+    size: int = Field(default=1200, ge=50, le=100_000)
+    overlap: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _overlap_is_the_smaller_part(self) -> Self:
@@ -46,10 +46,10 @@ class RecursiveChunker(Chunker[RecursiveSettings]):
 
 
 class MarkdownSettings(ComponentSettings):
-    """`size`: characters of a chunk, at most. `parent_size`: of the section around it that may be shown in its place."""
+    """In characters, at most: `size` of a chunk, `parent_size` of the section around it that may be shown instead."""
 
-    size: int = Field(1200, ge=50, le=100_000)
-    parent_size: int = Field(4000, ge=0)
+    size: int = Field(default=1200, ge=50, le=100_000)
+    parent_size: int = Field(default=4000, ge=0)
 
 
 class MarkdownChunker(Chunker[MarkdownSettings]):

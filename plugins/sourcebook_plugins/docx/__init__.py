@@ -24,8 +24,8 @@ _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml"
 class DocxSettings(ComponentSettings):
     """Bytes that the file may unpack to: together and per part."""
 
-    max_unpacked: int = Field(512 * 1024 * 1024, ge=1)
-    max_part: int = Field(128 * 1024 * 1024, ge=1)
+    max_unpacked: int = Field(default=512 * 1024 * 1024, ge=1)
+    max_part: int = Field(default=128 * 1024 * 1024, ge=1)
 
 
 class DocxParser(Parser[DocxSettings]):

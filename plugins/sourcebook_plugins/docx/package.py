@@ -73,7 +73,11 @@ class Package:
         for strict, transitional in _NAMESPACES:
             data = data.replace(strict, transitional)
         reader = etree.XMLParser(
-            resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True,
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+            remove_comments=True,
             remove_pis=True,
         )
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:([+\-])
 class PdfSettings(ComponentSettings):
     """`max_pages`: a longer file is refused. `attachments`: whether embedded files become sources of their own."""
 
-    max_pages: int = Field(5000, ge=1)
+    max_pages: int = Field(default=5000, ge=1)
     attachments: bool = True
 
 
@@ -60,20 +60,22 @@ class PdfParser(Parser[PdfSettings]):
             out.meta(pages=len(pdf), **_metadata(pdf))
             pages = _pages(pdf, out)
             first = list(islice(pages, _MEASURED))
-            writer = PageWriter(out, Body.of(lines for _, lines in first))
+            writer = PageWriter(out, Body.of(lines or [] for _, lines in first))
             for _, lines in first:
-                writer.learn(lines)
-            seen = False
+                writer.learn(lines or [])
+            empty = readable = 0
             for number, lines in chain(first, pages):
-                seen = seen or bool(lines)
-                writer.learn(lines)
-                writer.write(number, lines)
+                readable += lines is not None
+                empty += not lines
+                writer.learn(lines or [])
+                writer.write(number, lines or [])
             if self.settings.attachments:
                 _attachments(pdf, out)
-        if not seen:
-            raise NoText(
-                "The file holds images of pages and no text.", remedy="Run it through OCR and upload the result."
-            )
+            if empty < len(pdf):
+                return
+            if not readable:
+                raise Malformed("None of the file's pages can be read.")
+        raise NoText("The file holds images of pages and no text.", remedy="Run it through OCR and upload the result.")
 
     def render(self, file: ParserFile, page: int, boxes: Sequence[Box]) -> bytes:
         """See `Parser.render`. Raises `DocumentError` with code `page_not_found` for a page that is not there."""
@@ -117,26 +119,22 @@ def _load(pdf: Any, index: int) -> Any | None:
         return None
 
 
-def _pages(pdf: Any, out: DocumentWriter) -> Iterator[tuple[int, list[Line]]]:
-    """Page numbers with their lines; pages that hold none are told in a warning."""
+def _pages(pdf: Any, out: DocumentWriter) -> Iterator[tuple[int, list[Line] | None]]:
+    """Page numbers with their lines, None for a damaged page; warns of it, and of pages that hold none."""
     import pypdfium2
 
     from sourcebook_plugins.pdf.lines import lines_of
 
     for number in range(1, len(pdf) + 1):
-        page = _load(pdf, number - 1)
-        lines: list[Line] = []
-        if page is None:
-            out.warn("page_damaged", f"Page {number} is damaged and was left out.")
-        else:
-            try:
+        lines = None
+        if (page := _load(pdf, number - 1)) is not None:
+            with suppress(pypdfium2.PdfiumError):
                 lines = lines_of(page)
-            except pypdfium2.PdfiumError:
-                out.warn("page_damaged", f"The text of page {number} is damaged and was left out.")
-            else:
-                if not lines:
-                    out.warn("page_without_text", f"Page {number} holds no text.")
             page.close()
+        if lines is None:
+            out.warn("page_damaged", f"Page {number} is damaged and was left out.")
+        elif not lines:
+            out.warn("page_without_text", f"Page {number} holds no text.")
         yield number, lines
 
 

@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Literal
 
 from sourcebook_plugins.pdf.lines import Line
 from sourcebook_plugins.pdf.tables import Table, table_at
 
-_BULLET = re.compile(r"[•●○◦▪■□‣∙⁃✓➢❖]\s*(?=\S)")
+_BULLET = re.compile(r"[·•●○◦▪■□‣∙⁃✓➢❖]\s*(?=\S)")
 _NUMBER = re.compile(r"(?:\(?\d{1,2}[.)]|\([a-z]{1,3}\)|[a-z]\))\s+\S")
 _ENDS = ".!?:;。！？؟।"
 _CLOSERS = "\"'”’»)]"
@@ -111,7 +112,7 @@ def _usual_gap(lines: Sequence[Line]) -> float:
     """The space between the lines of a paragraph on this page, as a part of the line's height."""
     gaps = [
         (b.top - a.bottom) / a.size
-        for a, b in zip(lines, lines[1:], strict=False)
+        for a, b in pairwise(lines)
         if a.top < b.top < a.bottom + 1.5 * a.size and abs(a.box[0] - b.box[0]) < 2 * a.size
     ]
     return max(median(gaps), 0.0) if gaps else 0.3

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import re
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 from sourcebook.documents import Box
@@ -26,10 +25,6 @@ _TRANSLATED = re.compile(f"[{''.join(_LIGATURES)}]")
 _BOLD_NAME = re.compile(r"bold|black|heavy|demi|-medi$|^(?:cm|sf|ec|lm)bx", re.IGNORECASE)
 _MARK = re.compile(r"[^\w\s$€£¥#|%+-]{1,2}|\(?\w{1,3}[.)]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
-# Widths of a character, as parts of the size. Prose has about half of it and depends on the font; a line that is far
-# wider is a row drawn in one go, whose gaps show in no rectangle (letters of other scripts are wider).
-_TIGHT, _LOOSE, _PROSE = 0.46, 0.56, 30
-_STRETCHED = {True: 0.8, False: 1.1}
 _BOLD_WEIGHT = 600
 _SHORT = 90  # characters; only lines this short are asked for their weight, since only they may be headings
 # Gaps between cells, as parts of the size: one so wide tells a row from justified text; then narrower ones count too.
@@ -80,7 +75,7 @@ class View:
 
 
 def lines_of(page: Any) -> list[Line]:
-    """The lines of a pypdfium2 page, in pdfium's order: the order of drawing, which is nearly always that of reading."""
+    """The lines of a pypdfium2 page, in the order of drawing, which is nearly always that of reading."""
     textpage = page.get_textpage()
     try:
         return _Reader(textpage.raw, View(*page.get_bbox(), page.get_rotation())).lines()
@@ -105,19 +100,15 @@ class _Reader:
     def lines(self) -> list[Line]:
         count = self.pdfium.FPDFText_CountChars(self.handle)
         text = self._text(count) if count > 0 else ""
-        found: list[tuple[Line, int, int]] = []
+        found: list[Line] = []
         for match in _LINES.finditer(text):
             start, end = match.span()
             # pdfium writes U+FFFE for a hyphen at the line's end, and for what has no Unicode value.
             hyphen = text[end - 1] in "\ufffe\x02" and self.pdfium.FPDFText_GetUnicode(self.handle, end - 1) == _HYPHEN
             if (line := self._line(text, start, end)) is not None:
                 line.hyphen = hyphen
-                found.append((line, start, end))
-        self._split(text, found)
-        joined: list[Line] = []
-        for line, _, _ in found:
-            _append(joined, line)
-        return joined
+                _append(found, line)
+        return found
 
     def _text(self, count: int) -> str:
         buffer = ctypes.create_string_buffer(2 * count + 2)
@@ -140,33 +131,39 @@ class _Reader:
         font = self._font(middle if not text[middle].isspace() else start)
         if font is None:
             return None
-        # The ends and the font's height enclose a line; all its rectangles are asked for where that may not be so.
+        # The ends and the font's height enclose a line, unless it is written in two directions.
         first, last = self._char(start), self._char(end - 1)
         top, bottom = min(font[1], first[1], last[1]), max(font[3], first[3], last[3])
         box = min(font[0], first[0], last[0]), top, max(font[2], first[2], last[2]), bottom
-        line = Line(shown, box, font[1], font[3], len(shown) <= _SHORT and self._bold(start, end), spaced=raw[-1] == " ")
+        line = Line(
+            shown, box, font[1], font[3], len(shown) <= _SHORT and self._bold(start, end), spaced=raw[-1] == " "
+        )
         if not shown.isascii() and _RIGHT_TO_LEFT.search(shown):
             line.box = _around([font, *self._rects(start, end - start)])
+        if self._has_gaps(line, start, end):
+            line.cells = self._cells(text, start, end, line)
         return line
 
-    def _split(self, text: str, found: list[tuple[Line, int, int]]) -> None:
-        """Find the lines that have cells. Looking for gaps is dear, and only what is wider than prose can have them."""
-        prose = [_width(line) for line, _, _ in found if len(line.text) > _PROSE]
-        usual = min(max(_TIGHT, 1.08 * median(prose)), _LOOSE) if prose else _TIGHT
-        for line, start, end in found:
-            width = _width(line)
-            if width > usual and (
-                width > _STRETCHED[line.text.isascii()]
-                or _gapped(self._rects(start, end - start), _ROW_GAP * line.size)
-            ):
-                line.cells = self._cells(text, start, end, line)
+    def _has_gaps(self, line: Line, start: int, end: int) -> bool:
+        widest = 0.8 if line.text.isascii() else 1.1  # letters, as parts of the size, on average
+        if line.box[2] - line.box[0] > widest * line.size * len(line.text):
+            return True  # a row drawn in one go, whose gaps show in no rectangle
+        count = self.pdfium.FPDFText_CountRects(self.handle, start, end - start)
+        right: float | None = None
+        for i in range(count if count > 1 else 0):
+            box = self._rect(i)
+            if right is not None and box[0] - right > _ROW_GAP * line.size:
+                return True
+            right = box[2]
+        return False
 
     def _rects(self, start: int, count: int) -> list[Box]:
-        found = []
-        for i in range(self.pdfium.FPDFText_CountRects(self.handle, start, count)):
-            self.pdfium.FPDFText_GetRect(self.handle, i, self.left, self.top, self.right, self.bottom)
-            found.append(self.box(self.left.value, self.bottom.value, self.right.value, self.top.value))
-        return found
+        return [self._rect(i) for i in range(self.pdfium.FPDFText_CountRects(self.handle, start, count))]
+
+    def _rect(self, index: int) -> Box:
+        """One of the rectangles that were counted last."""
+        self.pdfium.FPDFText_GetRect(self.handle, index, self.left, self.top, self.right, self.bottom)
+        return self.box(self.left.value, self.bottom.value, self.right.value, self.top.value)
 
     def _font(self, index: int) -> Box | None:
         """The box of a character in its font's full height."""
@@ -224,21 +221,6 @@ def _around(boxes: list[Box]) -> Box:
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
-def _gapped(boxes: list[Box], gap: float) -> bool:
-    boxes = sorted(boxes)
-    right = boxes[0][2]
-    for box in boxes[1:]:
-        if box[0] - right > gap:
-            return True
-        right = max(right, box[2])
-    return False
-
-
-def _width(line: Line) -> float:
-    """The average width of a character, as a part of the size."""
-    return (line.box[2] - line.box[0]) / (line.size * len(line.text))
-
-
 def _append(lines: list[Line], line: Line) -> None:
     """Add a line; what stands right behind the last one on its baseline, such as a raised mark, goes on in it."""
     last = lines[-1] if lines else None
@@ -256,5 +238,7 @@ def _append(lines: list[Line], line: Line) -> None:
         return
     larger = last if last.size >= line.size else line
     text = last.text + (" " if gap > 0.15 * size else "") + line.text
-    lines[-1] = Line(text, _around([last.box, line.box]), larger.top, larger.bottom, last.bold and line.bold, line.hyphen)
+    lines[-1] = Line(
+        text, _around([last.box, line.box]), larger.top, larger.bottom, last.bold and line.bold, line.hyphen
+    )
     lines[-1].spaced = line.spaced

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from itertools import pairwise
 
 from sourcebook_plugins.pdf.lines import Line
 
@@ -40,8 +41,7 @@ def ordered(lines: list[Line]) -> list[Line]:
 def _contradicted(lines: Sequence[Line]) -> bool:
     """Whether some line stands above an earlier one of its own column. Looked for where the text jumps up only."""
     return any(
-        b.top < a.top - a.size and any(j <= i for j in _below(b, lines))
-        for i, (a, b) in enumerate(zip(lines, lines[1:], strict=False))
+        b.top < a.top - a.size and any(j <= i for j in _below(b, lines)) for i, (a, b) in enumerate(pairwise(lines))
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from sourcebook.documents import Box
@@ -32,7 +33,9 @@ class Table:
     def prose(self) -> bool:
         """Whether this is text in two columns."""
         cells = [cell for line in self.lines for cell in line.cells]
-        return len(self.spans) == 2 and len(self.lines) > 2 and sum(len(cell.text) for cell in cells) > _PROSE * len(cells)
+        return (
+            len(self.spans) == 2 and len(self.lines) > 2 and sum(len(cell.text) for cell in cells) > _PROSE * len(cells)
+        )
 
     @property
     def headed(self) -> bool:
@@ -78,7 +81,7 @@ def table_at(lines: Sequence[Line], start: int) -> Table | None:
     spans = _spans(rows)
     if len(spans) < 2:
         return None
-    gutters = [b[0] - a[1] for a, b in zip(spans, spans[1:], strict=False)]
+    gutters = [b[0] - a[1] for a, b in pairwise(spans)]
     # Narrow gaps may be chance: those of justified text, or of code. Wide and straight ones tell, or many of them.
     narrow = min(gutters) < _GUTTER * max(line.size for line in rows)
     if narrow and (len(spans) == 2 or sum(bool(line.cells) for line in rows) < 3):
