@@ -84,7 +84,7 @@ async def _settled(book: Sourcebook, who: Principal, ids: Sequence[str]) -> list
     done: list[Source] = []
     for source_id in ids:
         while (source := await book.sources.get(who, source_id)).state not in ("ready", "failed"):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
         done.append(source)
     return done
 

@@ -27,12 +27,21 @@ def fuse(legs: Mapping[str, Sequence[Hit]], weights: Mapping[str, float], k: int
     scores: dict[str, dict[str, float]] = {}
     best = 0.0
     for leg, hits in legs.items():
-        weight = weights.get(leg, weights.get(leg.partition(":")[0], 1.0))
+        weight = _weight(leg, weights)
         if not hits or weight <= 0:
             continue
         best += weight / (k + 1)
-        for rank, hit in enumerate(hits, start=1):
+        once = {hit.passage_id: hit for hit in reversed(hits)}  # a passage twice in a leg counts where it is best
+        for rank, hit in enumerate(reversed(once.values()), start=1):
             totals[hit.passage_id] = totals.get(hit.passage_id, 0.0) + weight / (k + rank)
             scores.setdefault(hit.passage_id, {})[leg] = hit.score
     ordered = sorted(totals, key=lambda i: (-totals[i], i))
     return [Fused(i, totals[i] / best, scores[i]) for i in ordered]
+
+
+def _weight(leg: str, weights: Mapping[str, float]) -> float:
+    """Of `dense:minilm@qdrant`, as it is called there, or without the retriever, or by its kind alone."""
+    for name in (leg, leg.partition("@")[0], leg.partition("@")[0].partition(":")[0]):
+        if name in weights:
+            return weights[name]
+    return 1.0

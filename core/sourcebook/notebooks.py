@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
 from sourcebook.database.tables import grants, index_specs, notebooks
-from sourcebook.errors import Conflict, NotFound
+from sourcebook.errors import Conflict, InvalidInput, NotFound
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Scope, ScopedNotebook
 from sourcebook.owners import Principal
@@ -130,7 +130,9 @@ class Notebooks:
         return await self.get(principal, notebook_id)
 
     async def share(self, principal: Principal, notebook_id: str, owner_id: str, permission: str) -> None:
-        """Let another owner read or write this notebook."""
+        """Let another owner read or write this notebook; only its own may. Raises `InvalidInput` for another word."""
+        if permission not in ("read", "write"):
+            raise InvalidInput(f"A notebook is shared for 'read' or 'write', not {permission!r}.")
         notebook = await self.get(principal, notebook_id, "write")
         if notebook.owner_id != principal.owner_id:
             raise NotFound(f"There is no notebook {notebook_id}.")

@@ -79,8 +79,9 @@ class Owners:
         self, owner: str, permissions: Iterable[str], name: str = "", expires_at: datetime | None = None
     ) -> tuple[Key, str]:
         """A new key and its secret: 256 random bits, of which only the SHA-256 is kept."""
-        wanted = tuple(p for p in PERMISSIONS if p in set(permissions))
-        if unknown := set(permissions) - set(PERMISSIONS):
+        asked = set(permissions)
+        wanted = tuple(p for p in PERMISSIONS if p in asked)
+        if unknown := asked - set(PERMISSIONS):
             raise InvalidInput(f"Unknown permissions {sorted(unknown)}; there are: {', '.join(PERMISSIONS)}.")
         if not wanted:
             raise InvalidInput("A key needs at least one permission.")

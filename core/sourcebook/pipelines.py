@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,7 @@ class Pipelines:
         self._data = data
         self._http = http
         self._open: dict[tuple[str, str], Component[Any]] = {}
+        self._opening = asyncio.Lock()
         self._pipelines: dict[str, Pipeline] = {}
 
     async def open(self) -> None:
@@ -83,17 +85,21 @@ class Pipelines:
     async def close(self) -> None:
         """Close every component; one that fails does not keep the others open."""
         for component in reversed(self._open.values()):
-            try:
-                await component.close()
-            except Exception:  # a plugin's close must not hide the others'
-                log.exception("%s did not close", component.instance)
+            await self._end(component)
         self._open.clear()
+
+    async def _end(self, component: Component[Any]) -> None:
+        try:
+            await component.close()
+        except Exception:  # a plugin's close must not hide the others'
+            log.exception("%s did not close", component.instance)
 
     def check(self) -> None:
         """Validate every instance and wiring without opening anything."""
         for kind in settings.KINDS:
             for instance in getattr(self._settings, kind):
                 self.resolve(kind, instance)
+        self.resolve("blob_stores", self._settings.storage.blobs)
         for name, wiring in self._settings.pipelines.items():
             try:
                 self._refs(wiring)
@@ -160,13 +166,14 @@ class Pipelines:
 
     async def component(self, kind: str, instance: str, interface: type[C]) -> C:
         """The open component called `instance`, built when it is first asked for."""
-        found = self._open.get((kind, instance))
-        if found is None:
-            table = dict(getattr(self._settings, kind).get(instance, {}))
-            cls = self._plugins.component(kind, str(table.pop("use", instance)))
-            found = cls(self._validated(cls, table, f"{kind}.{instance}."), instance)
-            self._open[(kind, instance)] = found
-            await self._start(kind, instance, found)
+        async with self._opening:  # some are asked for by requests, several at once
+            found = self._open.get((kind, instance))
+            if found is None:
+                table = dict(getattr(self._settings, kind).get(instance, {}))
+                cls = self._plugins.component(kind, str(table.pop("use", instance)))
+                found = cls(self._validated(cls, table, f"{kind}.{instance}."), instance)
+                await self._start(kind, instance, found)
+                self._open[(kind, instance)] = found
         if not isinstance(found, interface):
             raise ConfigError(f"{kind}.{instance} is not a {interface.__name__}.")
         return found
@@ -176,12 +183,14 @@ class Pipelines:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             await component.open(Context(logging.getLogger(f"sourcebook.{kind}.{instance}"), folder, self._http))
-        except SourcebookError as error:
-            error.detail = f"{kind}.{instance} did not open: {error.detail}"
-            error.args = (error.detail,)
+        except BaseException as error:  # whatever a plugin's open raises is told with its name
+            await self._end(component)
+            if isinstance(error, SourcebookError):
+                error.detail = f"{kind}.{instance} did not open: {error.detail}"
+                error.args = (error.detail,)
+            elif isinstance(error, Exception):
+                raise PluginError(f"{kind}.{instance} did not open: {type(error).__name__}: {error}") from error
             raise
-        except Exception as error:  # whatever a plugin's open raises is told with its name
-            raise PluginError(f"{kind}.{instance} did not open: {type(error).__name__}: {error}") from error
 
     def _validated(self, cls: type[Any], table: Mapping[str, Any], prefix: str) -> ComponentSettings:
         model: type[ComponentSettings] = cls.Settings

@@ -11,8 +11,9 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from sourcebook import hookspecs
-from sourcebook.errors import Forbidden, PluginError
+from sourcebook.documents import Passage
+from sourcebook.errors import Forbidden, PluginError, Unauthenticated
 from sourcebook.interfaces import (
     LLM,
     BlobStore,
@@ -36,7 +38,6 @@ from sourcebook.settings import PluginSettings
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
-    from sourcebook.documents import Passage
     from sourcebook.owners import Principal
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,6 @@ INTERFACES: Mapping[str, type] = {
     "fetchers": Fetcher,
     "blob_stores": BlobStore,
 }
-_FOLDED = ("refine_query", "refine_passages", "refine_prompt")
 _REST_AFTER, _REST = 3, 60.0
 
 
@@ -98,7 +98,8 @@ class Plugins:
 
     def load(self, points: Iterable[EntryPoint] | None = None) -> None:
         """Import and register every plugin that may load. A bad one is off with its reason; the rest go on."""
-        found = sorted(points or entry_points(group=GROUP), key=lambda p: (_distribution(p) != BUILT_IN, p.name))
+        found = entry_points(group=GROUP) if points is None else points
+        found = sorted(found, key=lambda p: (_distribution(p) != BUILT_IN, p.name))
         for point in found:
             distribution = _distribution(point)
             version = point.dist.version if point.dist else ""
@@ -112,7 +113,7 @@ class Plugins:
                 continue
             try:
                 self.add(point.load(), info)
-            except Exception as error:  # whatever a stranger's module raises at import
+            except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
                 self._fail(info, error)
 
     def add(self, module: ModuleType | object, info: PluginInfo | None = None) -> PluginInfo:
@@ -125,7 +126,7 @@ class Plugins:
         except (pluggy.PluginValidationError, ValueError) as error:
             raise PluginError(str(error).splitlines()[-1]) from error
         try:
-            info.components = self._collect(module, info)
+            info.components = self._collect(module)
         except Exception:
             self._manager.unregister(module)
             raise
@@ -156,24 +157,36 @@ class Plugins:
 
     async def refine_query(self, question: str, queries: tuple[str, ...]) -> tuple[str, ...]:
         """The queries after every plugin that wished to change them."""
-        refined: tuple[str, ...] = await self._fold("refine_query", queries, question=question)
+        refined: tuple[str, ...] = await self._fold("refine_query", queries, _tuple_of(str), question=question)
         return refined or queries
 
     async def refine_passages(self, question: str, passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
         """The passages after every plugin that wished to change them."""
-        refined: tuple[Passage, ...] = await self._fold("refine_passages", passages, question=question)
+        refined: tuple[Passage, ...] = await self._fold(
+            "refine_passages", passages, _tuple_of(Passage), question=question
+        )
         return refined
 
     async def refine_prompt(self, question: str, request: LLMRequest) -> LLMRequest:
         """The request after every plugin that wished to change it."""
-        refined: LLMRequest = await self._fold("refine_prompt", request, question=question)
+        refined: LLMRequest = await self._fold(
+            "refine_prompt", request, lambda got: isinstance(got, LLMRequest), question=question
+        )
         return refined
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
-        """The first principal that a plugin names. Fails closed: an error is the caller's to turn into a denial."""
+        """The first principal that a plugin names. Raises `Unauthenticated` where one fails to answer."""
+        from sourcebook.owners import Principal
+
         for impl in self._implementations("authenticate"):
-            async with asyncio.timeout(self._deadline):
-                principal: Principal | None = await _call(impl, {"headers": headers})
+            try:
+                async with asyncio.timeout(self._deadline):
+                    principal = await _call(impl, {"headers": headers})
+                if not isinstance(principal, Principal | None):
+                    raise TypeError(f"returned {type(principal).__name__}, not Principal")
+            except Exception as error:  # a security hook fails closed, whatever went wrong in it
+                log.warning("plugin %s: authenticate failed, so nobody is let in: %r", impl.plugin_name, error)
+                raise Unauthenticated(f"The plugin {impl.plugin_name} could not tell who asks.") from error
             if principal is not None:
                 return principal
         return None
@@ -187,18 +200,25 @@ class Plugins:
             except Exception as error:  # a security hook fails closed, whatever went wrong in it
                 log.warning("plugin %s: authorize failed, so it is denied: %r", impl.plugin_name, error)
                 allowed = False
-            if allowed is False:
+            if allowed is not None and allowed is not True:  # 0 is no permission either
                 raise Forbidden(f"The plugin {impl.plugin_name} does not allow this.")
 
     def routes(self, host_for: Any) -> None:
         """Let every plugin add its routes; `host_for(plugin name)` makes its `RouteHost`."""
-        for impl in self._implementations("register_routes"):
-            impl.function(*[{"host": host_for(impl.plugin_name)}[a] for a in impl.argnames])
+        self._offer("register_routes", lambda plugin: {"host": host_for(plugin)})
 
     def commands(self, cli: Any) -> None:
         """Let every plugin add its commands."""
-        for impl in self._implementations("register_commands"):
-            impl.function(*[{"cli": cli}[a] for a in impl.argnames])
+        self._offer("register_commands", lambda _: {"cli": cli})
+
+    def _offer(self, hook: str, arguments: Callable[[str], Mapping[str, Any]]) -> None:
+        """Call every implementation; one that raises has failed, and the others are called all the same."""
+        for impl in self._implementations(hook):
+            given = arguments(impl.plugin_name)
+            try:
+                impl.function(*[given[name] for name in impl.argnames])
+            except Exception as error:  # one plugin's mistake must not cost the server, or the others
+                self._fail(self.infos[impl.plugin_name], PluginError(f"{hook}: {type(error).__name__}: {error}"))
 
     def _implementations(self, hook: str) -> Sequence[Any]:
         return list(reversed(getattr(self._manager.hook, hook).get_hookimpls()))  # pluggy's own order of calls
@@ -212,7 +232,7 @@ class Plugins:
                     raise PluginError(f"The plugin {impl.plugin_name} failed at {hook}: {error}") from error
                 log.exception("plugin %s failed at %s", impl.plugin_name, hook)
 
-    async def _fold(self, hook: str, value: Any, **arguments: Any) -> Any:
+    async def _fold(self, hook: str, value: Any, valid: Callable[[Any], bool], **arguments: Any) -> Any:
         """Pass `value` through every implementation in turn. One that raises, overruns or returns junk is skipped.
 
         Pluggy itself would lose the others' results when one raises, and cannot await.
@@ -223,11 +243,14 @@ class Plugins:
             failures, rests_until = self._failures.get(key, (0, 0.0))
             if time.monotonic() < rests_until:
                 continue
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(self._deadline):
                     got = await _call(impl, {**arguments, name: value})
-                if got is not None and not isinstance(got, type(value)):
-                    raise TypeError(f"returned {type(got).__name__}, not {type(value).__name__}")
+                if time.monotonic() - began > self._deadline:
+                    raise TimeoutError("held the event loop beyond its deadline")
+                if got is not None and not valid(got):
+                    raise TypeError(f"returned {got!r:.100}, which is not what the hook is for")
             except Exception as error:  # enrichment fails open, whatever a plugin does
                 failures += 1
                 rest = time.monotonic() + _REST if failures % _REST_AFTER == 0 else 0.0
@@ -245,11 +268,11 @@ class Plugins:
         enabled = {_normal(n) for n in self.settings.enabled} | {_normal(n) for n in (trusted or "").split(",") if n}
         return "" if _normal(info.distribution) in enabled else "not in [plugins] enabled"
 
-    def _collect(self, module: object, info: PluginInfo) -> dict[str, list[str]]:
+    def _collect(self, module: object) -> dict[str, list[str]]:
         added: dict[str, dict[str, type]] = {}
         for kind, interface in INTERFACES.items():
-            register = getattr(module, f"register_{kind}", None)
-            for cls in register() if register else ():
+            mine = [i for i in self._implementations(f"register_{kind}") if i.plugin is module]
+            for cls in (cls for impl in mine for cls in impl.function()):
                 name = _component_name(cls, interface, kind)
                 if name in self.classes[kind] or name in added.get(kind, {}):
                     other = self.classes[kind].get(name, cls)
@@ -259,7 +282,7 @@ class Plugins:
             self.classes[kind].update(classes)
         return {kind: sorted(classes) for kind, classes in added.items()}
 
-    def _fail(self, info: PluginInfo, error: Exception) -> None:
+    def _fail(self, info: PluginInfo, error: BaseException) -> None:
         info.state = "failed"
         info.reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
         log.warning("plugin %s is off: %s", info.name, info.reason)
@@ -272,7 +295,7 @@ async def _call(impl: Any, arguments: Mapping[str, Any]) -> Any:
 
 
 def _check_hooks(module: object) -> None:
-    """Refuse what pluggy would take silently: a misspelt hook, a wrapper around a fold, another API version."""
+    """Refuse what pluggy would take silently: a hook that is misspelt or not marked, a wrapper, another API version."""
     from sourcebook import API_VERSION
 
     wanted = getattr(module, "API_VERSION", API_VERSION)
@@ -282,11 +305,16 @@ def _check_hooks(module: object) -> None:
     for name in dir(module):
         options = getattr(getattr(module, name, None), "sourcebook_impl", None)
         if not isinstance(options, dict):
+            if name in known and name.startswith(("register_", "refine_", "auth")):
+                raise PluginError(f"{name} lacks its @hookimpl.")
             continue
-        if (options.get("specname") or name) not in known:
-            raise PluginError(f"There is no hook {name!r}; there are: {', '.join(sorted(known))}.")
-        if name in _FOLDED and (options.get("wrapper") or options.get("hookwrapper")):
-            raise PluginError(f"{name} cannot be a wrapper: implementations are folded one by one.")
+        hook = options.get("specname") or name
+        if hook not in known:
+            near = get_close_matches(hook, known, 1)
+            mean = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}."
+            raise PluginError(f"There is no hook {hook!r}; {mean}")
+        if options.get("wrapper") or options.get("hookwrapper"):
+            raise PluginError(f"{name} cannot be a wrapper: implementations are called one by one.")
 
 
 def _component_name(cls: Any, interface: type, kind: str) -> str:
@@ -296,11 +324,17 @@ def _component_name(cls: Any, interface: type, kind: str) -> str:
         missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         raise PluginError(f"The {kind[:-1]} {cls.__name__} lacks: {missing}.")
     if issubclass(cls, Parser) and cls.isolation != "jail":
-        raise PluginError(f"The parser {cls.__name__} asks for isolation {cls.isolation!r}; this version has only 'jail'.")
+        raise PluginError(
+            f"The parser {cls.__name__} asks for isolation {cls.isolation!r}; this version has only 'jail'."
+        )
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise PluginError(f"The {kind[:-1]} {cls.__name__} needs a `name` such as 'my_{kind[:-1]}'.")
     return name
+
+
+def _tuple_of(kind: type) -> Callable[[Any], bool]:
+    return lambda got: isinstance(got, tuple) and all(isinstance(item, kind) for item in got)
 
 
 def _distribution(point: EntryPoint) -> str:

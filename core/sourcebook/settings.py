@@ -8,6 +8,8 @@ guesses types from strings (a numeric API key would become a number).
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
@@ -22,6 +24,11 @@ from sourcebook.errors import ConfigError
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Instance = dict[str, Any]
 """`use` names the class (default: the instance's own name); the rest is that class's Settings."""
+
+MASK = "********"
+# What is a secret by its name, wherever it was written.
+_SECRET = re.compile(r"(?:^|[._-])(?:key|token|secret|password|credentials?)$|\.headers\.", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
 
 KINDS = ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", "fetchers", "blob_stores")
 
@@ -85,9 +92,9 @@ class Pipeline(Section):
 
     chunker: Name = "markdown"
     embedder: Name | Literal[""] = ""
-    retrievers: tuple[Name, ...] = ("qdrant",)
+    retrievers: tuple[Name, ...] = Field(default=("qdrant",), min_length=1)
     reranker: Name | Literal[""] = ""
-    llm: tuple[Name, ...] = ("extractive",)
+    llm: tuple[Name, ...] = Field(default=("extractive",), min_length=1)
     parsers: dict[str, tuple[Name, ...]] = {}
     search: Search = Search()
     prompts: Prompts = Prompts()
@@ -155,7 +162,7 @@ class Configuration:
         self.secrets = secrets
 
     def shown(self) -> dict[str, Any]:
-        """Every value, with what came from a secret layer masked, whatever its type."""
+        """Every value, with what came from a secret layer or is a secret by its name masked, whatever its type."""
         shown: dict[str, Any] = _masked(self.settings.model_dump(mode="json"), "", self.secrets)
         return shown
 
@@ -198,25 +205,34 @@ def _main_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """One TOML file through dynaconf, with its environment, casting and merging switched off."""
-    from dynaconf import Dynaconf
+    """One TOML file through dynaconf's loader, which gives it as it stands.
 
+    Its settings object would also cast `@int`, render `@jinja`, load `sourcebook.local.toml` and run
+    `dynaconf_hooks.py` from the same folder.
+    """
+    from dynaconf import LazySettings
+    from dynaconf.loaders.base import BaseLoader
+
+    reader = BaseLoader(
+        obj=LazySettings(settings_files=[], loaders=[], core_loaders=[]),
+        env="default",
+        identifier="toml",
+        extensions=(file.suffix,),
+        file_reader=tomllib.load,
+        string_reader=tomllib.loads,
+        opener_params={"mode": "rb"},
+    )
     try:
-        loaded = Dynaconf(settings_files=[str(file)], environments=False, loaders=[], core_loaders=["TOML"]).to_dict()
-    except Exception as error:  # the loader raises whatever its TOML library does
+        file.open("rb").close()  # dynaconf would only warn of a file that it may not read
+        return _lower(reader.get_source_data([str(file)]).get(str(file), {}))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: this is not valid TOML: {error}", remedy="Mend the line it names.") from error
-    return _lower(_plain(loaded))
-
-
-def _plain(value: Any) -> Any:
-    """Dynaconf's boxes as plain dicts and lists."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _lower(value: dict[str, Any], depth: int = 2) -> dict[str, Any]:
-    """Section and instance names are case-insensitive (dynaconf upper-cases them); keys inside are left alone."""
+    """Names of sections, of instances and of their keys are case-insensitive; what is deeper is left alone."""
     return {k.lower(): _lower(v, depth - 1) if depth and isinstance(v, dict) else v for k, v in value.items()}
 
 
@@ -287,7 +303,10 @@ def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
 
 
 def resolve_extends(merged: dict[str, Any]) -> None:
-    """`extends = "default"` in a pipeline: its keys over the other's. A loop or an unknown name is a `ConfigError`."""
+    """`extends = "default"` in a pipeline: its keys over the other's, tables key by key.
+
+    A loop or an unknown name is a `ConfigError`.
+    """
     pipelines: dict[str, Any] = merged.get("pipelines", {})
 
     def resolved(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -297,10 +316,18 @@ def resolve_extends(merged: dict[str, Any]) -> None:
             raise ConfigError(f"pipelines.{seen[-1]}.extends: there is no pipeline {name!r}.")
         own = dict(pipelines[name])
         base = own.pop("extends", None)
-        return resolved(base, (*seen, name)) | own if base else own
+        return _over(resolved(str(base), (*seen, name)), own) if base else own
 
     if all(isinstance(p, dict) for p in pipelines.values()):
         merged["pipelines"] = {name: resolved(name, ()) for name in pipelines}
+
+
+def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        under = merged.get(key)
+        merged[key] = _over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def config_error(
@@ -314,9 +341,16 @@ def config_error(
         if item["type"] == "extra_forbidden":
             near = get_close_matches(str(item["loc"][-1]), _known_keys(model, item["loc"][:-1]), 1)
             message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-        issues.append({"key": key, "origin": origins.get(key, "?"), "message": message})
+        issues.append({"key": key, "origin": _origin(key, origins), "message": message})
     lines = "; ".join(f"{i['origin']}: {i['key']}: {i['message']}" for i in issues)
     return ConfigError(lines, remedy="Correct these keys; `sourcebook config show` prints every value.", issues=issues)
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    """The layer that set `key`, or else what it lies in: an item of a list, a key that is missing."""
+    while key and key not in origins:
+        key = key.rpartition(".")[0]
+    return origins.get(key, "defaults")
 
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -333,4 +367,7 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
 def _masked(value: Any, path: str, secrets: set[str]) -> Any:
     if isinstance(value, dict):
         return {k: _masked(v, f"{path}.{k}" if path else str(k), secrets) for k, v in value.items()}
-    return "********" if path in secrets and value not in ("", None) else value
+    if value not in ("", None) and (path in secrets or _SECRET.search(path)):
+        return MASK
+    # A database's URL may carry its password.
+    return _PASSWORD.sub(rf"\1{MASK}@", value) if isinstance(value, str) else value

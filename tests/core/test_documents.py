@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sourcebook.documents import (
@@ -35,6 +35,7 @@ def written(blocks: list[tuple[list[tuple[str, Place | None]], str]]) -> Documen
     return out.document()
 
 
+@settings(max_examples=50)
 @given(BLOCKS, st.integers(1, 30))
 def test_cutting_and_joining_gives_the_same_document(
     blocks: list[tuple[list[tuple[str, Place | None]], str]], size: int
@@ -58,6 +59,7 @@ def test_an_empty_document_is_one_empty_segment() -> None:
     )
 
 
+@settings(max_examples=50)
 @given(BLOCKS, st.integers(0, 200), st.integers(1, 60))
 def test_the_places_of_a_range_are_those_of_the_locators_it_meets(
     blocks: list[tuple[list[tuple[str, Place | None]], str]], start: int, length: int

@@ -7,14 +7,16 @@ import io
 import json
 import os
 import struct
+import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pypdfium2
 import pytest
 from fpdf import FPDF
-from fpdf.encryption import EncryptionMethod
+from fpdf.enums import EncryptionMethod
 
 from sourcebook import Document
 from sourcebook.documents import Box
@@ -384,6 +386,23 @@ def test_real_files_are_read_or_say_why_not() -> None:
                 real(name)
     assert set(failed.values()) == {"no_text"}
     assert {"ocr_test.pdf", "MEDRPT-2024-PAT-3847_medical_report_scan.pdf"} <= set(failed)
+
+
+@needs_data
+def test_no_letter_or_digit_of_a_real_file_is_lost_or_added() -> None:
+    for path in sorted(Path(DATA, "documents", "pdf").glob("*.pdf")):
+        try:
+            text = real(path.name).text
+        except DocumentError:
+            continue
+        pdf = pypdfium2.PdfDocument(path)
+        drawn = "".join(page.get_textpage().get_text_range() for page in pdf)
+        assert _letters(text) == _letters(drawn), path.name
+        pdf.close()
+
+
+def _letters(text: str) -> Counter[str]:
+    return Counter(c for c in unicodedata.normalize("NFKC", text) if c.isalnum())
 
 
 @needs_data

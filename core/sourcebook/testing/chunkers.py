@@ -13,7 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from sourcebook.documents import Chunk, Document, check_chunks
+from sourcebook.documents import BlockKind, Chunk, Document, check_chunks
 from sourcebook.interfaces import Chunker
 from sourcebook.writer import DocumentWriter
 
@@ -26,6 +26,8 @@ SCRIPTS = (
     "पौधों को पानी चाहिए। ",
     "👩‍👩‍👧‍👦🏳️‍🌈 e\u0301\u0323 ",
 )
+
+_KINDS: tuple[BlockKind, ...] = ("heading", "paragraph", "list_item", "table_row", "code", "caption", "footnote")
 
 
 def documents() -> Mapping[str, Document]:
@@ -72,7 +74,7 @@ def _chaos() -> Document:
     draw = random.Random(7)
     out = DocumentWriter()
     for _ in range(300):
-        kind = draw.choice(("heading", "paragraph", "list_item", "table_row", "code", "caption", "footnote"))
+        kind = draw.choice(_KINDS)
         text = "".join(draw.choice("ab cé漢。.\n|\u0301\u200d👩 ") for _ in range(draw.choice((1, 30, 300, 2000))))
         out.block(text, kind, draw.randrange(12))
     return out.document()

@@ -78,7 +78,8 @@ def lines_of(page: Any) -> list[Line]:
     """The lines of a pypdfium2 page, in the order of drawing, which is nearly always that of reading."""
     textpage = page.get_textpage()
     try:
-        return _Reader(textpage.raw, View(*page.get_bbox(), page.get_rotation())).lines()
+        left, bottom, right, top = page.get_bbox()
+        return _Reader(textpage.raw, View(left, bottom, right, top, page.get_rotation())).lines()
     finally:
         textpage.close()
 

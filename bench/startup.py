@@ -1,0 +1,78 @@
+"""`sourcebook serve`: from exec to the first 200 of /readyz, on an empty and on a warm data folder, and its memory.
+
+Beside it, what cannot be avoided: a process that imports the server's libraries and nothing else. `/readyz` is 200 only
+when the database has its schema and the index process has answered, so both are part of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from measuring import Words, machine, median, processes_below, table
+from serving import environment, serving
+
+_IMPORTS = "import fastapi, uvicorn, sqlalchemy.ext.asyncio, pydantic, dynaconf"
+_ROLES = (("index process", "sourcebook_plugins.qdrant.child"), ("jail's parent", "jail"), ("serving process", "serve"))
+
+
+def imports() -> float:
+    """Seconds from exec to the end of a process that only imports."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", _IMPORTS], env=environment(), check=True)
+    return time.perf_counter() - began
+
+
+def start(folder: Path) -> float:
+    """Seconds to ready; the server is stopped again, and its index process with it."""
+    with serving(folder) as server:
+        return server.ready_after
+
+
+def memory(folder: Path) -> dict[str, tuple[int, int]]:
+    """Role -> resident and private bytes, of a server that has ingested one document and answered one search."""
+    with serving(folder) as server:
+        notebook = server.notebook_with(Words(2).paragraph(500))
+        server.call("POST", "/search", {"question": "ba den", "notebooks": [notebook]})
+        sizes: dict[str, tuple[int, int]] = {}
+        for process in processes_below(server.process.pid):
+            role = next(name for name, mark in _ROLES if mark in process.command)
+            resident, private = sizes.get(role, (0, 0))
+            sizes[role] = (resident + process.resident, private + process.private)
+        return sizes
+
+
+def main() -> None:
+    """Measure in turn, and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="once: to see that it runs")
+    given = parser.parse_args()
+    rounds = 1 if given.quick else given.rounds
+    with tempfile.TemporaryDirectory(prefix="bench-startup-") as name:
+        folder = Path(name)
+        (folder / "warm").mkdir()
+        sizes = memory(folder / "warm")  # which also writes the bytecode, and something into the data folder
+        times: dict[str, list[float]] = {"bare imports": [], "empty data folder": [], "warm data folder": []}
+        for turn in range(rounds):
+            (folder / f"empty-{turn}").mkdir()
+            times["bare imports"].append(imports())
+            times["empty data folder"].append(start(folder / f"empty-{turn}"))
+            times["warm data folder"].append(start(folder / "warm"))
+    print("startup: seconds from exec to ready")
+    print(machine())
+    rows = [(what, f"{median(t):.2f}", f"{min(t):.2f}", f"{max(t):.2f}") for what, t in times.items()]
+    table(("", "median", "least", "most"), rows)
+    bare = median(times["bare imports"])
+    empty, warm = median(times["empty data folder"]), median(times["warm data folder"])
+    print(f"ratio to bare imports: empty {empty / bare:.2f}, warm {warm / bare:.2f}\n")
+    sized = [(role, f"{sizes[role][0] / 2**20:.0f}", f"{sizes[role][1] / 2**20:.0f}") for role in sorted(sizes)]
+    table(("memory, MiB", "resident", "private"), sized)
+
+
+if __name__ == "__main__":
+    main()

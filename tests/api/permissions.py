@@ -1,0 +1,55 @@
+"""Which permission every route needs: the table that a reviewer reads. A route that is missing here fails the suite."""
+
+from __future__ import annotations
+
+OPEN = {"GET /", "GET /docs", "GET /livez", "GET /openapi.json", "GET /readyz", "HEAD /livez", "HEAD /readyz"}
+
+READ = {
+    "GET /api/v1/citations/{citation_id}",
+    "GET /api/v1/conversations",
+    "GET /api/v1/conversations/{conversation_id}",
+    "GET /api/v1/jobs/{job_id}",
+    "GET /api/v1/jobs/{job_id}/events",
+    "GET /api/v1/notebooks",
+    "GET /api/v1/notebooks/{notebook_id}",
+    "GET /api/v1/notebooks/{notebook_id}/sources",
+    "GET /api/v1/passages/{passage_id}",
+    "GET /api/v1/plugins",
+    "GET /api/v1/runs/{run_id}",
+    "GET /api/v1/runs/{run_id}/events",
+    "GET /api/v1/sources/{source_id}",
+    "GET /api/v1/sources/{source_id}/content",
+    "GET /api/v1/sources/{source_id}/pages/{page}.png",
+    "GET /api/v1/sources/{source_id}/passages",
+    "GET /api/v1/sources/{source_id}/text",
+    "HEAD /api/v1/sources/{source_id}/content",
+    "POST /api/v1/chat",
+    "POST /api/v1/runs/{run_id}/cancel",
+    "POST /api/v1/search",
+}
+
+WRITE = {
+    "DELETE /api/v1/notebooks/{notebook_id}",
+    "DELETE /api/v1/sources/{source_id}",
+    "PATCH /api/v1/notebooks/{notebook_id}",
+    "POST /api/v1/notebooks",
+    "POST /api/v1/notebooks/{notebook_id}/sources",
+    "POST /api/v1/notebooks/{notebook_id}/sources/text",
+    "POST /api/v1/notebooks/{notebook_id}/sources/url",
+    "PUT /api/v1/notebooks/{notebook_id}/sources/{name}",
+}
+
+ADMIN = {
+    "DELETE /api/v1/keys/{key_id}",
+    "GET /api/v1/config",
+    "GET /api/v1/keys",
+    "POST /api/v1/keys",
+}
+"""For the whole server: an administrator's key reaches every owner's keys, so these know no owners."""
+
+TABLE: dict[str, str | None] = {
+    **dict.fromkeys(OPEN),
+    **dict.fromkeys(READ, "read"),
+    **dict.fromkeys(WRITE, "write"),
+    **dict.fromkeys(ADMIN, "admin"),
+}

@@ -1,0 +1,94 @@
+"""The API's description: kept in the repository, true, and kept to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.openapi.checks import status_code_conformance
+
+from sourcebook.settings import load
+from sourcebook_api.app import create_app
+from sourcebook_api.openapi import render
+
+from .support import Served
+
+KEPT = Path(__file__).parents[2] / "docs" / "openapi.json"
+DOCUMENT: dict[str, Any] = orjson.loads(KEPT.read_bytes())
+OPERATIONS = [(m, p) for p, methods in DOCUMENT["paths"].items() for m in methods]
+# Not tried with made-up values: it would ask the internet.
+TRIED = [o for o in OPERATIONS if not o[1].endswith("/url")]
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("described")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def schema(described: Served) -> Any:
+    return schemathesis.openapi.from_dict(DOCUMENT)
+
+
+def test_the_document_in_the_repository_is_this_versions() -> None:
+    now = render(create_app(load(environ={}, overrides={})))
+    assert now == KEPT.read_bytes(), "run: python -m sourcebook_api.openapi > docs/openapi.json"
+
+
+def test_operations_have_short_stable_ids() -> None:
+    ids = [DOCUMENT["paths"][p][m]["operationId"] for m, p in OPERATIONS]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", i) for i in ids)
+    assert {"chat", "search", "create_notebook", "upload_sources"} <= set(ids)
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_operation_is_described(method: str, path: str) -> None:
+    operation = DOCUMENT["paths"][path][method]
+    assert operation["description"]
+    assert len(operation["tags"]) == 1
+    assert bool(operation["security"]) == path.startswith("/api/")
+    for status, response in operation["responses"].items():
+        assert (int(status) >= 400) == ("Problem" in response.get("$ref", ""))
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    assert body is None or body["examples"]
+
+
+def test_every_reference_leads_somewhere() -> None:
+    text = KEPT.read_text(encoding="utf-8")
+    for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', text)):
+        found = DOCUMENT
+        for step in reference.split("/"):
+            found = found[step]
+    assert "ValidationError" not in text
+
+
+@pytest.mark.parametrize(("method", "path"), TRIED)
+def test_made_up_requests_get_only_the_answers_that_are_promised(
+    described: Served, schema: Any, method: str, path: str
+) -> None:
+    headers = described.key("ada", "read", "write", "admin")
+    operation = schema[path][method.upper()]
+
+    @settings(
+        max_examples=5,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy())
+    def keeps_its_word(case: Any) -> None:
+        answer = case.call(base_url=described.url, headers=headers)
+        case.validate_response(answer, checks=[not_a_server_error, status_code_conformance])
+
+    keeps_its_word()

@@ -1,0 +1,171 @@
+"""Who may do what, asked of every route that there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from sourcebook.settings import load
+from sourcebook_api.app import create_app
+from sourcebook_api.gate import permission_for
+
+from .permissions import ADMIN, TABLE
+from .support import Served, is_problem
+
+# What a request to a route needs beside its address, to be refused for nothing but the caller.
+BODIES: dict[str, dict[str, Any]] = {
+    "POST /api/v1/chat": {"json": {"question": "When?", "notebooks": ["{notebook_id}"]}},
+    "POST /api/v1/search": {"json": {"question": "When?", "notebooks": ["{notebook_id}"]}},
+    "PATCH /api/v1/notebooks/{notebook_id}": {"json": {"title": "Mine"}},
+    "POST /api/v1/notebooks/{notebook_id}/sources": {"files": {"a": ("a.md", b"# A")}},
+    "POST /api/v1/notebooks/{notebook_id}/sources/text": {"json": {"name": "a.md", "text": "A"}},
+    "POST /api/v1/notebooks/{notebook_id}/sources/url": {"json": {"url": "https://example.org"}},
+    "PUT /api/v1/notebooks/{notebook_id}/sources/{name}": {"content": b"# A"},
+    "GET /api/v1/sources/{source_id}/pages/{page}.png": {"params": {"start": 0, "end": 5}},
+    "GET /api/v1/sources/{source_id}/text": {"params": {"places": True}},
+}
+
+
+def walk(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Path and methods of every route. FastAPI keeps an included router as one entry; the table below tells of it
+    if that changes."""
+    for route in routes:
+        context = getattr(route, "include_context", None)
+        if context is not None:
+            yield from walk(route.original_router.routes, prefix + context.prefix)
+        else:
+            yield prefix + route.path, set(route.methods)
+
+
+def routes() -> Iterator[str]:
+    """`METHOD path` of every route of the application."""
+    for path, methods in walk(create_app(load(environ={}, overrides={})).router.routes):
+        for method in methods:
+            if not (method == "HEAD" and path in ("/docs", "/openapi.json")):  # the framework's own
+                yield f"{method} {path}"
+
+
+ROUTES = sorted(set(routes()))
+WITH_IDS = [r for r in ROUTES if re.search(r"{\w+_id}", r) or "{notebook_id}" in str(BODIES.get(r))]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Served(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ada(shared: Served) -> dict[str, str]:
+    return shared.key("ada", "read", "write")
+
+
+@pytest.fixture(scope="module")
+def bob(shared: Served) -> dict[str, str]:
+    return shared.key("bob", "read", "write")
+
+
+@pytest.fixture(scope="module")
+def of_ada(shared: Served, ada: dict[str, str]) -> dict[str, str]:
+    """One of everything that has an id, all of it Ada's."""
+    notebook = shared.notebook(ada)
+    source = shared.source(notebook, headers=ada)
+    asked = {"question": "When does the harbour close?", "notebooks": [notebook]}
+    answer = shared.http.post("/api/v1/chat", json=asked, headers=ada).json()
+    return {
+        "notebook_id": notebook,
+        "source_id": source["id"],
+        "job_id": source["job_id"],
+        "passage_id": answer["citations"][0]["passage_id"],
+        "citation_id": answer["citations"][0]["id"],
+        "conversation_id": answer["conversation_id"],
+        "run_id": answer["run_id"],
+        "key_id": shared.run(shared.book.owners.list_keys())[0].id,
+        "name": "a.md",
+        "page": "1",
+    }
+
+
+def call(server: Served, route: str, ids: dict[str, str], headers: dict[str, str] | None = None) -> httpx.Response:
+    method, path = route.split()
+    extra = dict(BODIES.get(route, {}))
+    if "json" in extra:
+        extra["json"] = {k: [ids["notebook_id"]] if k == "notebooks" else v for k, v in extra["json"].items()}
+    return server.http.request(method, path.format(**ids), headers=headers, **extra)
+
+
+def test_every_route_is_in_the_table_and_the_gate_agrees() -> None:
+    assert set(ROUTES) == set(TABLE)
+    assert {r: permission_for(*r.split()) for r in ROUTES} == TABLE
+
+
+def test_every_route_that_reaches_something_by_id_is_tried() -> None:
+    assert len(WITH_IDS) > 20
+    assert all("{" not in r or r in WITH_IDS for r in ROUTES)
+
+
+@pytest.mark.parametrize("route", [r for r in ROUTES if TABLE.get(r)])
+def test_without_a_credential_every_route_is_closed(shared: Served, of_ada: dict[str, str], route: str) -> None:
+    answer = call(shared, route, of_ada)
+    assert answer.status_code == 401
+    if not route.startswith("HEAD"):
+        is_problem(answer, 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("route", sorted(r for r in WITH_IDS if r not in ADMIN))
+def test_what_is_anothers_looks_exactly_like_nothing(
+    shared: Served, of_ada: dict[str, str], ada: dict[str, str], bob: dict[str, str], route: str
+) -> None:
+    nothing = {name: value if name in ("name", "page") else value[:-3] + "000" for name, value in of_ada.items()}
+    theirs, none = call(shared, route, of_ada, bob), call(shared, route, nothing, bob)
+    assert theirs.status_code == none.status_code == 404
+    if route.startswith("HEAD"):
+        return
+    problems = [is_problem(a, 404, "not_found") for a in (theirs, none)]
+    for problem in problems:
+        problem["detail"] = re.sub(r"[\w-]{26,}", "ID", problem["detail"])
+        del problem["request_id"]
+    assert problems[0] == problems[1]
+
+
+@pytest.mark.parametrize("route", sorted(r for r in ROUTES if TABLE.get(r)))
+def test_a_key_without_the_permission_is_refused_whatever_else_it_has(
+    shared: Served, of_ada: dict[str, str], route: str
+) -> None:
+    others = [p for p in ("read", "write", "admin") if p != TABLE[route]]
+    answer = call(shared, route, of_ada, shared.key("ada", *others))
+    assert answer.status_code == 403
+    if not route.startswith("HEAD"):
+        assert is_problem(answer, 403, "forbidden")["needed"] == TABLE[route]
+
+
+def test_nothing_of_the_owner_was_touched(shared: Served, of_ada: dict[str, str], ada: dict[str, str]) -> None:
+    notebook = shared.http.get(f"/api/v1/notebooks/{of_ada['notebook_id']}", headers=ada).json()
+    assert (notebook["title"], notebook["version"]) == ("Test", 1)
+    sources = shared.http.get(f"/api/v1/notebooks/{of_ada['notebook_id']}/sources", headers=ada).json()["items"]
+    assert [s["id"] for s in sources] == [of_ada["source_id"]]
+
+
+def test_lists_hold_nothing_of_others(shared: Served, of_ada: dict[str, str], bob: dict[str, str]) -> None:
+    for path in ("/api/v1/notebooks", "/api/v1/conversations"):
+        assert shared.http.get(path, headers=bob).json() == {"items": [], "next_cursor": None}
+
+
+def test_a_conversation_of_another_cannot_be_joined(
+    shared: Served, of_ada: dict[str, str], bob: dict[str, str]
+) -> None:
+    mine = shared.notebook(bob)
+    for body in ({"notebooks": [mine]}, {}):
+        asked = {"question": "When?", "conversation_id": of_ada["conversation_id"], **body}
+        is_problem(shared.http.post("/api/v1/chat", json=asked, headers=bob), 404, "not_found")
+
+
+def test_naming_the_sources_of_another_finds_nothing(
+    shared: Served, of_ada: dict[str, str], bob: dict[str, str]
+) -> None:
+    asked = {"question": "harbour", "notebooks": [shared.notebook(bob)], "sources": [of_ada["source_id"]]}
+    assert shared.http.post("/api/v1/search", json=asked, headers=bob).json()["items"] == []
