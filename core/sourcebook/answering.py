@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -37,6 +38,7 @@ from sourcebook.searching import Searching
 
 log = logging.getLogger(__name__)
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _SHORT = 6  # words; a shorter follow-up leans on the question before it
 _ANSWER_TOKENS = 1024  # kept free for the answer where the caller sets no max_tokens
 
@@ -95,12 +97,16 @@ class Answering:
         messages, passages, dropped = fit(
             pipeline.llms[0], prompts, question.text, found.passages, question.history, room
         )
-        yield _retrieval(found.queries[0], passages, found.took_ms, dropped)
         request = LLMRequest(messages, asked, passages, question.options)
         request = await self._plugins.refine_prompt(asked, request)
+        # Only now are the numbers those of the prompt.
+        yield _retrieval(found.queries[0], request.passages, found.took_ms, dropped)
         first_token: float | None = None
-        async with aclosing(self._stream(pipeline, request, progress)) as deltas:
-            async for event in self._cited(deltas, request.passages, progress):
+        async with (
+            aclosing(self._stream(pipeline, request, progress)) as deltas,
+            aclosing(self._cited(deltas, request.passages, progress)) as events,
+        ):
+            async for event in events:
                 if first_token is None and isinstance(event, ContentDelta | ReasoningDelta):
                     first_token = (time.perf_counter() - began) * 1000
                 yield event
@@ -142,20 +148,22 @@ class Answering:
 
     async def _cited(
         self, deltas: AsyncIterator[Delta], passages: Sequence[Passage], progress: Progress
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         reader = MarkerReader(len(passages))
         async for delta in deltas:
             if isinstance(delta, Text):
-                markers = reader.feed(delta.text)
+                text = _storable(delta.text)
+                markers = reader.feed(text)
                 progress.text, progress.dropped = reader.text, reader.dropped
-                yield ContentDelta(delta=delta.text)
+                yield ContentDelta(delta=text)
                 for marker in markers:
                     citation = await self._citation(marker, reader.text, passages[marker.n - 1])
                     progress.citations.append(citation)
                     yield citation
             elif isinstance(delta, Reasoning):
-                progress.reasoning += delta.text
-                yield ReasoningDelta(delta=delta.text)
+                text = _storable(delta.text)
+                progress.reasoning += text
+                yield ReasoningDelta(delta=text)
             elif isinstance(delta, Finish):
                 progress.finish = delta.reason
             elif isinstance(delta, Usage):
@@ -198,6 +206,11 @@ async def _closing(deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:
         close = getattr(deltas, "aclose", None)
         if close is not None:
             await close()
+
+
+def _storable(text: str) -> str:
+    """Without what neither JSON nor a database takes: lone surrogates and NUL."""
+    return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)
 
 
 def passage_json(passage: Passage, n: int | None = None) -> dict[str, Any]:

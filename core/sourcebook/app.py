@@ -15,7 +15,7 @@ from sourcebook.database.tables import SCHEMA
 from sourcebook.database.upgrade import current, upgrade
 from sourcebook.deletion import Deletion
 from sourcebook.embeddings import import_numpy
-from sourcebook.errors import ConfigError, SourcebookError
+from sourcebook.errors import ConfigError, InvalidInput, SourcebookError
 from sourcebook.http import Http
 from sourcebook.ingestion import Ingestion
 from sourcebook.jail import Jail, JailLimits
@@ -167,6 +167,8 @@ class Sourcebook:
         grace: float | None = None,
     ) -> Run:
         """Begin an answer; follow the run that is returned. All checks are made before anything starts."""
+        if not notebook_ids:
+            raise InvalidInput("A question needs at least one notebook to be answered from.")
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
         history = []
         if conversation_id is not None:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from sourcebook.documents import Passage
 from sourcebook.sentences import sentences, terms
 
-_MARKER = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]|【(\d{1,3})】")
+# Of bounded length, so that a growing answer is searched from a bounded distance before its end.
+_MARKER = re.compile(r"\[\d{1,3}(?:\s{0,2}[,;]\s{0,2}\d{1,3}){0,20}\]|【\d{1,3}】")
+_LONGEST = 192  # characters of a marker
 _NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*")
 _LOOKBACK = 3000  # characters of the answer in which a marker's sentence is looked for
 _SUPPORT = 0.5
@@ -54,15 +56,19 @@ class MarkerReader:
         for match in _MARKER.finditer(self.text, self._from):
             start, end = sentence_before(self.text, match.start())
             self._from = match.end()
-            for number in _NUMBERS.findall(match.group()):
+            for number in re.findall(r"\d+", match.group()):
                 n = int(number)
                 if 1 <= n <= self._passages and start < end:
                     found.append(Marker(n, start, end))
                 else:
                     self.dropped += 1
-        # What is left may hold the beginning of a marker; nothing before the last bracket can.
-        self._from = max(self._from, len(self.text) - 64)
+        self._from = max(self._from, len(self.text) - _LONGEST)  # what is left may hold the beginning of a marker
         return found
+
+
+def without_markers(text: str) -> str:
+    """An answer as a reader would quote it: its markers' numbers mean nothing elsewhere."""
+    return re.sub(rf"[ \t]*(?:{_MARKER.pattern})", "", text)
 
 
 def sentence_before(text: str, marker: int) -> tuple[int, int]:
@@ -103,8 +109,15 @@ def _verbatim(claim: str, text: str) -> tuple[int, int] | None:
     words = claim.strip("\"'“”„«»‘’ ").split()
     if not words:
         return None
-    match = re.search(r"\s+".join(map(re.escape, words)), text)
+    # "42" does not stand in "420", "1.42" or "42nd"; scripts without spaces have no such edges.
+    before = r"(?<![0-9A-Za-z])(?<!\d[.,:])" if _is_ascii_word(words[0][0]) else ""
+    after = r"(?![0-9A-Za-z]|[.,:]\d)" if _is_ascii_word(words[-1][-1]) else ""
+    match = re.search(before + r"\s+".join(map(re.escape, words)) + after, text)
     return match.span() if match else None
+
+
+def _is_ascii_word(character: str) -> bool:
+    return character.isascii() and character.isalnum()
 
 
 def _best_window(claim: str, text: str) -> tuple[int, int, float]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sourcebook.citations import without_markers
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import citations, conversations, messages, runs
+from sourcebook.database.tables import citations, conversations, messages, runs, sources
 from sourcebook.errors import NotFound
 from sourcebook.events import CitationEvent
 from sourcebook.ids import new_id
@@ -89,8 +90,10 @@ class Conversations:
                 done = await c.execute(conversations.update().where(mine).values(updated_at=at))
                 if done.rowcount == 0:
                     raise NotFound(f"There is no conversation {conversation_id}.")
-            asked: dict[str, Any] = {"id": new_id("msg"), "role": "user", "text": question, "state": "complete", "details": {}}
-            await c.execute(messages.insert().values(conversation_id=conversation_id, created_at=at, **asked))
+            asked = {"id": new_id("msg"), "role": "user", "text": question, "state": "complete"}
+            await c.execute(
+                messages.insert().values(conversation_id=conversation_id, created_at=at, details={}, **asked)
+            )
             run = {"id": run_id, "owner_id": principal.owner_id, "conversation_id": conversation_id, "state": "running"}
             await c.execute(runs.insert().values(created_at=at, **run))
         return conversation_id, answer_id
@@ -98,11 +101,16 @@ class Conversations:
     async def finish(self, run_id: str, conversation_id: str, message_id: str, answer: Answer) -> None:
         """Store the answer with its citations, and end the run, in one transaction."""
         async with self._db.write() as c:
-            row: dict[str, Any] = {"id": message_id, "role": "assistant", "text": answer.text, "reasoning": answer.reasoning}
-            row |= {"state": answer.state, "details": dict(answer.details)}
-            await c.execute(messages.insert().values(conversation_id=conversation_id, created_at=now(), **row))
+            row = {"id": message_id, "role": "assistant", "text": answer.text, "reasoning": answer.reasoning}
+            made = {"state": answer.state, "details": dict(answer.details), "created_at": now()}
+            await c.execute(messages.insert().values(conversation_id=conversation_id, **row, **made))
             if answer.citations:
-                await c.execute(citations.insert(), [_citation_row(message_id, e) for e in answer.citations])
+                # A source that was deleted while it was cited leaves no quote behind.
+                cited = sources.c.id.in_({e.source_id for e in answer.citations})
+                alive = sa.select(sources.c.id).where(cited, sources.c.deleted_at.is_(None))
+                there = set((await c.execute(alive)).scalars())
+                rows = [_citation_row(message_id, e, gone=e.source_id not in there) for e in answer.citations]
+                await c.execute(citations.insert(), rows)
             ended = {"state": answer.outcome, "message_id": message_id, "last_seq": answer.last_seq}
             await c.execute(runs.update().where(runs.c.id == run_id).values(finished_at=now(), **ended))
 
@@ -152,7 +160,10 @@ class Conversations:
     async def history(self, conversation_id: str, turns: int = 12) -> list[Message]:
         """The latest turns for a model, without the markers' numbers, which named other passages."""
         rows = [m for m in await self.messages(conversation_id) if m.text]
-        return [Message("assistant" if m.role == "assistant" else "user", m.text) for m in rows[-turns:]]
+        return [
+            Message("assistant", without_markers(m.text)) if m.role == "assistant" else Message("user", m.text)
+            for m in rows[-turns:]
+        ]
 
     async def citation(self, principal: Principal, citation_id: str) -> Mapping[str, Any]:
         """One citation of this owner's. Raises `NotFound`."""
@@ -196,7 +207,8 @@ def _conversation(row: Any) -> Conversation:
     return Conversation(**{name: row[name] for name in Conversation.__dataclass_fields__})
 
 
-def _citation_row(message_id: str, e: CitationEvent) -> dict[str, Any]:
+def _citation_row(message_id: str, e: CitationEvent, *, gone: bool) -> dict[str, Any]:
     names = ("id", "n", "source_id", "document_id", "passage_id", "start", "end", "quote")
     row = {name: getattr(e, name) for name in (*names, "answer_start", "answer_end", "supported")}
-    return {"message_id": message_id, **row}
+    left = {"document_id": None, "passage_id": None, "quote": "", "removed_at": now()} if gone else {"removed_at": None}
+    return {"message_id": message_id, **row, **left}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import citations, deletions, documents, generations, jobs, notebooks, passages, sources
-from sourcebook.errors import SourcebookError, StoreError
+from sourcebook.embeddings import Embeddings
+from sourcebook.errors import Lost, SourcebookError, StoreError
 from sourcebook.interfaces import BlobStore, Scope, ScopedNotebook
 from sourcebook.jobs import Job, Jobs
 from sourcebook.pipelines import Pipelines
+from sourcebook.reading import Reading
+
+log = logging.getLogger(__name__)
 
 _ROWS = 500
 
@@ -25,6 +31,8 @@ class Deletion:
         self._jobs = queue
         self._pipelines = pipelines
         self._blobs = blobs
+        self._reading = Reading(database)
+        self._embeddings = Embeddings(database)
 
     async def delete(self, job: Job) -> None:
         """Remove what is left of a tombstoned source, after the last worker that could still write has stopped."""
@@ -34,6 +42,7 @@ class Deletion:
             return
         source_id = str(job.source_id)
         report = {"points": await self._points(source_id)}
+        await self._vectors(job)
         report["passages"] = await self._batched(job, self._passage_batch)
         await self._rows(job)
         async with self._db.read() as c:
@@ -47,9 +56,14 @@ class Deletion:
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Deleting is never given up: whatever failed is tried again, later and later."""
         error.transient = True
-        async with self._db.write() as c:
-            if await self._jobs.fail(c, job, error):
-                await c.execute(jobs.update().where(jobs.c.id == job.id).values(state="queued", attempt=1))
+        try:
+            async with self._db.write() as c:
+                if await self._jobs.fail(c, job, error):
+                    longest = timedelta(seconds=self._jobs.options.backoff * 2**self._jobs.options.attempts)
+                    again = {"state": "queued", "attempt": 1, "run_at": now() + longest}
+                    await c.execute(jobs.update().where(jobs.c.id == job.id).values(**again))
+        except Lost:
+            log.info("deleting %s goes on elsewhere", job.source_id)
 
     async def _still_written(self, job: Job) -> bool:
         query = sa.select(jobs.c.id).where(
@@ -79,6 +93,24 @@ class Deletion:
                 raise StoreError(f"The index {index.instance} still holds {left} points.", code="index_not_emptied")
         return removed
 
+    async def _vectors(self, job: Job) -> None:
+        """Cached embeddings, which tell of the text. One that another source shares is made again when it is needed."""
+        query = (
+            sa.select(generations.c.id, notebooks.c.owner_id)
+            .join(sources, sources.c.id == generations.c.source_id)
+            .join(notebooks, notebooks.c.id == sources.c.notebook_id)
+            .where(sources.c.id == job.source_id)
+        )
+        async with self._db.read() as c:
+            found = (await c.execute(query)).all()
+        for generation_id, owner_id in found:
+            after = -1
+            while batch := await self._reading.passages_of(generation_id, _ROWS, after, deleted=True):
+                async with self._db.write() as c:
+                    await self._jobs.save(c, job)
+                    await self._embeddings.forget(c, owner_id, [p.indexed for p in batch])
+                after = batch[-1].ordinal
+
     async def _batched(self, job: Job, step: Callable[[Job, Any], Awaitable[int]]) -> int:
         """Rows go in small transactions, so that nobody else waits long for the writer."""
         total = 0
@@ -96,7 +128,10 @@ class Deletion:
         return int((await c.execute(passages.delete().where(passages.c.id.in_(ids)))).rowcount)
 
     async def _rows(self, job: Job) -> None:
-        """Generations, documents with their text, and the quotes of answers that cited them."""
+        """Generations, documents with their text, the quotes of answers that cited them, and the source's names.
+
+        The row itself stays, without a word of its owner's: citations and jobs refer to it.
+        """
         source_id = job.source_id
         gone = {"document_id": None, "passage_id": None, "quote": "", "removed_at": now()}
         async with self._db.write() as c:
@@ -105,3 +140,12 @@ class Deletion:
             await c.execute(jobs.update().where(jobs.c.source_id == source_id).values(generation_id=None))
             await c.execute(generations.delete().where(generations.c.source_id == source_id))
             await c.execute(documents.delete().where(documents.c.source_id == source_id))
+            blank: dict[str, Any] = {
+                "name": "",
+                "media_type": "",
+                "url": None,
+                "sha256": "",
+                "tags": [],
+                "metadata": {},
+            }
+            await c.execute(sources.update().where(sources.c.id == source_id).values(**blank))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import embedding_cache as cache
@@ -29,7 +30,7 @@ class Embeddings:
 
     async def passages(self, embedder: Embedder[Any], owner_id: str, texts: Sequence[str]) -> Vectors:
         """float32[len(texts), dimensions] for every space. What was embedded before, also by a crash, is not again."""
-        hashes = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        hashes = _hashes(texts)
         known = await self._known(embedder, owner_id, hashes)
         missing = {h: text for h, text in zip(hashes, texts, strict=True) if h not in known}
         items = list(missing.items())
@@ -40,6 +41,11 @@ class Embeddings:
             await self._keep(embedder, owner_id, fresh)
             known |= fresh
         return {space.name: _stack([known[h][space.name] for h in hashes], space) for space in embedder.spaces}
+
+    async def forget(self, c: AsyncConnection, owner_id: str, texts: Sequence[str]) -> None:
+        """Drop what is kept of these texts, by whatever embedder, within the caller's transaction."""
+        of = sa.and_(cache.c.owner_id == owner_id, cache.c.sha256.in_(set(_hashes(texts))))
+        await c.execute(cache.delete().where(of))
 
     async def _known(
         self, embedder: Embedder[Any], owner_id: str, hashes: Sequence[str]
@@ -66,6 +72,10 @@ class Embeddings:
         ]
         async with self._db.write() as c:
             await c.execute(self._db.insert_or_ignore(cache), rows)
+
+
+def _hashes(texts: Sequence[str]) -> list[str]:
+    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 
 async def embed(embedder: Embedder[Any], texts: Sequence[str], kind: Literal["passage", "query"]) -> Vectors:

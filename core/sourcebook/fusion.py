@@ -31,8 +31,10 @@ def fuse(legs: Mapping[str, Sequence[Hit]], weights: Mapping[str, float], k: int
         if not hits or weight <= 0:
             continue
         best += weight / (k + 1)
-        once = {hit.passage_id: hit for hit in reversed(hits)}  # a passage twice in a leg counts where it is best
-        for rank, hit in enumerate(reversed(once.values()), start=1):
+        once: dict[str, Hit] = {}  # a passage that is twice in a leg counts where it stands first
+        for hit in hits:
+            once.setdefault(hit.passage_id, hit)
+        for rank, hit in enumerate(once.values(), start=1):
             totals[hit.passage_id] = totals.get(hit.passage_id, 0.0) + weight / (k + rank)
             scores.setdefault(hit.passage_id, {})[leg] = hit.score
     ordered = sorted(totals, key=lambda i: (-totals[i], i))

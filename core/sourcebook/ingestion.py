@@ -179,8 +179,9 @@ class Ingestion:
         """Files inside this file become child sources, each with its own job; a repeated attempt finds them there."""
         if not parsed.members or await self._depth(task.source) >= MAX_DEPTH:
             return
-        for member in parsed.members:
-            await self._sources.accept(task.notebook, member.name, _once(member.data), parent_id=task.source["id"])
+        for n, member in enumerate(parsed.members, start=1):
+            name = member.name.strip(" ./\\") or f"member {n}"  # some mails name an attachment '..'
+            await self._sources.accept(task.notebook, name, _once(member.data), parent_id=task.source["id"])
 
     async def _depth(self, source: Mapping[str, Any]) -> int:
         depth, parent = 0, source["parent_id"]

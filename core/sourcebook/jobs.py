@@ -28,6 +28,7 @@ from sourcebook.ids import new_id
 log = logging.getLogger(__name__)
 
 ACTIVE = ("queued", "leased")
+_DEATHS = 4  # times as many attempts: a worker's death is seldom its job's fault, but may be
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,12 @@ class Worker:
                 job = None
             if job is None:
                 await self._rest()
-            else:
+                continue
+            try:
                 await self._do(job)
+            except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
+                log.exception("job %s (%s) was dropped", job.id, job.kind)
+                await self._rest()
 
     async def _rest(self) -> None:
         """Until something is added here, or the poll interval is over: other processes add too."""
@@ -223,6 +228,8 @@ class Worker:
     async def _do(self, job: Job) -> None:
         beat = asyncio.create_task(self._renew(job))
         try:
+            if job.attempt > _DEATHS * self._jobs.options.attempts:
+                raise SourcebookError(f"Its worker died {job.attempt - 1} times over it.", code="worker_died")
             await self._handle(job)
         except asyncio.CancelledError:
             await asyncio.shield(self._jobs.release(job))
@@ -233,9 +240,11 @@ class Worker:
             await self._failed(job, error)
         except Exception as error:  # a bug of ours or a plugin's: the job fails by name, the worker lives on
             log.exception("job %s (%s) failed", job.id, job.kind)
-            await self._failed(job, SourcebookError(f"{type(error).__name__}: {error}"[:500], transient=True))
+            detail = f"An unexpected {type(error).__name__}; the server's log says more."
+            await self._failed(job, SourcebookError(detail, transient=True))
         finally:
             beat.cancel()
+            await asyncio.wait([beat])
 
     async def _renew(self, job: Job) -> None:
         while True:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Zero-width, bidi and other format characters hide instructions from people and not from models.
 _HIDDEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
-_FENCE = re.compile(r"<(?=/?passage\b)", re.IGNORECASE)
+_FENCE = re.compile(r"<(?=\s*/?\s*passage\b)", re.IGNORECASE)
 
 
 def fenced(text: str) -> str:
@@ -41,7 +41,12 @@ class Prompts:
     ) -> tuple[Message, ...]:
         """System, history, and the question with its numbered passages."""
         numbered = [
-            {"title": p.title, "where": str(p.places[0]) if p.places else "", "text": p.prompt_text} for p in passages
+            {
+                "title": _attribute(p.title),
+                "where": _attribute(str(p.places[0])) if p.places else "",
+                "text": p.prompt_text,
+            }
+            for p in passages
         ]
         asked = self._question.render(question=question, passages=numbered)
         return (Message("system", self._system.render().strip()), *history, Message("user", asked.strip()))
@@ -51,12 +56,17 @@ class Prompts:
         return (Message("user", self._condense.render(question=question, history=history).strip()),)
 
 
+def _attribute(text: str) -> str:
+    """A file's or heading's name within quotation marks, which it cannot end."""
+    return " ".join(text.replace('"', "'").split())
+
+
 def fit(
     llm: LLM[Any], prompts: Prompts, question: str, passages: Sequence[Passage], history: Sequence[Message], answer: int
 ) -> tuple[tuple[Message, ...], tuple[Passage, ...], int]:
     """Messages, the passages that fit the model's window beside `answer` tokens, and how many were left out.
 
-    The last passages go first, then the oldest turns: the question itself always stays.
+    The last passages go first, then the oldest turns, at last the first passage: the question itself always stays.
     """
     room = llm.context_window - answer
     kept, turns = list(passages), list(history)

@@ -116,9 +116,12 @@ class Reading:
         async with self._db.read() as c:
             return (await c.execute(query)).scalar()
 
-    async def passages_of(self, generation_id: str, limit: int, after: int = -1) -> list[Passage]:
-        """A generation's passages in order, after an ordinal."""
-        query = _passages(ready=False).where(passages.c.generation_id == generation_id, passages.c.ordinal > after)
+    async def passages_of(
+        self, generation_id: str, limit: int, after: int = -1, *, deleted: bool = False
+    ) -> list[Passage]:
+        """A generation's passages in order, after an ordinal; those of a `deleted` source are for its removal alone."""
+        query = _passages(ready=False, alive=not deleted)
+        query = query.where(passages.c.generation_id == generation_id, passages.c.ordinal > after)
         async with self._db.read() as c:
             rows = list((await c.execute(query.order_by(passages.c.ordinal).limit(limit))).mappings())
         return await self._filled(rows)
@@ -147,7 +150,7 @@ def _near(rows: list[Any], gap: int = 200_000) -> list[list[Any]]:
     return groups
 
 
-def _passages(*, ready: bool = True) -> sa.Select[Any]:
+def _passages(*, ready: bool = True, alive: bool = True) -> sa.Select[Any]:
     query = (
         sa.select(
             passages, generations.c.document_id, sources.c.notebook_id, sources.c.id.label("source_id"), sources.c.name
@@ -155,8 +158,9 @@ def _passages(*, ready: bool = True) -> sa.Select[Any]:
         .join(generations, generations.c.id == passages.c.generation_id)
         .join(sources, sources.c.id == generations.c.source_id)
         .join(notebooks, notebooks.c.id == sources.c.notebook_id)
-        .where(sources.c.deleted_at.is_(None), notebooks.c.deleted_at.is_(None))
     )
+    if alive:
+        query = query.where(sources.c.deleted_at.is_(None), notebooks.c.deleted_at.is_(None))
     return query.where(generations.c.state == "ready") if ready else query
 
 

@@ -16,8 +16,8 @@ from sourcebook import settings
 from sourcebook.answering import Answering, Progress, Question
 from sourcebook.conversations import Answer, Conversations
 from sourcebook.database.engine import now
-from sourcebook.errors import NotFound, SourcebookError
-from sourcebook.events import Done, ErrorEvent, Event, Frame, RunStarted, Snapshot, encode
+from sourcebook.errors import NotFound, SourcebookError, StoreError
+from sourcebook.events import Done, ErrorEvent, Event, Frame, RunStarted, Snapshot, UsageEvent, encode
 from sourcebook.ids import new_id
 from sourcebook.owners import Principal
 
@@ -91,11 +91,12 @@ class Run:
         self._followers += 1
         if self._timer:
             self._timer.cancel()
+        after = min(after, self._seq)  # a number that was never given out
         try:
             while True:
                 grown = self._grown
                 if self._frames and after + 1 < self._frames[0].seq:
-                    after = self._frames[-1].seq
+                    after = self._told()
                     yield encode(self.id, after, self._snapshot())
                 first = self._frames[0].seq if self._frames else 1
                 for frame in self._frames[max(after + 1 - first, 0) :]:
@@ -108,6 +109,13 @@ class Run:
         finally:
             self._followers -= 1
             self._watch(self._grace)
+
+    def _told(self) -> int:
+        """The newest frame that a snapshot stands for: all but the last words, which are sent as they are."""
+        last = len(self._frames)
+        while last > 1 and isinstance(self._frames[last - 1].event, UsageEvent | ErrorEvent | Done):
+            last -= 1
+        return self._frames[last - 1].seq
 
     def _snapshot(self) -> Snapshot:
         p = self.progress
@@ -166,6 +174,7 @@ class Runs:
         )
         run.emit(started)
         run.begin(self._work(run, question, conversation_id, message_id))
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would end without a word
         return run
 
     def get(self, principal: Principal, run_id: str) -> Run:
@@ -213,9 +222,10 @@ class Runs:
         answer = Answer(p.text, p.reasoning, state, outcome, details, p.citations, run.last_seq + 1)
         try:
             await self._conversations.finish(run.id, conversation_id, message_id, answer)
-        except SourcebookError as error:
+        except Exception as error:  # whatever it is, nobody may wait for ever for the `done`
             log.exception("the answer of %s was not stored", run.id)
-            run.emit(ErrorEvent(problem=error.problem(), retryable=False))
+            known = error if isinstance(error, SourcebookError) else StoreError("The answer could not be stored.")
+            run.emit(ErrorEvent(problem=known.problem(), retryable=False))
         run.emit(
             Done(
                 finish=finish,

@@ -80,6 +80,8 @@ class Searching:
         legs = await self._legs(pipeline.retrievers, query)
         # An index is derived and may be behind: only what SQL confirms is ranked at all.
         known = await self._reading.passages((h.passage_id for hits in legs.values() for h in hits), scope)
+        if sources is not None:
+            known = {i: p for i, p in known.items() if p.source_id in sources}
         confirmed = {leg: [h for h in hits if h.passage_id in known] for leg, hits in legs.items()}
         fused = fuse(confirmed, options.weights, options.fusion_k)
         ranked = [replace(known[f.passage_id], score=f.score, scores=f.scores) for f in fused]
@@ -107,10 +109,8 @@ class Searching:
             if options.prefer_parent and passage.parent:
                 start, end = passage.parent
             elif options.neighbours:
-                around = await self._reading.passages_of(
-                    passage.generation_id, 2 * options.neighbours + 1, passage.ordinal - options.neighbours - 1
-                )
-                start, end = min(start, *(p.start for p in around)), max(end, *(p.end for p in around))
+                around = await self._around(passage, options.neighbours)
+                start, end = min(p.start for p in around), max(p.end for p in around)
             if any(d == passage.document_id and s <= passage.start and passage.end <= e for d, s, e in shown):
                 continue
             shown.append((passage.document_id, start, end))
@@ -119,6 +119,12 @@ class Searching:
                 passage = replace(passage, shown_start=start, shown=text)
             expanded.append(passage)
         return expanded
+
+    async def _around(self, passage: Passage, n: int) -> list[Passage]:
+        """The passage with `n` before and `n` behind it, or fewer at the document's ends."""
+        first = max(passage.ordinal - n, 0)
+        found = await self._reading.passages_of(passage.generation_id, passage.ordinal + n + 1 - first, after=first - 1)
+        return found or [passage]
 
 
 def _narrow(scope: Scope, notebook_ids: Sequence[str]) -> Scope:

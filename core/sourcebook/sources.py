@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,21 +84,23 @@ class Sources:
         The same bytes in the same notebook are the source that is there already. When this returns, nothing that was
         accepted can be lost any more.
         """
-        name = safe_name(name)
+        values = {
+            "name": safe_name(name),
+            "media_type": media_type or media_type_of(safe_name(name)),
+            "url": url,
+            "tags": list(tags),
+            "metadata": dict(metadata or {}),
+            "parent_id": parent_id,
+        }
         blob = await self._blobs.put(new_id("blob"), chunks)
+        # A caller who goes away now must not part the row from its bytes: this goes to its end without them.
+        return await asyncio.shield(self._record(notebook, blob, values))
+
+    async def _record(self, notebook: Notebook, blob: Blob, values: Mapping[str, Any]) -> tuple[str, bool]:
         try:
             async with self._db.write() as c:
-                same = await self._same_bytes(c, notebook.id, blob, parent_id)
-                if same is None:
-                    values = {
-                        "name": name,
-                        "media_type": media_type or media_type_of(name),
-                        "url": url,
-                        "tags": list(tags),
-                        "metadata": dict(metadata or {}),
-                        "parent_id": parent_id,
-                    }
-                    source_id = await self._insert(c, notebook, blob, values)
+                same = await self._same_bytes(c, notebook.id, blob, values["parent_id"])
+                source_id = same or await self._insert(c, notebook, blob, values)
         except BaseException:
             await self._blobs.delete(blob.key)
             raise
@@ -143,15 +146,18 @@ class Sources:
             sources.c.notebook_id == notebook.id, sources.c.deleted_at.is_(None), sources.c.parent_id.is_(None)
         )
         async with self._db.write() as c:
-            await c.execute(notebooks.update().where(notebooks.c.id == notebook.id).values(deleted_at=now()))
+            gone = {"deleted_at": now(), "title": "", "description": "", "metadata": {}}
+            await c.execute(notebooks.update().where(notebooks.c.id == notebook.id).values(**gone))
             for source_id in (await c.execute(sa.select(sources.c.id).where(top))).scalars().all():
                 await self.remove(c, principal.owner_id, source_id)
         self._jobs.wake()
 
     async def remove(self, c: AsyncConnection, owner_id: str, source_id: str) -> str:
         """Tombstone a source and its members, and enqueue their removal, within the caller's transaction."""
-        family = sa.or_(sources.c.id == source_id, sources.c.parent_id == source_id)
-        ids = list((await c.execute(sa.select(sources.c.id).where(family))).scalars())
+        ids = [source_id]
+        for parent in ids:  # members of members too; what is deleted already has its own job
+            of = sa.and_(sources.c.parent_id == parent, sources.c.deleted_at.is_(None))
+            ids += (await c.execute(sa.select(sources.c.id).where(of))).scalars()
         await c.execute(sources.update().where(sources.c.id.in_(ids)).values(deleted_at=now(), updated_at=now()))
         job_id = ""
         for one in sorted(ids, key=lambda i: i == source_id):
@@ -179,6 +185,10 @@ class Sources:
         spec_id = (await c.execute(alive)).scalar()
         if spec_id is None:
             raise NotFound(f"There is no notebook {notebook.id}.")
+        if parent_id := values["parent_id"]:
+            whole = sa.select(sources.c.id).where(sources.c.id == parent_id, sources.c.deleted_at.is_(None))
+            if (await c.execute(whole)).scalar() is None:
+                raise NotFound(f"There is no source {parent_id}.")
         source_id, at = new_id("src"), now()
         row = {"notebook_id": notebook.id, "blob_key": blob.key, "sha256": blob.sha256, "size": blob.size}
         stamps = {"created_at": at, "updated_at": at}

@@ -1,0 +1,193 @@
+"""Starting, stopping, and refusing to start."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sourcebook.app import Sourcebook
+from sourcebook.errors import ConfigError
+from sourcebook.settings import load
+from sourcebook.testing.llm_server import FakeLLMServer, Hold, Reply, chunk
+from sourcebook_api.app import create_app
+from sourcebook_api.server import bind, serve, url_of
+
+from .support import Served, events
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from sourcebook.settings import load
+from sourcebook_api.server import serve
+serve(load(Path(sys.argv[1]), environ={}), port=0, on_ready=lambda url: print(url, flush=True))
+"""
+
+
+@contextmanager
+def process(folder: Path, llm: FakeLLMServer) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server as a process, and its address."""
+    config = folder / "sourcebook.toml"
+    config.write_text(
+        f"""
+storage.path = "{folder / "data"}"
+server.shutdown_grace = 120
+llms.fake = {{use = "openai", base_url = "{llm.url}", model = "fake"}}
+pipelines.default = {{llm = ["fake"]}}
+"""
+    )
+    command = [sys.executable, "-c", PROGRAM, str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            yield running, running.stdout.readline().strip()
+        finally:
+            if running.poll() is None:
+                running.kill()
+
+
+@contextmanager
+def open_stream(url: str, llm: FakeLLMServer) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """An answer that has begun and will not end by itself."""
+    with httpx.Client(base_url=url, timeout=20) as client:
+        notebook = client.post("/api/v1/notebooks", json={"title": "x"}).json()["id"]
+        client.put(f"/api/v1/notebooks/{notebook}/sources/a.txt", content=b"Ten is the hour.")
+        llm.script(Reply([chunk({"content": "Ten "}), Hold()]))
+        asked = {"question": "When?", "notebooks": [notebook], "stream": True}
+        with client.stream("POST", "/api/v1/chat", json=asked) as answer:
+            coming = events(answer)
+            yield next(e for e in coming if e.type == "content"), coming
+
+
+def test_sigterm_ends_streams_with_done_and_the_process_in_peace(tmp_path: Path) -> None:
+    with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url), open_stream(url, llm) as (_, coming):
+        running.send_signal(signal.SIGTERM)
+        last = list(coming)[-1]
+        assert (last.type, last.data["finish"], last.data["text"]) == ("done", "cancelled", "Ten ")
+        assert running.wait(30) == 0
+        assert running.stderr is not None
+        assert running.stderr.read() == ""
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url):
+        # A request that never ends its body holds the first signal's shutdown up, for as long as the grace lasts.
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as stuck:
+            stuck.sendall(b"POST /api/v1/notebooks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+            assert httpx.get(f"{url}/livez").status_code == 200
+            running.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                running.wait(1)
+            running.send_signal(signal.SIGTERM)
+            running.wait(30)
+
+
+def test_a_job_stream_ends_with_the_server(tmp_path: Path) -> None:
+    with Served(tmp_path, {"jobs": {"workers": 0}}) as server:
+        made = server.http.put(f"/api/v1/notebooks/{server.notebook()}/sources/a.md", content=b"# A").json()
+        with server.http.stream("GET", f"/api/v1/jobs/{made['job_id']}/events") as answer:
+            coming = events(answer)
+            assert next(coming).data["state"] == "queued"
+            server.server.stop()
+            assert list(coming) == []
+
+
+def test_silence_is_kept_alive(tmp_path: Path) -> None:
+    with Served(tmp_path, {"jobs": {"workers": 0}, "runs": {"heartbeat": 0.05}}) as server:
+        made = server.http.put(f"/api/v1/notebooks/{server.notebook()}/sources/a.md", content=b"# A").json()
+        with server.http.stream("GET", f"/api/v1/jobs/{made['job_id']}/events") as answer:
+            beats = (line for line in answer.iter_lines() if line.startswith(":"))
+            assert [next(beats) for _ in range(2)] == [": keep-alive"] * 2
+
+
+def test_other_machines_need_keys(tmp_path: Path) -> None:
+    configuration = load(environ={}, overrides={"storage": {"path": str(tmp_path)}})
+    with pytest.raises(ConfigError, match="no keys") as refused:
+        serve(configuration, host="0.0.0.0", port=0)
+    assert (refused.value.problem_code, "sourcebook keys create" in refused.value.remedy) == ("keys_needed", True)
+
+
+def test_with_a_key_other_machines_are_served(tmp_path: Path) -> None:
+    async def make_key() -> None:
+        configuration = load(environ={}, overrides={"storage": {"path": str(tmp_path / "data")}})
+        async with Sourcebook(configuration, workers=0) as book:
+            await book.owners.create_key("ada", ["read"])
+
+    asyncio.run(make_key())
+    with Served(tmp_path, {"server": {"host": "0.0.0.0"}}) as server:
+        assert server.http.get("/livez").status_code == 200
+        assert server.http.get("/api/v1/notebooks").status_code == 401
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match=f"127.0.0.1:{taken.getsockname()[1]}: Address already in use"):
+            bind("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(ConfigError, match="cannot listen"):
+        bind("host.invalid", 0)
+
+
+def test_addresses_are_given_as_this_machine_opens_them() -> None:
+    assert url_of("0.0.0.0", 80) == "http://127.0.0.1:80"
+    assert (url_of("::1", 80), url_of("::", 80)) == ("http://[::1]:80", "http://[::1]:80")
+
+
+def test_the_application_opens_and_closes_its_sourcebook(tmp_path: Path) -> None:
+    book = Sourcebook(load(environ={}, overrides={"storage": {"path": str(tmp_path)}}), workers=0)
+    app = create_app(book)
+
+    async def use() -> None:
+        async with app.router.lifespan_context(app):
+            assert book.is_open
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                assert (await client.get("/readyz")).json()["status"] == "ok"
+        assert not book.is_open
+
+    asyncio.run(use())
+
+
+def test_readiness_names_the_part_that_fails_to_those_who_may_know(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = served.http.get("/readyz")
+    assert whole.json() == {"status": "ok", "parts": {"database": "ok", "index": "ok", "plugins": "ok"}}
+
+    async def broken() -> dict[str, str]:
+        return {"database": "ok", "index": "qdrant: at 10.0.0.7 is down", "plugins": "x: ImportError"}
+
+    monkeypatch.setattr(served.book, "ready", broken)
+    failed = served.http.get("/readyz")
+    assert (failed.status_code, failed.json()["parts"]["index"]) == (503, "qdrant: at 10.0.0.7 is down")
+    assert served.http.get("/livez").status_code == 200
+
+
+def test_a_stranger_hears_only_which_part_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Served(tmp_path) as server:
+        server.key("ada", "read")
+
+        async def broken() -> dict[str, str]:
+            return {"database": "ok", "index": "qdrant: at 10.0.0.7 is down"}
+
+        monkeypatch.setattr(server.book, "ready", broken)
+        failed = server.http.get("/readyz")
+        assert failed.json()["parts"] == {"database": "ok", "index": "failed"}
+        assert "10.0.0.7" not in failed.text
+
+
+def test_the_first_page_says_what_this_is(served: Served) -> None:
+    about = served.http.get("/").json()
+    assert (about["name"], about["documentation"]) == ("Sourcebook", "/docs")
+    assert served.http.get(about["documentation"]).status_code == 200
+    assert served.http.get(about["openapi"]).json()["info"]["version"] == about["version"]
