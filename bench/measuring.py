@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -102,11 +103,11 @@ class Words:
         self._random = random.Random(seed)
         parts = ["ba", "den", "fi", "gor", "hal", "ki", "lo", "mar", "ne", "pil", "qua", "ris", "so", "tem", "ul", "ven"]
         self._words = ["".join(self._random.choices(parts, k=self._random.randint(1, 4))) for _ in range(size)]
-        self._weights = [1 / rank for rank in range(1, size + 1)]
+        self._weights = list(accumulate(1 / rank for rank in range(1, size + 1)))
 
     def some(self, count: int) -> list[str]:
         """So many words."""
-        return self._random.choices(self._words, self._weights, k=count)
+        return self._random.choices(self._words, cum_weights=self._weights, k=count)
 
     def paragraph(self, count: int = 120) -> str:
         """Sentences of a dozen words."""

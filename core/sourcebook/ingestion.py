@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
@@ -81,7 +82,7 @@ class Ingestion:
         async with self._db.write() as c:
             await self._jobs.finish(c, job)
             ready = {"state": "ready", "ready_at": now(), "problem": None}
-            await c.execute(generations.update().where(generations.c.id == job.generation_id).values(**ready))
+            await c.execute(_generation(job).values(**ready))
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Store why. A transient failure leaves the generation where it is; the job will come back."""
@@ -92,7 +93,7 @@ class Ingestion:
                 if final:
                     values["state"] = "failed"
                     log.info("source %s failed: %s", job.source_id, error)
-                await c.execute(generations.update().where(generations.c.id == job.generation_id).values(**values))
+                await c.execute(_generation(job).values(**values))
         except Lost:
             await self._jobs.cancelled(job)
 
@@ -122,25 +123,14 @@ class Ingestion:
         parsed = await self._jail.parse(
             path, name=source["name"], media_type=source["media_type"], parser=parser, chunker=pipeline.chunker
         )
-        await self._drop_half(job)
         document_id = await self._store_document(job, task, parsed, _parser_identity(cls, parser))
-        await self._state(job, "chunking", {"stage": "chunking"})
-        await self._store_passages(job, parsed.chunks)
         await self._accept_members(task, parsed)
-        progress = {"stage": "embedding" if pipeline.embedder else "indexing", "done": 0, "total": len(parsed.chunks)}
-        async with self._db.write() as c:
-            job = await self._jobs.save(c, job, {"next": 0, "progress": progress})
-            await c.execute(documents.update().where(documents.c.id == document_id).values(complete=True))
-            done = {"document_id": document_id, "passages": len(parsed.chunks), "state": progress["stage"]}
-            await c.execute(generations.update().where(generations.c.id == job.generation_id).values(**done))
-        return job
+        return await self._store_passages(job, task, document_id, parsed.chunks)
 
-    async def _drop_half(self, job: Job) -> None:
-        async with self._db.write() as c:
-            await self._jobs.save(c, job)
-            await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
-            half = sa.and_(documents.c.source_id == job.source_id, documents.c.complete.is_(False))
-            await c.execute(documents.delete().where(half))
+    async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
+        await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
+        half = sa.and_(documents.c.source_id == job.source_id, documents.c.complete.is_(False))
+        await c.execute(documents.delete().where(half))
 
     async def _store_document(self, job: Job, task: Task, parsed: Parsed, parser: str) -> str:
         document_id = new_id("doc")
@@ -155,25 +145,37 @@ class Ingestion:
             "complete": False,
             "created_at": now(),
         }
-        async with self._db.write() as c:
-            await self._jobs.save(c, job)
-            await c.execute(documents.insert().values(**row))
-        for first in range(0, len(parsed.segments), _SEGMENTS):
+        # Small documents are most documents, and pay for transactions more than for rows: one here, one for passages.
+        for first in range(0, max(len(parsed.segments), 1), _SEGMENTS):
             rows = [
                 {"document_id": document_id, **encode_segment(s)} for s in parsed.segments[first : first + _SEGMENTS]
             ]
             async with self._db.write() as c:
-                await self._jobs.save(c, job)
-                await c.execute(document_segments.insert(), rows)
+                await self._jobs.save(c, job, {**job.checkpoint, "progress": {"stage": "chunking"}})
+                if first == 0:
+                    await self._drop_half(c, job)
+                    await c.execute(documents.insert().values(**row))
+                    await c.execute(_generation(job).values(state="chunking"))
+                if rows:
+                    await c.execute(document_segments.insert(), rows)
         return document_id
 
-    async def _store_passages(self, job: Job, chunks: Sequence[Chunk]) -> None:
-        generation = str(job.generation_id)
-        for first in range(0, len(chunks), _ROWS):
+    async def _store_passages(self, job: Job, task: Task, document_id: str, chunks: Sequence[Chunk]) -> Job:
+        """With the last of them the document is complete, and the checkpoint says that indexing may begin."""
+        generation, stage = str(job.generation_id), "embedding" if task.pipeline.embedder else "indexing"
+        for first in range(0, max(len(chunks), 1), _ROWS):
             rows = [_passage_row(generation, first + i, c) for i, c in enumerate(chunks[first : first + _ROWS])]
+            last = first + _ROWS >= len(chunks)
+            progress = {"stage": stage, "done": 0, "total": len(chunks)}
             async with self._db.write() as c:
-                await self._jobs.save(c, job)
-                await c.execute(passages.insert(), rows)
+                job = await self._jobs.save(c, job, {"next": 0, "progress": progress} if last else None)
+                if rows:
+                    await c.execute(passages.insert(), rows)
+                if last:
+                    await c.execute(documents.update().where(documents.c.id == document_id).values(complete=True))
+                    done = {"document_id": document_id, "passages": len(chunks), "state": stage}
+                    await c.execute(_generation(job).values(**done))
+        return job
 
     async def _accept_members(self, task: Task, parsed: Parsed) -> None:
         """Files inside this file become child sources, each with its own job; a repeated attempt finds them there."""
@@ -207,7 +209,10 @@ class Ingestion:
             progress = {"stage": stage, "done": done + len(batch), "total": total}
             async with self._db.write() as c:
                 job = await self._jobs.save(c, job, {"next": done + len(batch), "progress": progress})
-        await self._state(job, "indexing", None)
+            if len(batch) < self._jobs.options.batch:
+                break
+        if stage != "indexing":
+            await self._state(job, "indexing", None)
         for index in task.pipeline.indexes:
             await index.flush()
         return job
@@ -246,7 +251,12 @@ class Ingestion:
         checkpoint = None if progress is None else {**job.checkpoint, "progress": progress}
         async with self._db.write() as c:
             await self._jobs.save(c, job, checkpoint)
-            await c.execute(generations.update().where(generations.c.id == job.generation_id).values(state=state))
+            await c.execute(_generation(job).values(state=state))
+
+
+def _generation(job: Job) -> sa.Update:
+    """The update of what a job is about."""
+    return generations.update().where(generations.c.id == job.generation_id)
 
 
 def _parser_identity(cls: type[Any], parser: ComponentRef) -> str:

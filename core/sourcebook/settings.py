@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -177,12 +177,13 @@ def load(
     """
     environ = os.environ if environ is None else environ
     main = _main_file(path, environ)
-    layers: list[tuple[str, dict[str, Any], bool]] = [("defaults", _read(_packaged()), False)]
+    read = _reader()
+    layers: list[tuple[str, dict[str, Any], bool]] = [("defaults", read(_packaged()), False)]
     used: list[Path] = []
     if main is not None:
         for file, secret in ((main, False), (main.with_name("secrets.toml"), True)):
             if file.is_file():
-                layers.append((str(file), _read(file), secret))
+                layers.append((str(file), read(file), secret))
                 used.append(file)
     layers.extend(_environment(environ))
     if overrides:
@@ -204,31 +205,35 @@ def _main_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     return named.resolve()
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """One TOML file through dynaconf's loader, which gives it as it stands.
+def _reader() -> Callable[[Path], dict[str, Any]]:
+    """Reads TOML files through dynaconf's loader, which gives each as it stands.
 
-    Its settings object would also cast `@int`, render `@jinja`, load `sourcebook.local.toml` and run
+    Dynaconf's settings would also cast `@int`, render `@jinja`, load `sourcebook.local.toml` and run
     `dynaconf_hooks.py` from the same folder.
     """
     from dynaconf import LazySettings
     from dynaconf.loaders.base import BaseLoader
 
-    reader = BaseLoader(
+    loader = BaseLoader(
         obj=LazySettings(settings_files=[], loaders=[], core_loaders=[]),
         env="default",
         identifier="toml",
-        extensions=(file.suffix,),
+        extensions=("",),  # whatever it is called
         file_reader=tomllib.load,
         string_reader=tomllib.loads,
         opener_params={"mode": "rb"},
     )
-    try:
-        file.open("rb").close()  # dynaconf would only warn of a file that it may not read
-        return _lower(reader.get_source_data([str(file)]).get(str(file), {}))
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: this is not valid TOML: {error}", remedy="Mend the line it names.") from error
+
+    def read(file: Path) -> dict[str, Any]:
+        try:
+            file.open("rb").close()  # dynaconf would only warn of a file that it may not read
+            return _lower(loader.get_source_data([str(file)]).get(str(file), {}))
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: this is not valid TOML: {error}", remedy="Mend the line it names.") from error
+
+    return read
 
 
 def _lower(value: dict[str, Any], depth: int = 2) -> dict[str, Any]:

@@ -4,9 +4,28 @@ from collections.abc import Iterator
 
 import pytest
 
+from sourcebook.hookspecs import hookimpl
+from sourcebook.plugins import RouteHost
 from sourcebook.testing.llm_server import FakeLLMServer
 
-from .support import Served
+from .support import IN_PLAIN, IN_SECRETS, Served
+
+
+class Buggy:
+    """A plugin with one route that works and one that does not."""
+
+    __name__ = "buggy"
+
+    @hookimpl
+    def register_routes(self, host: RouteHost) -> None:
+        async def bug() -> None:
+            raise RuntimeError("the secret is swordfish")
+
+        async def tells() -> dict[str, str]:
+            return {"plugin": host.plugin}
+
+        host.router.add_api_route("/bug", bug)
+        host.router.add_api_route("/tells", tells)
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +42,27 @@ def served(tmp_path_factory: pytest.TempPathFactory, llm: FakeLLMServer) -> Iter
         "llms": {"fake": {"use": "openai", "base_url": llm.url, "model": "fake"}},
         "pipelines": {"model": {"extends": "default", "llm": ["fake"]}},
     }
-    with Served(tmp_path_factory.mktemp("served"), overrides) as server:
+    with Served(tmp_path_factory.mktemp("served"), overrides, (Buggy(),)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def keyed(tmp_path_factory: pytest.TempPathFactory, llm: FakeLLMServer) -> Iterator[Served]:
+    """A server where everybody needs a key, with secrets in its files."""
+    folder = tmp_path_factory.mktemp("keyed")
+    main = folder / "sourcebook.toml"
+    at = f'use = "openai", base_url = "{llm.url}", model = "fake"'
+    main.write_text(
+        f"""
+pipelines.secret = {{extends = "default", llm = ["secret"]}}
+pipelines.plain = {{extends = "default", llm = ["plain"]}}
+llms.secret = {{{at}}}
+llms.plain = {{{at}, api_key = "{IN_PLAIN}"}}
+"""
+    )
+    (folder / "secrets.toml").write_text(f'[llms.secret]\napi_key = "{IN_SECRETS}"\n')
+    with Served(folder, path=main) as server:
+        server.key("root", "admin")
         yield server
 
 

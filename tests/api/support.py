@@ -19,6 +19,10 @@ from sourcebook_api.server import Server
 
 T = TypeVar("T")
 
+CANARY = "canary-7f3b9e51"
+IN_SECRETS, IN_PLAIN = f"{CANARY}-secrets", f"{CANARY}-plain"
+"""Keys of models, as they stand in `secrets.toml` and, where they should not, in `sourcebook.toml`."""
+
 HANDBOOK = """# Harbour
 
 The harbour closes at ten in the evening. The lamp on the mole is green.
@@ -39,7 +43,12 @@ class Served:
         plugins: tuple[object, ...] = (),
         path: Path | None = None,
     ) -> None:
-        settings = {"storage": {"path": str(folder / "data")}, "server": {"port": 0}, "runs": {"grace": 0.0}}
+        settings = {
+            "storage": {"path": str(folder / "data")},
+            "server": {"port": 0},
+            "runs": {"grace": 0.0},
+            "retrievers": {"qdrant": {"idle_seconds": 0}},  # its process ends with the test
+        }
         self.book = Sourcebook(load(path, environ={}, overrides=merged(settings, overrides or {})))
         for plugin in plugins:
             self.book.plugins.add(plugin)

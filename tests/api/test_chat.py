@@ -115,7 +115,7 @@ def test_a_resumed_run_gives_exactly_the_rest(served: Served, handbook: str) -> 
         {"headers": {"Last-Event-ID": middle.id}},
         {"params": {"after": middle.data["seq"]}},
     ):
-        with served.http.stream("GET", url, **options) as answer:  # type: ignore[arg-type]  # either of the two
+        with served.http.stream("GET", url, **options) as answer:
             rest = list(events(answer))
         assert [(e.id, e.data) for e in rest] == [(e.id, e.data) for e in seen[len(seen) // 2 + 1 :]]
     is_problem(served.http.get(url, headers={"Last-Event-ID": "run_other:3"}), 422, "invalid_request")

@@ -54,28 +54,22 @@ WITH_IDS = [r for r in ROUTES if re.search(r"{\w+_id}", r) or "{notebook_id}" in
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("shared")) as server:
-        yield server
+def ada(keyed: Served) -> dict[str, str]:
+    return keyed.key("ada", "read", "write")
 
 
 @pytest.fixture(scope="module")
-def ada(shared: Served) -> dict[str, str]:
-    return shared.key("ada", "read", "write")
+def bob(keyed: Served) -> dict[str, str]:
+    return keyed.key("bob", "read", "write")
 
 
 @pytest.fixture(scope="module")
-def bob(shared: Served) -> dict[str, str]:
-    return shared.key("bob", "read", "write")
-
-
-@pytest.fixture(scope="module")
-def of_ada(shared: Served, ada: dict[str, str]) -> dict[str, str]:
+def of_ada(keyed: Served, ada: dict[str, str]) -> dict[str, str]:
     """One of everything that has an id, all of it Ada's."""
-    notebook = shared.notebook(ada)
-    source = shared.source(notebook, headers=ada)
+    notebook = keyed.notebook(ada)
+    source = keyed.source(notebook, headers=ada)
     asked = {"question": "When does the harbour close?", "notebooks": [notebook]}
-    answer = shared.http.post("/api/v1/chat", json=asked, headers=ada).json()
+    answer = keyed.http.post("/api/v1/chat", json=asked, headers=ada).json()
     return {
         "notebook_id": notebook,
         "source_id": source["id"],
@@ -84,7 +78,7 @@ def of_ada(shared: Served, ada: dict[str, str]) -> dict[str, str]:
         "citation_id": answer["citations"][0]["id"],
         "conversation_id": answer["conversation_id"],
         "run_id": answer["run_id"],
-        "key_id": shared.run(shared.book.owners.list_keys())[0].id,
+        "key_id": keyed.run(keyed.book.owners.list_keys())[0].id,
         "name": "a.md",
         "page": "1",
     }
@@ -109,8 +103,8 @@ def test_every_route_that_reaches_something_by_id_is_tried() -> None:
 
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if TABLE.get(r)])
-def test_without_a_credential_every_route_is_closed(shared: Served, of_ada: dict[str, str], route: str) -> None:
-    answer = call(shared, route, of_ada)
+def test_without_a_credential_every_route_is_closed(keyed: Served, of_ada: dict[str, str], route: str) -> None:
+    answer = call(keyed, route, of_ada)
     assert answer.status_code == 401
     if not route.startswith("HEAD"):
         is_problem(answer, 401, "unauthenticated")
@@ -118,10 +112,10 @@ def test_without_a_credential_every_route_is_closed(shared: Served, of_ada: dict
 
 @pytest.mark.parametrize("route", sorted(r for r in WITH_IDS if r not in ADMIN))
 def test_what_is_anothers_looks_exactly_like_nothing(
-    shared: Served, of_ada: dict[str, str], ada: dict[str, str], bob: dict[str, str], route: str
+    keyed: Served, of_ada: dict[str, str], ada: dict[str, str], bob: dict[str, str], route: str
 ) -> None:
     nothing = {name: value if name in ("name", "page") else value[:-3] + "000" for name, value in of_ada.items()}
-    theirs, none = call(shared, route, of_ada, bob), call(shared, route, nothing, bob)
+    theirs, none = call(keyed, route, of_ada, bob), call(keyed, route, nothing, bob)
     assert theirs.status_code == none.status_code == 404
     if route.startswith("HEAD"):
         return
@@ -134,38 +128,36 @@ def test_what_is_anothers_looks_exactly_like_nothing(
 
 @pytest.mark.parametrize("route", sorted(r for r in ROUTES if TABLE.get(r)))
 def test_a_key_without_the_permission_is_refused_whatever_else_it_has(
-    shared: Served, of_ada: dict[str, str], route: str
+    keyed: Served, of_ada: dict[str, str], route: str
 ) -> None:
     others = [p for p in ("read", "write", "admin") if p != TABLE[route]]
-    answer = call(shared, route, of_ada, shared.key("ada", *others))
+    answer = call(keyed, route, of_ada, keyed.key("ada", *others))
     assert answer.status_code == 403
     if not route.startswith("HEAD"):
         assert is_problem(answer, 403, "forbidden")["needed"] == TABLE[route]
 
 
-def test_nothing_of_the_owner_was_touched(shared: Served, of_ada: dict[str, str], ada: dict[str, str]) -> None:
-    notebook = shared.http.get(f"/api/v1/notebooks/{of_ada['notebook_id']}", headers=ada).json()
+def test_nothing_of_the_owner_was_touched(keyed: Served, of_ada: dict[str, str], ada: dict[str, str]) -> None:
+    notebook = keyed.http.get(f"/api/v1/notebooks/{of_ada['notebook_id']}", headers=ada).json()
     assert (notebook["title"], notebook["version"]) == ("Test", 1)
-    sources = shared.http.get(f"/api/v1/notebooks/{of_ada['notebook_id']}/sources", headers=ada).json()["items"]
+    sources = keyed.http.get(f"/api/v1/notebooks/{of_ada['notebook_id']}/sources", headers=ada).json()["items"]
     assert [s["id"] for s in sources] == [of_ada["source_id"]]
 
 
-def test_lists_hold_nothing_of_others(shared: Served, of_ada: dict[str, str], bob: dict[str, str]) -> None:
+def test_lists_hold_nothing_of_others(keyed: Served, of_ada: dict[str, str], bob: dict[str, str]) -> None:
     for path in ("/api/v1/notebooks", "/api/v1/conversations"):
-        assert shared.http.get(path, headers=bob).json() == {"items": [], "next_cursor": None}
+        assert keyed.http.get(path, headers=bob).json() == {"items": [], "next_cursor": None}
 
 
-def test_a_conversation_of_another_cannot_be_joined(
-    shared: Served, of_ada: dict[str, str], bob: dict[str, str]
-) -> None:
-    mine = shared.notebook(bob)
+def test_a_conversation_of_another_cannot_be_joined(keyed: Served, of_ada: dict[str, str], bob: dict[str, str]) -> None:
+    mine = keyed.notebook(bob)
     for body in ({"notebooks": [mine]}, {}):
         asked = {"question": "When?", "conversation_id": of_ada["conversation_id"], **body}
-        is_problem(shared.http.post("/api/v1/chat", json=asked, headers=bob), 404, "not_found")
+        is_problem(keyed.http.post("/api/v1/chat", json=asked, headers=bob), 404, "not_found")
 
 
 def test_naming_the_sources_of_another_finds_nothing(
-    shared: Served, of_ada: dict[str, str], bob: dict[str, str]
+    keyed: Served, of_ada: dict[str, str], bob: dict[str, str]
 ) -> None:
-    asked = {"question": "harbour", "notebooks": [shared.notebook(bob)], "sources": [of_ada["source_id"]]}
-    assert shared.http.post("/api/v1/search", json=asked, headers=bob).json()["items"] == []
+    asked = {"question": "harbour", "notebooks": [keyed.notebook(bob)], "sources": [of_ada["source_id"]]}
+    assert keyed.http.post("/api/v1/search", json=asked, headers=bob).json()["items"] == []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
 
@@ -23,28 +21,9 @@ from sourcebook.errors import (
     Unauthenticated,
     UnsupportedType,
 )
-from sourcebook.hookspecs import hookimpl
-from sourcebook.plugins import RouteHost
 from sourcebook_api.problems import headers_of, problem_of, status_of
 
 from .support import Served, is_problem
-
-
-def _routes(host: RouteHost) -> None:
-    @host.router.get("/bug")
-    async def bug() -> None:
-        raise RuntimeError("the secret is swordfish")
-
-    @host.router.get("/tells")
-    async def tells() -> dict[str, str]:
-        return {"plugin": host.plugin}
-
-
-@pytest.fixture(scope="module")
-def buggy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    plugin = SimpleNamespace(__name__="buggy", register_routes=hookimpl(lambda host: _routes(host)))
-    with Served(tmp_path_factory.mktemp("buggy"), plugins=(plugin,)) as server:
-        yield server
 
 
 def test_an_unknown_address_is_a_problem(served: Served) -> None:
@@ -84,17 +63,17 @@ def test_text_that_no_database_takes_is_refused(served: Served, text: str) -> No
         assert answer.status_code in ((201, 422) if "metadata" in body and text == "a\0b" else (422,)), answer.text
 
 
-def test_a_bug_is_told_to_the_log_and_not_to_the_client(buggy: Served, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_told_to_the_log_and_not_to_the_client(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        answer = buggy.http.get("/api/v1/x/buggy/bug")
+        answer = served.http.get("/api/v1/x/buggy/bug")
     problem = is_problem(answer, 500, "internal")
     assert "swordfish" not in answer.text
     assert "RuntimeError" not in answer.text
     assert any(problem["request_id"] in r.getMessage() and r.exc_info for r in caplog.records)
 
 
-def test_a_plugins_routes_live_under_its_name(buggy: Served) -> None:
-    assert buggy.http.get("/api/v1/x/buggy/tells").json() == {"plugin": "buggy"}
+def test_a_plugins_routes_live_under_its_name(served: Served) -> None:
+    assert served.http.get("/api/v1/x/buggy/tells").json() == {"plugin": "buggy"}
 
 
 @pytest.mark.parametrize(

@@ -11,41 +11,7 @@ import pytest
 
 from sourcebook.testing.llm_server import FakeLLMServer, json_reply
 
-from .support import Served
-
-CANARY = "canary-7f3b9e51"
-IN_SECRETS, IN_PLAIN = f"{CANARY}-secrets", f"{CANARY}-plain"
-
-
-@pytest.fixture(scope="module")
-def careful(tmp_path_factory: pytest.TempPathFactory, llm: FakeLLMServer) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("careful")
-    main = folder / "sourcebook.toml"
-    main.write_text(
-        f"""
-[pipelines.model]
-extends = "default"
-llm = ["secret"]
-
-[pipelines.plain]
-extends = "default"
-llm = ["plain"]
-
-[llms.secret]
-use = "openai"
-base_url = "{llm.url}"
-model = "fake"
-
-[llms.plain]
-use = "openai"
-base_url = "{llm.url}"
-model = "fake"
-api_key = "{IN_PLAIN}"
-"""
-    )
-    (folder / "secrets.toml").write_text(f'[llms.secret]\napi_key = "{IN_SECRETS}"\n')
-    with Served(folder, path=main) as server:
-        yield server
+from .support import CANARY, IN_SECRETS, Served
 
 
 def answers(server: Served, llm: FakeLLMServer, headers: dict[str, str]) -> Iterator[httpx.Response]:
@@ -64,7 +30,7 @@ def answers(server: Served, llm: FakeLLMServer, headers: dict[str, str]) -> Iter
         yield get(path, headers=headers)
     yield get("/api/v1/config")
     yield post("/api/v1/notebooks", json={"title": 1}, headers=headers)
-    for pipeline in ("model", "plain"):
+    for pipeline in ("secret", "plain"):
         notebook = server.notebook(headers, pipeline=pipeline)
         for status in (401, 500):
             llm.script(*[json_reply({"error": {"message": "The server is out of order."}}, status)] * 6)
@@ -74,10 +40,10 @@ def answers(server: Served, llm: FakeLLMServer, headers: dict[str, str]) -> Iter
             llm._scripts.clear()
 
 
-def test_a_secret_comes_out_nowhere(careful: Served, llm: FakeLLMServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_secret_comes_out_nowhere(keyed: Served, llm: FakeLLMServer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        headers = careful.key("ada", "read", "write", "admin")
-        seen = list(answers(careful, llm, headers))
+        headers = keyed.key("ada", "read", "write", "admin")
+        seen = list(answers(keyed, llm, headers))
     key = headers["Authorization"].split()[1]
     assert any(r.headers.get("authorization") == f"Bearer {IN_SECRETS}" for r in llm.requests), "the canary is in use"
     assert any(answer.status_code >= 500 for answer in seen)
@@ -91,17 +57,17 @@ def test_a_secret_comes_out_nowhere(careful: Served, llm: FakeLLMServer, caplog:
         assert key not in text, record.name
 
 
-def test_the_configuration_shows_that_there_is_a_secret(careful: Served) -> None:
-    headers = careful.key("ada", "admin")
-    shown = careful.http.get("/api/v1/config", headers=headers).json()
+def test_the_configuration_shows_that_there_is_a_secret(keyed: Served) -> None:
+    headers = keyed.key("ada", "admin")
+    shown = keyed.http.get("/api/v1/config", headers=headers).json()
     assert shown["settings"]["llms"]["secret"]["api_key"] == "********"
     assert shown["settings"]["llms"]["plain"]["api_key"] == "********"
     assert shown["settings"]["llms"]["secret"]["model"] == "fake"
     assert shown["origins"]["llms.secret.api_key"].endswith("secrets.toml")
 
 
-def test_no_key_is_stored_in_the_clear(careful: Served) -> None:
-    secret = careful.key("eve", "read")["Authorization"].split()[1]
-    files = [f for f in Path(careful.book.folder).rglob("*") if f.is_file()]
+def test_no_key_is_stored_in_the_clear(keyed: Served) -> None:
+    secret = keyed.key("eve", "read")["Authorization"].split()[1]
+    files = [f for f in Path(keyed.book.folder).rglob("*") if f.is_file()]
     assert files
     assert all(secret.encode() not in f.read_bytes() for f in files)

@@ -80,8 +80,9 @@ def test_sigterm_ends_streams_with_done_and_the_process_in_peace(tmp_path: Path)
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url):
-        # A request that never ends its body holds the first signal's shutdown up, for as long as the grace lasts.
-        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as stuck:
+        stuck = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+        with stuck:
+            # A body that never ends holds the first signal's shutdown up, for as long as the grace lasts.
             stuck.sendall(b"POST /api/v1/notebooks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
             assert httpx.get(f"{url}/livez").status_code == 200
             running.send_signal(signal.SIGTERM)
@@ -91,22 +92,15 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
             running.wait(30)
 
 
-def test_a_job_stream_ends_with_the_server(tmp_path: Path) -> None:
-    with Served(tmp_path, {"jobs": {"workers": 0}}) as server:
-        made = server.http.put(f"/api/v1/notebooks/{server.notebook()}/sources/a.md", content=b"# A").json()
-        with server.http.stream("GET", f"/api/v1/jobs/{made['job_id']}/events") as answer:
-            coming = events(answer)
-            assert next(coming).data["state"] == "queued"
-            server.server.stop()
-            assert list(coming) == []
-
-
-def test_silence_is_kept_alive(tmp_path: Path) -> None:
+def test_a_job_stream_is_kept_alive_and_ends_with_the_server(tmp_path: Path) -> None:
     with Served(tmp_path, {"jobs": {"workers": 0}, "runs": {"heartbeat": 0.05}}) as server:
         made = server.http.put(f"/api/v1/notebooks/{server.notebook()}/sources/a.md", content=b"# A").json()
         with server.http.stream("GET", f"/api/v1/jobs/{made['job_id']}/events") as answer:
-            beats = (line for line in answer.iter_lines() if line.startswith(":"))
-            assert [next(beats) for _ in range(2)] == [": keep-alive"] * 2
+            lines = answer.iter_lines()
+            assert next(line for line in lines if line.startswith("data:")).count('"state":"queued"') == 1
+            assert [next(line for line in lines if line) for _ in range(2)] == [": keep-alive"] * 2
+            server.server.stop()
+            assert {line for line in lines if line} <= {": keep-alive"}
 
 
 def test_other_machines_need_keys(tmp_path: Path) -> None:
@@ -173,17 +167,15 @@ def test_readiness_names_the_part_that_fails_to_those_who_may_know(
     assert served.http.get("/livez").status_code == 200
 
 
-def test_a_stranger_hears_only_which_part_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Served(tmp_path) as server:
-        server.key("ada", "read")
+def test_a_stranger_hears_only_which_part_fails(keyed: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> dict[str, str]:
+        return {"database": "ok", "index": "qdrant: at 10.0.0.7 is down"}
 
-        async def broken() -> dict[str, str]:
-            return {"database": "ok", "index": "qdrant: at 10.0.0.7 is down"}
-
-        monkeypatch.setattr(server.book, "ready", broken)
-        failed = server.http.get("/readyz")
-        assert failed.json()["parts"] == {"database": "ok", "index": "failed"}
-        assert "10.0.0.7" not in failed.text
+    monkeypatch.setattr(keyed.book, "ready", broken)
+    failed = keyed.http.get("/readyz")
+    assert failed.json()["parts"] == {"database": "ok", "index": "failed"}
+    assert "10.0.0.7" not in failed.text
+    assert "10.0.0.7" in keyed.http.get("/readyz", headers=keyed.key("ada", "read")).text
 
 
 def test_the_first_page_says_what_this_is(served: Served) -> None:

@@ -24,7 +24,11 @@ def paged(served: Served) -> Any:
 
 def test_each_file_of_a_form_is_accepted_or_refused_on_its_own(served: Served) -> None:
     url = f"/api/v1/notebooks/{served.notebook()}/sources"
-    form = [("a", ("a.md", b"# A")), ("b", ("b.exe", b"MZ")), ("a", ("c.txt", b"C", "text/plain"))]
+    form: list[tuple[str, Any]] = [
+        ("a", ("a.md", b"# A")),
+        ("b", ("b.exe", b"MZ")),
+        ("a", ("c.txt", b"C", "text/plain")),
+    ]
     answer = served.http.post(url, files=form)
     assert answer.status_code == 202
     first, second, third = answer.json()["items"]
@@ -114,7 +118,7 @@ def test_pasted_text_becomes_a_source_whatever_its_name(served: Served) -> None:
 
 def test_an_address_inside_this_network_is_not_fetched(served: Served) -> None:
     url = f"/api/v1/notebooks/{served.notebook()}/sources/url"
-    with _website() as address:
+    with Website() as address:
         is_problem(served.http.post(url, json={"url": address}), 422, "fetch_blocked")
         assert _Page.asked == []
     is_problem(served.http.post(url, json={"url": "gopher://example.org"}), 415, "unsupported_type")
@@ -225,7 +229,7 @@ class _Page(BaseHTTPRequestHandler):
         pass
 
 
-class _website:
+class Website:
     def __enter__(self) -> str:
         _Page.asked.clear()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Page)

@@ -9,12 +9,14 @@ PIP_CONSTRAINT="$constraints" "$venv/bin/pip" install -q --disable-pip-version-c
 cd "$work"
 echo "the harbour opens at dawn" > morning.shout
 
-"$venv/bin/sourcebook" plugins list
-"$venv/bin/sourcebook" plugins list | grep -q '^sourcebook-shout *off'
+"$venv/bin/sourcebook" plugins list > plugins.txt
+cat plugins.txt
+grep -q '^sourcebook-shout *off' plugins.txt
 if "$venv/bin/sourcebook" ingest loud morning.shout; then echo "it was read without being enabled"; exit 1; fi
 
 printf '[plugins]\nenabled = ["sourcebook-shout"]\n' > sourcebook.toml
-"$venv/bin/sourcebook" plugins list | grep -q '^sourcebook-shout *active'
+"$venv/bin/sourcebook" plugins list > plugins.txt
+grep -q '^sourcebook-shout *active .*parsers: shout' plugins.txt
 echo "the harbour opens at dusk" > evening.shout
 "$venv/bin/sourcebook" ingest loud evening.shout
 "$venv/bin/sourcebook" search loud "When does the harbour open?" | grep 'HARBOUR OPENS AT DUSK'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -139,8 +138,8 @@ def _text_name(name: str) -> tuple[str, str]:
     media_type = media_type_of(name)
     if media_type.startswith("text/"):
         return name, media_type
-    known = media_type != "application/octet-stream" or PurePosixPath(name.lower()).suffix in (".bin", ".exe")
-    return (f"{name}.txt" if known else name), "text/plain"
+    # A suffix that promises another format would choose that format's parser.
+    return (name if media_type == "application/octet-stream" else f"{name}.txt"), "text/plain"
 
 
 async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:

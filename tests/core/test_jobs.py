@@ -1,0 +1,387 @@
+"""Jobs: one worker at a time, taken over when it is late, fenced when it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sourcebook.database.engine import Database, now
+from sourcebook.database.tables import jobs, owners
+from sourcebook.errors import Lost, Malformed, NotFound, SourcebookError, StoreError
+from sourcebook.jobs import Job, Jobs, Worker
+from sourcebook.settings import Jobs as Options
+
+from .support import new_database
+
+
+class Queue:
+    """Jobs on a database with one owner."""
+
+    def __init__(self, database: Database, options: Options) -> None:
+        self.db = database
+        self.jobs = Jobs(database, options)
+        self.failures: list[SourcebookError] = []
+
+    async def add(self, **values: Any) -> str:
+        async with self.db.write() as c:
+            return await self.jobs.add(c, "ingest", "own_1", **values)
+
+    async def get(self, job_id: str) -> Job:
+        return await self.jobs.get(job_id, "own_1")
+
+    async def change(self, job_id: str, **values: Any) -> None:
+        async with self.db.write() as c:
+            await c.execute(jobs.update().where(jobs.c.id == job_id).values(**values))
+
+    async def expire(self, job_id: str) -> None:
+        await self.change(job_id, lease_until=now() - timedelta(seconds=1))
+
+    async def save(self, job: Job, checkpoint: dict[str, Any]) -> Job:
+        async with self.db.write() as c:
+            return await self.jobs.save(c, job, checkpoint)
+
+    async def finish(self, job: Job) -> None:
+        async with self.db.write() as c:
+            await self.jobs.finish(c, job)
+
+    async def fail(self, job: Job, error: SourcebookError) -> bool:
+        async with self.db.write() as c:
+            return await self.jobs.fail(c, job, error)
+
+    async def failed(self, job: Job, error: SourcebookError) -> None:
+        self.failures.append(error)
+        await self.fail(job, error)
+
+    def worker(self, handle: Callable[[Job], Awaitable[None]]) -> Worker:
+        return Worker(self.jobs, self.db, handle, self.failed)
+
+    async def until(self, job_id: str, state: str) -> Job:
+        while (job := await self.get(job_id)).state != state:
+            await asyncio.sleep(0.005)
+        return job
+
+
+@asynccontextmanager
+async def queue(folder: Path, **options: Any) -> AsyncIterator[Queue]:
+    database = new_database(folder)
+    async with database.write() as c:
+        await c.execute(owners.insert().values(id="own_1", name="me", created_at=now()))
+    yield Queue(database, Options(**{"poll": 0.02, "backoff": 0.001, **options}))
+    await database.close()
+
+
+def test_two_workers_never_hold_one_job(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            ids = [await q.add() for _ in range(20)]
+            other = Jobs(Database("", tmp_path), q.jobs.options)  # as another process
+
+            async def take(j: Jobs, name: str) -> list[str]:
+                taken = []
+                while job := await j.claim(name):
+                    taken.append(job.id)
+                return taken
+
+            taken = await asyncio.gather(*(take(j, f"{n}") for n in range(3) for j in (q.jobs, other)))
+            assert sorted(i for one in taken for i in one) == sorted(ids)
+            await other._db.close()
+
+    asyncio.run(main())
+
+
+def test_the_more_urgent_and_then_the_older_comes_first_and_what_is_not_due_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            young = await q.add()
+            old = await q.add(run_at=now() - timedelta(seconds=5))
+            await q.add(run_at=now() + timedelta(seconds=60))
+            urgent = await q.add(priority=1)
+            got = [await q.jobs.claim("w") for _ in range(4)]
+            assert [job.id if job else None for job in got] == [urgent, old, young, None]
+
+    asyncio.run(main())
+
+
+def test_an_expired_lease_is_taken_over_and_the_first_workers_write_raises_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            await q.add()
+            first = await q.jobs.claim("first")
+            assert first is not None
+            first = await q.save(first, {"next": 1})
+            assert await q.jobs.claim("second") is None
+            await q.expire(first.id)
+            second = await q.jobs.claim("second")
+            assert second is not None
+            assert (second.worker, second.attempt, second.checkpoint) == ("second", 2, {"next": 1})
+            for write in (q.save(first, {"next": 9}), q.finish(first), q.fail(first, StoreError("x"))):
+                with pytest.raises(Lost):
+                    await write
+            await q.jobs.release(first)
+            held = await q.get(first.id)
+            assert (held.state, held.worker, held.attempt, held.checkpoint) == ("leased", "second", 2, {"next": 1})
+
+    asyncio.run(main())
+
+
+def test_the_same_worker_in_a_later_attempt_is_another_holder(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            await q.add()
+            first = await q.jobs.claim("w")
+            assert first is not None
+            await q.expire(first.id)
+            second = await q.jobs.claim("w")
+            assert second is not None
+            with pytest.raises(Lost):
+                await q.finish(first)
+            await q.finish(second)
+
+    asyncio.run(main())
+
+
+def test_what_is_written_with_a_lost_lease_is_rolled_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            await q.add()
+            job = await q.jobs.claim("w")
+            assert job is not None
+            await q.expire(job.id)
+            await q.jobs.claim("other")
+            with pytest.raises(Lost):
+                async with q.db.write() as c:
+                    await c.execute(owners.insert().values(id="own_2", name="ghost", created_at=now()))
+                    await q.jobs.save(c, job)
+            async with q.db.read() as c:
+                assert (await c.execute(sa.select(sa.func.count()).select_from(owners))).scalar() == 1
+
+    asyncio.run(main())
+
+
+def test_a_transient_failure_backs_off_and_then_fails_for_good(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path, attempts=3, backoff=10.0) as q:
+            job_id = await q.add()
+            pauses = []
+            for attempt in (1, 2, 3):
+                await q.change(job_id, run_at=now())
+                job = await q.jobs.claim("w")
+                assert job is not None
+                assert job.attempt == attempt
+                final = await q.fail(job, StoreError("The disk is busy."))
+                assert final is (attempt == 3)
+                pauses.append(((await q.get(job_id)).run_at - now()).total_seconds())
+            assert 4 < pauses[0] < 16
+            assert 9 < pauses[1] < 31
+            job = await q.get(job_id)
+            assert (job.state, (job.problem or {})["code"]) == ("failed", "store_failed")
+            assert await q.jobs.claim("w") is None
+
+    asyncio.run(main())
+
+
+def test_a_failure_that_is_not_transient_is_final_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            job_id = await q.add()
+            job = await q.jobs.claim("w")
+            assert job is not None
+            assert await q.fail(job, Malformed("It is damaged."))
+            assert (await q.get(job_id)).state == "failed"
+
+    asyncio.run(main())
+
+
+def test_another_owners_job_is_not_found(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            with pytest.raises(NotFound):
+                await q.jobs.get(await q.add(), "own_2")
+
+    asyncio.run(main())
+
+
+def test_something_else_may_have_to_end_first_which_costs_no_attempt(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            job_id = await q.add()
+            for _ in range(10):
+                await q.change(job_id, run_at=now())
+                job = await q.jobs.claim("w")
+                assert job is not None
+                assert job.attempt == 1
+                async with q.db.write() as c:
+                    await q.jobs.postpone(c, job, 5)
+            assert (await q.get(job_id)).run_at > now()
+
+    asyncio.run(main())
+
+
+# Workers.
+
+
+def test_workers_do_what_is_added(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path, poll=60.0) as q:
+            done = []
+
+            async def handle(job: Job) -> None:
+                done.append(job.id)
+                await q.finish(job)
+
+            worker = q.worker(handle)
+            worker.start(2)
+            await asyncio.sleep(0.02)
+            ids = [await q.add() for _ in range(5)]
+            q.jobs.wake()
+            for job_id in ids:
+                await q.until(job_id, "done")
+            assert sorted(done) == sorted(ids)
+            await worker.close()
+
+    asyncio.run(main())
+
+
+def test_closing_releases_what_was_being_done_without_costing_an_attempt(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            started = asyncio.Event()
+
+            async def handle(job: Job) -> None:
+                await q.save(job, {"next": 3})
+                started.set()
+                await asyncio.sleep(60)
+
+            worker = q.worker(handle)
+            worker.start(1)
+            job_id = await q.add()
+            q.jobs.wake()
+            await started.wait()
+            await worker.close()
+            job = await q.get(job_id)
+            assert (job.state, job.attempt, job.checkpoint) == ("queued", 0, {"next": 3})
+
+    asyncio.run(main())
+
+
+def test_a_long_job_keeps_its_lease(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            # Shorter than a setting may be, so that the test is not as long as a lease.
+            q.jobs.options = q.jobs.options.model_copy(update={"lease": 0.3})
+            go_on = asyncio.Event()
+
+            async def handle(job: Job) -> None:
+                await go_on.wait()
+                await q.finish(job)
+
+            worker = q.worker(handle)
+            worker.start(1)
+            job_id = await q.add()
+            q.jobs.wake()
+            await q.until(job_id, "leased")
+            async with q.db.read() as c:
+                first = (await c.execute(sa.select(jobs.c.lease_until))).scalar_one()
+            later = first
+            while later < first + timedelta(seconds=0.4):  # renewed more than once
+                async with q.db.read() as c:
+                    later = (await c.execute(sa.select(jobs.c.lease_until))).scalar_one()
+                await asyncio.sleep(0.01)
+            go_on.set()
+            await q.until(job_id, "done")
+            await worker.close()
+
+    asyncio.run(main())
+
+
+def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+            started, go_on = asyncio.Event(), asyncio.Event()
+
+            async def handle(job: Job) -> None:
+                started.set()
+                await go_on.wait()
+                await q.save(job, {})
+
+            worker = q.worker(handle)
+            worker.start(1)
+            job_id = await q.add()
+            q.jobs.wake()
+            await started.wait()
+            await q.change(job_id, cancel=True)
+            go_on.set()
+            await q.until(job_id, "cancelled")
+            assert q.failures == []
+            await worker.close()
+
+    asyncio.run(main())
+
+
+def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_lives_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path, attempts=1) as q:
+
+            async def handle(job: Job) -> None:
+                if job.payload:
+                    raise ValueError("/etc/secret: a user's text")
+                await q.finish(job)
+
+            worker = q.worker(handle)
+            worker.start(1)
+            bad, good = await q.add(payload={"bad": True}), await q.add()
+            q.jobs.wake()
+            problem = (await q.until(bad, "failed")).problem or {}
+            assert "ValueError" in problem["detail"]
+            assert "secret" not in str(problem)
+            await q.until(good, "done")
+            await worker.close()
+
+    asyncio.run(main())
+
+
+def test_a_worker_survives_a_failure_that_cannot_be_stored(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path) as q:
+
+            async def handle(job: Job) -> None:
+                if job.payload:
+                    raise StoreError("The disk is full.")
+                await q.finish(job)
+
+            async def failed(job: Job, error: SourcebookError) -> None:
+                raise error
+
+            worker = Worker(q.jobs, q.db, handle, failed)
+            worker.start(1)
+            bad, good = await q.add(payload={"bad": True}), await q.add()
+            q.jobs.wake()
+            await q.until(good, "done")
+            assert (await q.get(bad)).state == "leased"  # until its lease is over
+            await worker.close()
+
+    asyncio.run(main())
+
+
+def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with queue(tmp_path, attempts=2) as q:
+
+            async def handle(job: Job) -> None:
+                raise AssertionError("it must not be tried again")
+
+            job_id = await q.add(attempt=8)
+            worker = q.worker(handle)
+            worker.start(1)
+            job = await q.until(job_id, "failed")
+            assert (job.problem or {})["code"] == "worker_died"
+            await worker.close()
+
+    asyncio.run(main())

@@ -1,0 +1,386 @@
+"""Every hook is documented under its exact signature, and does what its page says."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import sourcebook
+import typer
+from fastapi import APIRouter
+from sourcebook import LLMRequest, Message, Passage, hookimpl, hookspecs, interfaces
+from sourcebook.errors import Forbidden, PluginError, Unauthenticated
+from sourcebook.owners import Principal
+from sourcebook.plugins import INTERFACES, Plugins, RouteHost
+from sourcebook.settings import PluginSettings
+from sourcebook.testing.parsers import MemoryFile
+from sourcebook.writer import DocumentWriter
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text(encoding="utf-8")
+CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+QUESTION = "When does it open?"
+ROBOT = Principal("own_robot", "robot", frozenset({"read"}))
+PASSAGES = tuple(Passage(f"p{i}", "s", "n", "d", "g", i, 0, 4, f"text {i}") for i in range(3))
+
+
+def signatures() -> dict[str, str]:
+    """Hook -> its signature as the source writes it."""
+    tree = ast.parse(inspect.getsource(hookspecs))
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            prefix = "async " if isinstance(node, ast.AsyncFunctionDef) else ""
+            returns = ast.unparse(cast(ast.expr, node.returns))
+            found[node.name] = f"{prefix}{node.name}({ast.unparse(node.args)}) -> {returns}"
+    return found
+
+
+HOOKS = signatures()
+
+
+def section(hook: str) -> str:
+    """What the document says about one hook."""
+    found = DOCUMENT.partition(f"\n### {HOOKS[hook]}\n")[2]
+    assert found, f"docs/plugins.md has no heading '### {HOOKS[hook]}'"
+    return re.split(r"\n##", found)[0]
+
+
+def plugins(*hooks: Any, deadline: float = 2.0) -> Plugins:
+    """Plugins with one plugin for each function given, registered in this order."""
+    made = Plugins(PluginSettings(), deadline)
+    for number, hook in enumerate(hooks):
+        made.add(SimpleNamespace(__name__=f"tiny{number}", **{hook.__name__: hookimpl(hook)}))
+    return made
+
+
+def a_class_of(kind: str) -> type:
+    """A complete class of this kind, whose methods do nothing."""
+    base: type = INTERFACES[kind]
+    methods = {name: lambda *_: None for name in getattr(base, "__abstractmethods__", ())}
+    return type("Tiny", (base,), {**methods, "name": "tiny"})
+
+
+def registered(kind: str) -> None:
+    """A class that `register_<kind>` returns can be named; what is no such class fails its plugin alone."""
+    cls = a_class_of(kind)
+    hook = lambda: [cls]  # noqa: E731 - its name is set in the next line
+    hook.__name__ = f"register_{kind}"
+    made = plugins(hook)
+    assert made.component(kind, "tiny") is cls
+    assert made.infos["tiny0"].state == "active"
+    assert made.infos["tiny0"].components == {kind: ["tiny"]}
+    hook = lambda: [int]  # noqa: E731
+    hook.__name__ = f"register_{kind}"
+    with pytest.raises(PluginError, match="which is not a"):
+        made.add(SimpleNamespace(__name__="unfit", **{hook.__name__: hookimpl(hook)}))
+    assert made.component(kind, "tiny") is cls
+
+
+def test_the_hooks_are_those_that_pluggy_knows() -> None:
+    assert set(HOOKS) == {n for n, v in vars(hookspecs).items() if hasattr(v, "sourcebook_spec")}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_documented_under_its_exact_signature(hook: str) -> None:
+    assert len(section(hook).strip()) > 50
+    assert CODE.search(section(hook)), f"{hook} has no example"
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_has_a_test(hook: str) -> None:
+    assert any(name == f"test_hook_{hook}" or name.startswith(f"test_hook_{hook}_") for name in globals())
+
+
+def test_no_heading_names_a_hook_that_is_gone() -> None:
+    headings = re.findall(r"^### (.+)$", DOCUMENT.partition("\n## Hooks\n")[2].partition("\n## ")[0], re.MULTILINE)
+    assert set(headings) == set(HOOKS.values())
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_example_of_a_hook_is_accepted(hook: str) -> None:
+    module = ModuleType(f"example_{hook}")
+    vars(module).update({name: getattr(sourcebook, name) for name in sourcebook.__all__ if name != "__version__"})
+    exec(CODE.findall(section(hook))[0], vars(module))
+    kind = hook.removeprefix("register_")
+    if kind in INTERFACES:
+        (named,) = re.findall(r"return \[(\w+)\]", section(hook))
+        vars(module)[named] = a_class_of(kind)
+    info = Plugins(PluginSettings()).add(module)
+    assert info.state == "active"
+    assert info.hooks == [hook]
+
+
+# The document's parser.
+
+
+@pytest.fixture
+def subrip(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The first example, as the module that it is."""
+    module = ModuleType("sourcebook_subrip")
+    exec(CODE.findall(DOCUMENT)[0], vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    yield module
+
+
+def test_the_documents_parser_is_small_and_reads_a_file(subrip: ModuleType) -> None:
+    assert len(CODE.findall(DOCUMENT)[0].splitlines()) < 30
+    made = Plugins(PluginSettings())
+    made.add(subrip)
+    cls = made.component("parsers", "subrip")
+    out = DocumentWriter()
+    data = b"1\r\n00:00:01,000 --> 00:00:02,000\r\nFirst,\r\nand still.\r\n\r\n2\r\n01:00:00,250 --> x\r\nSecond\r\n"
+    cls(cls.Settings()).parse(MemoryFile(data, "film.srt"), out)
+    document = out.document()
+    assert document.text == "First,\nand still.\n\nSecond"
+    assert [locator.place.seconds for locator in document.locators] == [1.0, 3600.25]
+
+
+def test_the_documents_parser_keeps_its_contract_as_the_document_tests_it(subrip: ModuleType) -> None:
+    namespace: dict[str, Any] = {}
+    exec(CODE.findall(DOCUMENT)[-1], namespace)
+    suite = namespace["TestSubRip"]()
+    tests = [name for name in dir(suite) if name.startswith("test_")]
+    assert len(tests) > 5
+    for name in tests:
+        getattr(suite, name)()
+
+
+def test_every_suite_that_the_document_names_exists() -> None:
+    table = re.findall(r"^\| `(sourcebook\.testing\.\w+)` \| `(\w+)` \| (.*) \|$", DOCUMENT, re.MULTILINE)
+    assert len(table) == len(INTERFACES)
+    for module, suite, given in table:
+        cls = getattr(import_module(module), suite)
+        for name in re.findall(r"`(\w+)", given):
+            assert hasattr(cls, name), f"{suite}.{name}"
+
+
+def test_every_interface_is_in_the_documents_table() -> None:
+    for interface in (*INTERFACES.values(), interfaces.Index):
+        row = re.search(rf"^\| `{interface.__name__}[(`].*$", DOCUMENT, re.MULTILINE)
+        assert row, interface.__name__
+        for method in getattr(interface, "__abstractmethods__", ()):
+            inherited = interface is interfaces.Index and method == "search"
+            assert inherited or method in row[0], f"{interface.__name__}.{method}"
+
+
+# Each hook, through the facade.
+
+
+def test_hook_register_parsers() -> None:
+    registered("parsers")
+
+
+def test_hook_register_chunkers() -> None:
+    registered("chunkers")
+
+
+def test_hook_register_embedders() -> None:
+    registered("embedders")
+
+
+def test_hook_register_retrievers() -> None:
+    registered("retrievers")
+
+
+def test_hook_register_rerankers() -> None:
+    registered("rerankers")
+
+
+def test_hook_register_llms() -> None:
+    registered("llms")
+
+
+def test_hook_register_fetchers() -> None:
+    registered("fetchers")
+
+
+def test_hook_register_blob_stores() -> None:
+    registered("blob_stores")
+
+
+def test_hook_register_routes(caplog: pytest.LogCaptureFixture) -> None:
+    def register_routes(host: RouteHost) -> None:
+        host.router.add_api_route(f"/of-{host.plugin}", lambda: "here")
+
+    def failing(host: RouteHost) -> None:
+        raise RuntimeError("no routes today")
+
+    failing.__name__ = "register_routes"
+    router = APIRouter()
+    made = plugins(register_routes, failing)
+    made.routes(lambda plugin: RouteHost(router, cast(Any, None), plugin))
+    assert [getattr(route, "path", "") for route in router.routes] == ["/of-tiny0"]
+    assert made.infos["tiny0"].state == "active"
+    assert made.infos["tiny1"].state == "failed"
+    assert "no routes today" in made.infos["tiny1"].reason
+
+
+def test_hook_register_commands() -> None:
+    from typer.testing import CliRunner
+
+    def register_commands(cli: typer.Typer) -> None:
+        @cli.command()
+        def hello() -> None:
+            typer.echo("Hello")
+
+    cli = typer.Typer()
+    plugins(register_commands).commands(cli)
+    assert CliRunner().invoke(cli).stdout == "Hello\n"
+
+
+def test_hook_startup() -> None:
+    seen: list[Any] = []
+
+    async def startup(app: Any) -> None:
+        seen.append(app)
+
+    app = object()
+    asyncio.run(plugins(startup).startup(cast(Any, app)))
+    assert seen == [app]
+
+
+def test_hook_startup_that_raises_stops_the_start() -> None:
+    async def startup() -> None:
+        raise RuntimeError("no disk")
+
+    with pytest.raises(PluginError, match=r"tiny0 failed at startup: no disk"):
+        asyncio.run(plugins(startup).startup(cast(Any, None)))
+
+
+def test_hook_shutdown_runs_everywhere_though_one_raises(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+
+    async def shutdown() -> None:
+        seen.append("first registered, last called")
+
+    async def failing() -> None:
+        seen.append("failing")
+        raise RuntimeError("too late")
+
+    failing.__name__ = "shutdown"
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(plugins(shutdown, failing).shutdown(cast(Any, None)))
+    assert seen == ["failing", "first registered, last called"]
+    assert "tiny1 failed at shutdown" in caplog.text
+
+
+def test_hook_refine_query_is_folded_and_fails_open() -> None:
+    async def refine_query(question: str, queries: tuple[str, ...]) -> tuple[str, ...]:
+        return (*queries, question.upper())
+
+    async def leaving(queries: tuple[str, ...]) -> None:
+        assert queries == (QUESTION,)  # it was registered last, so it is called first
+
+    async def junk(queries: tuple[str, ...]) -> Any:
+        return "a text is no tuple of texts"
+
+    async def late() -> Any:
+        await asyncio.sleep(60)
+
+    for hook in (leaving, junk, late):
+        hook.__name__ = "refine_query"
+    made = plugins(refine_query, junk, late, leaving, deadline=0.2)
+    assert asyncio.run(made.refine_query(QUESTION, (QUESTION,))) == (QUESTION, QUESTION.upper())
+
+
+def test_hook_refine_query_rests_after_three_failures() -> None:
+    calls: list[str] = []
+
+    async def refine_query(question: str) -> None:
+        calls.append(question)
+        raise RuntimeError("never works")
+
+    made = plugins(refine_query)
+    for number in range(5):
+        asyncio.run(made.refine_query(str(number), ("q",)))
+    assert calls == ["0", "1", "2"]
+
+
+def test_hook_refine_passages() -> None:
+    async def refine_passages(passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
+        return passages[::-1]
+
+    async def cutting(passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
+        return passages[:2]
+
+    cutting.__name__ = "refine_passages"
+    refined = asyncio.run(plugins(refine_passages, cutting).refine_passages(QUESTION, PASSAGES))
+    assert [p.id for p in refined] == ["p1", "p0"]
+
+
+def test_hook_refine_prompt() -> None:
+    async def refine_prompt(request: LLMRequest) -> LLMRequest:
+        return replace(request, options={"temperature": 0.0})
+
+    async def junk() -> Any:
+        return {"messages": []}
+
+    junk.__name__ = "refine_prompt"
+    request = LLMRequest((Message("user", QUESTION),), QUESTION)
+    refined = asyncio.run(plugins(refine_prompt, junk).refine_prompt(QUESTION, request))
+    assert refined == replace(request, options={"temperature": 0.0})
+
+
+def test_hook_authenticate_takes_the_first_who_is_named() -> None:
+    async def authenticate(headers: Mapping[str, str]) -> Principal | None:
+        return ROBOT if headers.get("x-robot") else None
+
+    async def unasked() -> Principal:
+        return replace(ROBOT, name="somebody else")
+
+    unasked.__name__ = "authenticate"
+    made = plugins(authenticate)
+    assert asyncio.run(made.authenticate({"x-robot": "yes"})) == ROBOT
+    assert asyncio.run(made.authenticate({})) is None
+    assert asyncio.run(plugins(unasked, authenticate).authenticate({"x-robot": "yes"})) == ROBOT
+
+
+@pytest.mark.parametrize("how", ["raises", "overruns", "returns junk"])
+def test_hook_authenticate_fails_closed(how: str) -> None:
+    async def authenticate() -> Any:
+        if how == "raises":
+            raise RuntimeError("directory is away")
+        if how == "overruns":
+            await asyncio.sleep(60)
+        return "root"
+
+    with pytest.raises(Unauthenticated, match="tiny0"):
+        asyncio.run(plugins(authenticate, deadline=0.1).authenticate({}))
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed"), [(None, True), (True, True), (False, False), (0, False), ("yes", False)]
+)
+def test_hook_authorize_may_only_take_away(answer: Any, allowed: bool) -> None:
+    seen: list[Any] = []
+
+    async def authorize(principal: Principal, action: str, notebook: str | None) -> Any:
+        seen.append((principal, action, notebook))
+        return answer
+
+    ask = plugins(authorize).authorize(ROBOT, "write", "nb_1")
+    if allowed:
+        asyncio.run(ask)
+    else:
+        with pytest.raises(Forbidden, match="tiny0"):
+            asyncio.run(ask)
+    assert seen == [(ROBOT, "write", "nb_1")]
+
+
+def test_hook_authorize_fails_closed() -> None:
+    async def authorize() -> None:
+        raise RuntimeError("policy is away")
+
+    with pytest.raises(Forbidden):
+        asyncio.run(plugins(authorize).authorize(ROBOT, "read", None))
