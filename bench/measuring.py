@@ -101,7 +101,24 @@ class Words:
 
     def __init__(self, seed: int = 1, size: int = 8000) -> None:
         self._random = random.Random(seed)
-        parts = ["ba", "den", "fi", "gor", "hal", "ki", "lo", "mar", "ne", "pil", "qua", "ris", "so", "tem", "ul", "ven"]
+        parts = [
+            "ba",
+            "den",
+            "fi",
+            "gor",
+            "hal",
+            "ki",
+            "lo",
+            "mar",
+            "ne",
+            "pil",
+            "qua",
+            "ris",
+            "so",
+            "tem",
+            "ul",
+            "ven",
+        ]
         self._words = ["".join(self._random.choices(parts, k=self._random.randint(1, 4))) for _ in range(size)]
         self._weights = list(accumulate(1 / rank for rank in range(1, size + 1)))
 

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
+
 from sourcebook.deadlines import Timeouts
 from sourcebook.http import Http
 from sourcebook.pipelines import Pipelines

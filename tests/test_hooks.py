@@ -8,7 +8,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -16,9 +16,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import sourcebook
 import typer
 from fastapi import APIRouter
+
+import sourcebook
 from sourcebook import LLMRequest, Message, Passage, hookimpl, hookspecs, interfaces
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
 from sourcebook.owners import Principal
@@ -125,12 +126,12 @@ def test_every_example_of_a_hook_is_accepted(hook: str) -> None:
 
 
 @pytest.fixture
-def subrip(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def subrip(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The first example, as the module that it is."""
     module = ModuleType("sourcebook_subrip")
     exec(CODE.findall(DOCUMENT)[0], vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    yield module
+    return module
 
 
 def test_the_documents_parser_is_small_and_reads_a_file(subrip: ModuleType) -> None:

@@ -11,7 +11,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 import sourcebook
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +27,7 @@ MAY_IMPORT = {
 }
 # The client, and the check of addresses that it connects through.
 SPEAK_HTTP = {"core/sourcebook/http.py", "core/sourcebook/addresses.py"}
+CLIENTS = {"httpx", "httpcore", "requests", "aiohttp", "urllib3"}
 MOST_LINES = 400
 HEAVY = ("pypdfium2", "docx", "lxml", "numpy", "qdrant_edge", "qdrant_client", "markdown_it", "httpx", "httpcore")
 
@@ -42,7 +42,6 @@ def modules() -> Iterator[tuple[str, str, Path]]:
 
 
 ALL = list(modules())
-each_module = pytest.mark.parametrize(("package", "path", "file"), ALL, ids=[path for _, path, _ in ALL])
 
 
 @cache
@@ -63,7 +62,9 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+def public(
+    tree: ast.Module,
+) -> Iterator[tuple[str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]:
     """The module itself, and the classes and functions in it that others may use."""
     yield "the module", tree
     for node in tree.body:
@@ -71,38 +72,35 @@ def public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
             yield node.name, node
 
 
-@each_module
-def test_imports_go_along_the_arrows(package: str, path: str, file: Path) -> None:
-    assert imported(file) & set(PACKAGES) <= MAY_IMPORT[package]
+def test_imports_go_along_the_arrows() -> None:
+    strays = {path: imported(file) & set(PACKAGES) - MAY_IMPORT[package] for package, path, file in ALL}
+    assert not {path: names for path, names in strays.items() if names}
 
 
-@each_module
-def test_only_the_client_speaks_http(package: str, path: str, file: Path) -> None:
-    if path not in SPEAK_HTTP:
-        assert not imported(file) & {"httpx", "httpcore", "requests", "aiohttp", "urllib3"}
+def test_only_the_client_speaks_http() -> None:
+    assert {path for _, path, file in ALL if imported(file) & CLIENTS} == SPEAK_HTTP
 
 
-def test_the_modules_that_speak_http_do() -> None:
-    for path in SPEAK_HTTP:
-        assert imported(ROOT / path) & {"httpx", "httpcore"}, f"{path} need not be allowed to"
+def test_no_module_is_long() -> None:
+    sizes = {path: len(file.read_text(encoding="utf-8").splitlines()) for _, path, file in ALL}
+    assert not {p: n for p, n in sizes.items() if n > MOST_LINES and "/migrations/versions/" not in p}
 
 
-@each_module
-def test_no_module_is_long(package: str, path: str, file: Path) -> None:
-    if "/migrations/versions/" not in path:
-        assert len(file.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+def test_what_is_public_is_described() -> None:
+    assert not [
+        f"{path}: {name}"
+        for _, path, file in ALL
+        for name, node in public(tree_of(file))
+        if not ast.get_docstring(node)
+    ]
 
 
-@each_module
-def test_what_is_public_is_described(package: str, path: str, file: Path) -> None:
-    bare = [name for name, node in public(tree_of(file)) if not ast.get_docstring(node)]  # type: ignore[arg-type]  # public() gives only nodes that may have one
-    assert not bare
-
-
-@each_module
-def test_no_plugin_is_named_outside_the_plugins(package: str, path: str, file: Path) -> None:
-    if package != "sourcebook_plugins":
-        assert "sourcebook_plugins" not in file.read_text(encoding="utf-8")
+def test_no_plugin_module_is_named_outside_the_plugins() -> None:
+    assert not [
+        path
+        for package, path, file in ALL
+        if package != "sourcebook_plugins" and "sourcebook_plugins" in file.read_text(encoding="utf-8")
+    ]
 
 
 def test_the_public_names_are_exact_and_sorted() -> None:
@@ -136,6 +134,7 @@ def test_importing_every_plugin_module_imports_nothing_heavy() -> None:
 
 
 def test_importing_what_a_plugin_author_imports_does_not_import_a_web_framework() -> None:
-    code = "import sys, sourcebook, sourcebook.testing\nprint(*({'fastapi', 'sqlalchemy', 'typer', 'pytest'} & set(sys.modules)))"
+    heavy = {"fastapi", "sqlalchemy", "typer", "pytest"}
+    code = f"import sys, sourcebook, sourcebook.testing\nprint(*({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

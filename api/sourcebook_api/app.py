@@ -60,7 +60,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
-    """Every plugin's routes under `/api/v1/x/<plugin>/`."""
+    """Every plugin's routes under `/api/v1/x/<plugin>/`, or where `[plugins.mount]` says."""
     hosts: list[RouteHost] = []
 
     def host_for(plugin: str) -> RouteHost:
@@ -69,4 +69,5 @@ def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
 
     book.plugins.routes(host_for)
     for host in hosts:
-        app.include_router(host.router, prefix=f"/api/v1/x/{host.plugin}")
+        prefix = book.settings.plugins.mount.get(host.plugin, f"/api/v1/x/{host.plugin}")
+        app.include_router(host.router, prefix=prefix.rstrip("/"))

@@ -68,7 +68,7 @@ class SourcebookError(Exception):
         problem: dict[str, Any] = {"code": self.problem_code, "title": type(self).title, "detail": self.detail}
         if self.remedy:
             problem["remedy"] = self.remedy
-        return problem | self.details
+        return self.details | problem
 
 
 class ConfigError(SourcebookError):

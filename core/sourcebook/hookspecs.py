@@ -112,4 +112,4 @@ async def authenticate(headers: Mapping[str, str]) -> Principal | None:
 
 @hookspec
 async def authorize(principal: Principal, action: str, notebook: str | None) -> bool | None:
-    """Return False to deny `action` (read, write, admin) on a notebook; None or True changes nothing. Raising denies."""
+    """Return False to deny `action` (read, write, admin) on a notebook; None changes nothing. Raising denies."""

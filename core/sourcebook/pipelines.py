@@ -136,7 +136,7 @@ class Pipelines:
     def parser_for(
         self, name: str, media_type: str, choice: Mapping[str, Sequence[str]]
     ) -> tuple[type[Any], ComponentRef]:
-        """The parser of a file: by the pipeline's `parsers`, then by media type, then by extension.
+        """The parser of a file: by the pipeline's `parsers`, then by extension, then by media type.
 
         Raises `UnsupportedType` with what is installed.
         """

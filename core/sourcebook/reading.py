@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
-from sourcebook.documents import Block, Locator, Passage, Place, Segment, join_segments, places_in
+from sourcebook.documents import SEGMENT, Block, Locator, Passage, Place, Segment
 from sourcebook.errors import NotFound
 from sourcebook.interfaces import Scope
 
-Range = tuple[int, int]
+T = TypeVar("T")
+SegmentKey = tuple[str, int]
+"""A document, and where the segment starts in it."""
 
 
 def encode_segment(segment: Segment) -> dict[str, Any]:
@@ -67,20 +71,15 @@ class Reading:
 
     async def places(self, document_id: str, start: int, end: int) -> list[Place]:
         """Where `[start, end)` stands in the original."""
-        return places_in(join_segments(await self.segments(document_id, start, end)).locators, start, end)
-
-    async def slices(self, document_id: str, ranges: Sequence[Range]) -> list[tuple[str, tuple[Place, ...]]]:
-        """Text and places of several ranges, with one query for the span they lie in."""
-        if not ranges:
-            return []
-        low, high = min(start for start, _ in ranges), max(end for _, end in ranges)
-        found = await self.segments(document_id, low, high)
-        base = found[0].start if found else 0
-        whole = join_segments(found)
-        return [
-            (whole.text[start - base : end - base], tuple(places_in(whole.locators, start, end)))
-            for start, end in ranges
-        ]
+        t = document_segments
+        query = (
+            sa.select(t.c.locators)
+            .where(t.c.document_id == document_id, t.c.end > start, t.c.start < end)
+            .order_by(t.c.start)
+        )
+        async with self._db.read() as c:
+            found = (await c.execute(query)).scalars().all()
+        return _places([orjson.loads(locators) for locators in found], start, end)
 
     async def document(self, document_id: str) -> Mapping[str, Any]:
         """Length, metadata, warnings and parser. Raises `NotFound`."""
@@ -91,10 +90,20 @@ class Reading:
         return dict(row)
 
     async def passages(self, ids: Iterable[str], scope: Scope) -> dict[str, Passage]:
-        """The passages of these ids that the scope may see now: this check, not the index, decides what is found.
+        """The passages of these ids that the scope may see now, with text and places: see `confirmed`."""
+        async with self._db.read() as c:
+            rows = await self._visible(c, ids, scope)
+            return {p.id: p for p in await self._filled(c, rows)}
 
-        Notebook, pinned index spec, `ready` and not deleted are all asked of SQL. Text and places are filled in.
+    async def confirmed(self, ids: Iterable[str], scope: Scope) -> set[str]:
+        """Those of these ids that the scope may see now: this check, not the index, decides what is found.
+
+        Notebook, pinned index spec, `ready` and not deleted are all asked of SQL.
         """
+        async with self._db.read() as c:
+            return {row["id"] for row in await self._visible(c, ids, scope)}
+
+    async def _visible(self, c: AsyncConnection, ids: Iterable[str], scope: Scope) -> list[Any]:
         allowed = sa.or_(
             sa.false(),
             *(
@@ -102,13 +111,10 @@ class Reading:
                 for n in scope.notebooks
             ),
         )
-        wanted = list(dict.fromkeys(ids))
         rows: list[Any] = []
-        async with self._db.read() as c:
-            for first in range(0, len(wanted), 500):
-                query = _passages().where(passages.c.id.in_(wanted[first : first + 500]), allowed)
-                rows.extend((await c.execute(query)).mappings())
-        return {p.id: p for p in await self._filled(rows)}
+        for some in _batches(list(dict.fromkeys(ids))):
+            rows.extend((await c.execute(_passages().where(passages.c.id.in_(some), allowed))).mappings())
+        return rows
 
     async def notebook_of(self, passage_id: str) -> str | None:
         """The notebook that a passage lies in, whoever asks: a scope of it decides whether they may see it."""
@@ -124,30 +130,64 @@ class Reading:
         query = query.where(passages.c.generation_id == generation_id, passages.c.ordinal > after)
         async with self._db.read() as c:
             rows = list((await c.execute(query.order_by(passages.c.ordinal).limit(limit))).mappings())
-        return await self._filled(rows)
+            return await self._filled(c, rows)
 
-    async def _filled(self, rows: Sequence[Any]) -> list[Passage]:
-        by_document: dict[str, list[Any]] = {}
+    async def _filled(self, c: AsyncConnection, rows: Sequence[Any]) -> list[Passage]:
+        """With text and places: the database cuts the text, so that no more of a document is read than is shown."""
+        pieces: dict[str, list[tuple[SegmentKey, str]]] = {}
+        for some in _batches([row["id"] for row in rows]):
+            for passage_id, document_id, start, text in (await c.execute(_texts(some))).all():
+                pieces.setdefault(passage_id, []).append(((document_id, start), text))
+        locators = await self._locators(c, {key: None for found in pieces.values() for key, _ in found})
+        filled = []
         for row in rows:
-            by_document.setdefault(row["document_id"], []).append(row)
-        found: dict[str, Passage] = {}
-        for document_id, mine in by_document.items():
-            # Far-apart passages of one long document are read apart: a span would drag all between along.
-            for group in _near(sorted(mine, key=lambda r: r["start"])):
-                slices = await self.slices(document_id, [(r["start"], r["end"]) for r in group])
-                for row, (text, places) in zip(group, slices, strict=True):
-                    found[row["id"]] = _passage(row, text, places)
-        return [found[row["id"]] for row in rows]
+            found = pieces.get(row["id"], [])
+            places = _places([locators[key] for key, _ in found], row["start"], row["end"])
+            filled.append(_passage(row, "".join(text for _, text in found), tuple(places)))
+        return filled
+
+    async def _locators(self, c: AsyncConnection, keys: Iterable[SegmentKey]) -> dict[SegmentKey, list[Any]]:
+        """Each segment's locators as they are stored: most of them are never looked at."""
+        t = document_segments
+        found: dict[SegmentKey, list[Any]] = {}
+        for some in _batches(list(keys)):
+            query = sa.select(t.c.document_id, t.c.start, t.c.locators)
+            for document_id, start, locators in await c.execute(
+                query.where(sa.tuple_(t.c.document_id, t.c.start).in_(some))
+            ):
+                found[document_id, start] = orjson.loads(locators)
+        return found
 
 
-def _near(rows: list[Any], gap: int = 200_000) -> list[list[Any]]:
-    groups: list[list[Any]] = []
-    for row in rows:
-        if groups and row["start"] - groups[-1][-1]["end"] < gap:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
+def _batches(items: list[T]) -> Iterator[list[T]]:
+    return (items[i : i + 500] for i in range(0, len(items), 500))
+
+
+def _texts(ids: Sequence[str]) -> sa.Select[Any]:
+    """The text of passages, in one piece for each segment that they meet, in order."""
+    p, t = passages.c, document_segments.c
+    start = sa.case((p.start > t.start, p.start), else_=t.start)
+    end = sa.case((p.end < t.end, p.end), else_=t.end)
+    # The second bound on the start lets the database begin to look near the passage.
+    met = sa.and_(t.document_id == generations.c.document_id, t.end > p.start, t.start < p.end)
+    met = sa.and_(met, t.start > p.start - SEGMENT)
+    return (
+        sa.select(p.id, t.document_id, t.start, sa.func.substr(t.text, start - t.start + 1, end - start))
+        .select_from(passages.join(generations).join(document_segments, met))
+        .where(p.id.in_(ids))
+        .order_by(t.start)
+    )
+
+
+def _places(segments: Sequence[Sequence[Any]], start: int, end: int) -> list[Place]:
+    """Of the stored locators of neighbouring segments, the places that meet `[start, end)`."""
+    found: list[Any] = []
+    for locators in segments:
+        first = bisect_right(locators, start, key=lambda x: x[1])
+        last = bisect_left(locators, end, lo=first, key=lambda x: x[0])
+        cut = bool(found and locators[first:last] and found[-1][1:] == [locators[first][0], locators[first][2]])
+        found.extend(locators[first + cut : last])
+    return [Place.from_json(place) for _, _, place in found]
 
 
 def _passages(*, ready: bool = True, alive: bool = True) -> sa.Select[Any]:

@@ -27,7 +27,9 @@ Instance = dict[str, Any]
 
 MASK = "********"
 # What is a secret by its name, wherever it was written.
-_SECRET = re.compile(r"(?:^|[._-])(?:key|token|secret|password|credentials?)$|\.headers\.", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?:^|[._-])(?:key|apikey|token|secret|passw(?:or)?d|credentials?|authorization)$|\.headers\.", re.IGNORECASE
+)
 _PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
 
 KINDS = ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", "fetchers", "blob_stores")

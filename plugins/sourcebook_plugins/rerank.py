@@ -87,4 +87,5 @@ class HttpReranker(Reranker[RerankSettings]):
 
 @hookimpl
 def register_rerankers() -> list[type[Reranker[Any]]]:
+    """Anything that speaks `/rerank`."""
     return [HttpReranker]

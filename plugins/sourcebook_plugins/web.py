@@ -195,4 +195,5 @@ def _error(code: str, detail: str, **more: Any) -> FetchError:
 
 @hookimpl
 def register_fetchers() -> list[type[Fetcher[Any]]]:
+    """Pages by http and https."""
     return [Web]

