@@ -204,7 +204,7 @@ class Plugins:
                 raise Forbidden(f"The plugin {impl.plugin_name} does not allow this.")
 
     def routes(self, host_for: Any) -> None:
-        """Let every plugin add its routes; `host_for(plugin name)` makes its `RouteHost`. One that raises has failed."""
+        """Let every plugin add its routes; `host_for(plugin name)` makes its host. One that raises has failed."""
         for impl in self._implementations("register_routes"):
             try:
                 impl.function(*[{"host": host_for(impl.plugin_name)}[a] for a in impl.argnames])
