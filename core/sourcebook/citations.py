@@ -55,10 +55,11 @@ class MarkerReader:
         found: list[Marker] = []
         for match in _MARKER.finditer(self.text, self._from):
             start, end = sentence_before(self.text, match.start())
+            stands = any(c.isalnum() for c in self.text[start:end])  # for a claim, not for a bullet or a bracket
             self._from = match.end()
             for number in re.findall(r"\d+", match.group()):
                 n = int(number)
-                if 1 <= n <= self._passages and start < end:
+                if 1 <= n <= self._passages and stands:
                     found.append(Marker(n, start, end))
                 else:
                     self.dropped += 1

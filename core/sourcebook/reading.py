@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
@@ -42,6 +43,18 @@ def _segment(row: Any) -> Segment:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A passage that may be seen, as its row: no text is read yet."""
+
+    row: Any
+
+    @property
+    def source_id(self) -> str:
+        """Whose passage it is."""
+        return str(self.row["source_id"])
+
+
 class Reading:
     """What is stored of documents."""
 
@@ -59,15 +72,18 @@ class Reading:
 
     async def text(self, document_id: str, start: int, end: int) -> str:
         """`document.text[start:end]`."""
+        return (await self.texts([(document_id, start, end)]))[0]
+
+    async def texts(self, ranges: Sequence[tuple[str, int, int]]) -> list[str]:
+        """`document.text[start:end]` of each (document, start, end)."""
         t = document_segments
-        query = (
-            sa.select(t.c.start, t.c.text)
-            .where(t.c.document_id == document_id, t.c.end > start, t.c.start < end)
-            .order_by(t.c.start)
-        )
+        found: list[str] = []
         async with self._db.read() as c:
-            rows = (await c.execute(query)).all()
-        return "".join(text[max(start - at, 0) : end - at] for at, text in rows)
+            for document_id, start, end in ranges:
+                query = sa.select(t.c.start, t.c.text).where(t.c.document_id == document_id, t.c.end > start)
+                rows = (await c.execute(query.where(t.c.start < end).order_by(t.c.start))).all()
+                found.append("".join(text[max(start - at, 0) : end - at] for at, text in rows))
+        return found
 
     async def places(self, document_id: str, start: int, end: int) -> list[Place]:
         """Where `[start, end)` stands in the original."""
@@ -89,19 +105,23 @@ class Reading:
             raise NotFound(f"There is no document {document_id}.")
         return dict(row)
 
-    async def passages(self, ids: Iterable[str], scope: Scope) -> dict[str, Passage]:
-        """The passages of these ids that the scope may see now, with text and places: see `confirmed`."""
-        async with self._db.read() as c:
-            rows = await self._visible(c, ids, scope)
-            return {p.id: p for p in await self._filled(c, rows)}
-
-    async def confirmed(self, ids: Iterable[str], scope: Scope) -> set[str]:
+    async def confirmed(self, ids: Iterable[str], scope: Scope) -> dict[str, Confirmed]:
         """Those of these ids that the scope may see now: this check, not the index, decides what is found.
 
         Notebook, pinned index spec, `ready` and not deleted are all asked of SQL.
         """
         async with self._db.read() as c:
-            return {row["id"] for row in await self._visible(c, ids, scope)}
+            return {row["id"]: Confirmed(row) for row in await self._visible(c, ids, scope)}
+
+    async def filled(self, found: Iterable[Confirmed]) -> list[Passage]:
+        """What was confirmed, with text and places. Costs more than to confirm, so it is for what is shown."""
+        async with self._db.read() as c:
+            return await self._filled(c, [one.row for one in found])
+
+    async def passages(self, ids: Iterable[str], scope: Scope) -> dict[str, Passage]:
+        """Both: the passages of these ids that the scope may see now."""
+        async with self._db.read() as c:
+            return {p.id: p for p in await self._filled(c, await self._visible(c, ids, scope))}
 
     async def _visible(self, c: AsyncConnection, ids: Iterable[str], scope: Scope) -> list[Any]:
         allowed = sa.or_(
@@ -113,7 +133,7 @@ class Reading:
         )
         rows: list[Any] = []
         for some in _batches(list(dict.fromkeys(ids))):
-            rows.extend((await c.execute(_passages().where(passages.c.id.in_(some), allowed))).mappings())
+            rows.extend((await c.execute(_NAMED.where(allowed), {"ids": some})).mappings())
         return rows
 
     async def notebook_of(self, passage_id: str) -> str | None:
@@ -136,7 +156,7 @@ class Reading:
         """With text and places: the database cuts the text, so that no more of a document is read than is shown."""
         pieces: dict[str, list[tuple[SegmentKey, str]]] = {}
         for some in _batches([row["id"] for row in rows]):
-            for passage_id, document_id, start, text in (await c.execute(_texts(some))).all():
+            for passage_id, document_id, start, text in (await c.execute(_TEXTS, {"ids": some})).all():
                 pieces.setdefault(passage_id, []).append(((document_id, start), text))
         locators = await self._locators(c, {key: None for found in pieces.values() for key, _ in found})
         filled = []
@@ -148,35 +168,15 @@ class Reading:
 
     async def _locators(self, c: AsyncConnection, keys: Iterable[SegmentKey]) -> dict[SegmentKey, list[Any]]:
         """Each segment's locators as they are stored: most of them are never looked at."""
-        t = document_segments
         found: dict[SegmentKey, list[Any]] = {}
         for some in _batches(list(keys)):
-            query = sa.select(t.c.document_id, t.c.start, t.c.locators)
-            for document_id, start, locators in await c.execute(
-                query.where(sa.tuple_(t.c.document_id, t.c.start).in_(some))
-            ):
+            for document_id, start, locators in (await c.execute(_LOCATORS, {"keys": some})).all():
                 found[document_id, start] = orjson.loads(locators)
         return found
 
 
 def _batches(items: list[T]) -> Iterator[list[T]]:
     return (items[i : i + 500] for i in range(0, len(items), 500))
-
-
-def _texts(ids: Sequence[str]) -> sa.Select[Any]:
-    """The text of passages, in one piece for each segment that they meet, in order."""
-    p, t = passages.c, document_segments.c
-    start = sa.case((p.start > t.start, p.start), else_=t.start)
-    end = sa.case((p.end < t.end, p.end), else_=t.end)
-    # The second bound on the start lets the database begin to look near the passage.
-    met = sa.and_(t.document_id == generations.c.document_id, t.end > p.start, t.start < p.end)
-    met = sa.and_(met, t.start > p.start - SEGMENT)
-    return (
-        sa.select(p.id, t.document_id, t.start, sa.func.substr(t.text, start - t.start + 1, end - start))
-        .select_from(passages.join(generations).join(document_segments, met))
-        .where(p.id.in_(ids))
-        .order_by(t.start)
-    )
 
 
 def _places(segments: Sequence[Sequence[Any]], start: int, end: int) -> list[Place]:
@@ -221,3 +221,31 @@ def _passage(row: Any, text: str, places: tuple[Place, ...]) -> Passage:
         title=row["name"],
         places=places,
     )
+
+
+def _texts() -> sa.Select[Any]:
+    """The text of the passages `ids`, in one piece for each segment that they meet, in order."""
+    p, t = passages.c, document_segments.c
+    start = sa.case((p.start > t.start, p.start), else_=t.start)
+    end = sa.case((p.end < t.end, p.end), else_=t.end)
+    # The second bound on the start lets the database begin to look near the passage.
+    met = sa.and_(t.document_id == generations.c.document_id, t.end > p.start, t.start < p.end)
+    met = sa.and_(met, t.start > p.start - SEGMENT)
+    return (
+        sa.select(p.id, t.document_id, t.start, sa.func.substr(t.text, start - t.start + 1, end - start))
+        .select_from(passages.join(generations).join(document_segments, met))
+        .where(p.id.in_(sa.bindparam("ids", expanding=True)))
+        .order_by(t.start)
+    )
+
+
+def _locators() -> sa.Select[Any]:
+    """The locators of the segments `keys`."""
+    t = document_segments.c
+    keys: sa.BindParameter[Any] = sa.bindparam("keys", expanding=True)
+    return sa.select(t.document_id, t.start, t.locators).where(sa.tuple_(t.document_id, t.start).in_(keys))
+
+
+# Built once: to build them takes about as long as to run them.
+_NAMED = _passages().where(passages.c.id.in_(sa.bindparam("ids", expanding=True)))
+_TEXTS, _LOCATORS = _texts(), _locators()

@@ -79,15 +79,17 @@ class Searching:
         query = SearchQuery(queries, scope, wanted * options.overfetch, vectors, sources)
         legs = await self._legs(pipeline.retrievers, query)
         # An index is derived and may be behind: only what SQL confirms is ranked at all.
-        known = await self._reading.passages((h.passage_id for hits in legs.values() for h in hits), scope)
+        known = await self._reading.confirmed((h.passage_id for hits in legs.values() for h in hits), scope)
         if sources is not None:
-            known = {i: p for i, p in known.items() if p.source_id in sources}
+            known = {i: one for i, one in known.items() if one.source_id in sources}
         confirmed = {leg: [h for h in hits if h.passage_id in known] for leg, hits in legs.items()}
-        fused = fuse(confirmed, options.weights, options.fusion_k)
-        ranked = [replace(known[f.passage_id], score=f.score, scores=f.scores) for f in fused]
-        ranked = [p for p in ranked if p.score >= options.threshold]
+        fused = [f for f in fuse(confirmed, options.weights, options.fusion_k) if f.score >= options.threshold]
+        # Text and places cost more than all else here: the rest of what was over-fetched goes without.
+        fused = fused[: wanted * options.overfetch if pipeline.reranker else wanted]
+        read = await self._reading.filled(known[f.passage_id] for f in fused)
+        ranked = [replace(p, score=f.score, scores=f.scores) for p, f in zip(read, fused, strict=True)]
         if pipeline.reranker and ranked:
-            ranked = await _rerank(pipeline, queries[0], ranked[: wanted * options.overfetch])
+            ranked = await _rerank(pipeline, queries[0], ranked)
         return ranked[:wanted]
 
     async def _legs(self, retrievers: Sequence[Retriever[Any]], query: SearchQuery) -> dict[str, Sequence[Hit]]:
@@ -101,7 +103,7 @@ class Searching:
 
     async def _expand(self, passages: Sequence[Passage], pipeline_of: Mapping[str, str]) -> list[Passage]:
         """Give each passage what the model reads; one whose range another already shows is left out."""
-        expanded: list[Passage] = []
+        kept: list[Passage] = []
         shown: list[tuple[str, int, int]] = []
         for passage in passages:
             options = self._pipelines[pipeline_of[passage.notebook_id]].settings.search
@@ -113,12 +115,13 @@ class Searching:
                 start, end = min(p.start for p in around), max(p.end for p in around)
             if any(d == passage.document_id and s <= passage.start and passage.end <= e for d, s, e in shown):
                 continue
+            kept.append(passage)
             shown.append((passage.document_id, start, end))
-            if (start, end) != (passage.start, passage.end):
-                text = await self._reading.text(passage.document_id, start, end)
-                passage = replace(passage, shown_start=start, shown=text)
-            expanded.append(passage)
-        return expanded
+        larger = [r for p, r in zip(kept, shown, strict=True) if r[1:] != (p.start, p.end)]
+        texts = dict(zip(larger, await self._reading.texts(larger), strict=True))
+        return [
+            replace(p, shown_start=r[1], shown=texts[r]) if r in texts else p for p, r in zip(kept, shown, strict=True)
+        ]
 
     async def _around(self, passage: Passage, n: int) -> list[Passage]:
         """The passage with `n` before and `n` behind it, or fewer at the document's ends."""

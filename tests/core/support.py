@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -370,7 +370,6 @@ class Room:
     me: Principal
     notebook: Notebook
     jail: FakeJail
-    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     @property
     def index(self) -> Memory:
