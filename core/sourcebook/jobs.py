@@ -60,6 +60,7 @@ class Jobs:
         self._db = database
         self.options = options
         self.added = asyncio.Event()
+        self._random = random.Random()  # jitter of our own: the global one belongs to the program
 
     async def add(self, c: AsyncConnection, kind: str, owner_id: str, **values: Any) -> str:
         """Enqueue within the caller's transaction, so that the job stands exactly when its subject does."""
@@ -112,7 +113,7 @@ class Jobs:
         """Queue again after a pause where the error is transient and attempts are left; else fail. True if final."""
         at = now()
         final = not error.transient or job.attempt >= self.options.attempts
-        pause = self.options.backoff * 2 ** (job.attempt - 1) * random.uniform(0.5, 1.5)
+        pause = self.options.backoff * 2 ** (job.attempt - 1) * self._random.uniform(0.5, 1.5)
         values: dict[str, Any] = {"problem": error.problem(), "updated_at": at, "lease_until": None}
         values |= {"state": "failed"} if final else {"state": "queued", "run_at": at + timedelta(seconds=pause)}
         await self._fenced(c, job, values)
@@ -186,6 +187,7 @@ class Worker:
         self._handle = handle
         self._failed = failed
         self._tasks: list[asyncio.Task[None]] = []
+        self._random = random.Random()
 
     def start(self, count: int) -> None:
         """Begin to take jobs."""
@@ -220,7 +222,7 @@ class Worker:
     async def _rest(self) -> None:
         """Until something is added here, or the poll interval is over: other processes add too."""
         try:
-            async with asyncio.timeout(self._jobs.options.poll * random.uniform(0.8, 1.2)):
+            async with asyncio.timeout(self._jobs.options.poll * self._random.uniform(0.8, 1.2)):
                 await self._jobs.added.wait()
         except TimeoutError:
             return

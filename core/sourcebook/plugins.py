@@ -205,11 +205,7 @@ class Plugins:
 
     def routes(self, host_for: Any) -> None:
         """Let every plugin add its routes; `host_for(plugin name)` makes its host. One that raises has failed."""
-        for impl in self._implementations("register_routes"):
-            try:
-                impl.function(*[{"host": host_for(impl.plugin_name)}[a] for a in impl.argnames])
-            except Exception as error:  # a stranger's routes must not keep the server from starting
-                self._fail(self.infos[impl.plugin_name], error)
+        self._offer("register_routes", lambda plugin: {"host": host_for(plugin)})
 
     def commands(self, cli: Any) -> None:
         """Let every plugin add its commands."""

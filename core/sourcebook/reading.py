@@ -113,10 +113,13 @@ class Reading:
         async with self._db.read() as c:
             return {row["id"]: Confirmed(row) for row in await self._visible(c, ids, scope)}
 
-    async def filled(self, found: Iterable[Confirmed]) -> list[Passage]:
-        """What was confirmed, with text and places. Costs more than to confirm, so it is for what is shown."""
+    async def filled(self, found: Iterable[Confirmed]) -> dict[str, Passage]:
+        """What was confirmed, with text and places, but for what was removed since.
+
+        This costs more than to confirm, so it is for what is shown.
+        """
         async with self._db.read() as c:
-            return await self._filled(c, [one.row for one in found])
+            return {p.id: p for p in await self._filled(c, [one.row for one in found])}
 
     async def passages(self, ids: Iterable[str], scope: Scope) -> dict[str, Passage]:
         """Both: the passages of these ids that the scope may see now."""
@@ -161,7 +164,8 @@ class Reading:
         locators = await self._locators(c, {key: None for found in pieces.values() for key, _ in found})
         filled = []
         for row in rows:
-            found = pieces.get(row["id"], [])
+            if not (found := pieces.get(row["id"])):
+                continue
             places = _places([locators[key] for key, _ in found], row["start"], row["end"])
             filled.append(_passage(row, "".join(text for _, text in found), tuple(places)))
         return filled

@@ -87,7 +87,7 @@ class Searching:
         # Text and places cost more than all else here: the rest of what was over-fetched goes without.
         fused = fused[: wanted * options.overfetch if pipeline.reranker else wanted]
         read = await self._reading.filled(known[f.passage_id] for f in fused)
-        ranked = [replace(p, score=f.score, scores=f.scores) for p, f in zip(read, fused, strict=True)]
+        ranked = [replace(read[f.passage_id], score=f.score, scores=f.scores) for f in fused if f.passage_id in read]
         if pipeline.reranker and ranked:
             ranked = await _rerank(pipeline, queries[0], ranked)
         return ranked[:wanted]

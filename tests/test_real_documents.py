@@ -1,0 +1,162 @@
+"""Real and hostile files through a real Sourcebook: the jail, the index process and SQLite as they are deployed.
+
+SOURCEBOOK_EVAL_DATA names a folder with `documents/` (PDF, DOCX, Markdown, plain text) and `hostile/` (files made to
+break a parser). Without it these tests are skipped: the files have other people's licences, and are not shipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from sourcebook.app import Sourcebook, chunks_of
+from sourcebook.documents import Passage
+from sourcebook.owners import Principal
+from sourcebook.settings import load
+from sourcebook.sources import Source
+
+DATA = os.environ.get("SOURCEBOOK_EVAL_DATA", "")
+READ = (".pdf", ".docx", ".md", ".txt")
+# How reading may fail, each with a sentence that says what to do. A parser that died is a bug, whatever the file.
+STATED = {"no_text", "encrypted", "malformed", "limit_exceeded", "unsupported_type"}
+WALL = 20  # seconds for one file: no file may take the test's whole time
+
+pytestmark = [
+    pytest.mark.skipif(not DATA, reason="SOURCEBOOK_EVAL_DATA names no folder of real documents"),
+    pytest.mark.slow,
+]
+
+
+def files_in(folder: str, suffixes: Sequence[str]) -> list[Path]:
+    found = sorted(p for p in (Path(DATA) / folder).rglob("*") if p.suffix in suffixes and p.is_file())
+    # What another tool read from the same documents is no document of its own.
+    return [p for p in found if "reference_text" not in p.parts and p.name != "SOURCES.md"]
+
+
+def settled(folder: Path, files: Sequence[Path], check: Callable[[Room], Awaitable[None]]) -> None:
+    """Ingest `files` and wait for all of them, and for what was found inside of them; then look."""
+
+    async def run() -> None:
+        overrides = {
+            "storage": {"path": str(folder)},
+            "jail": {"wall": WALL},
+            "retrievers": {"qdrant": {"idle_seconds": 0}},
+        }
+        async with Sourcebook(load(environ={}, overrides=overrides)) as book:
+            who = await book.owners.local()
+            notebook = await book.create_notebook(who, "real documents")
+            for file in files:
+                await book.sources.accept(notebook, file.name, chunks_of(file))
+            room = Room(book, who, notebook.id)
+            while any(source.state not in ("ready", "failed") for source in await room.sources()):
+                await asyncio.sleep(0.2)
+            await check(room)
+
+    asyncio.run(run())
+
+
+class Room:
+    """One notebook and whoever may read it."""
+
+    def __init__(self, book: Sourcebook, who: Principal, notebook_id: str) -> None:
+        self.book = book
+        self._who = who
+        self._notebook_id = notebook_id
+
+    async def sources(self) -> list[Source]:
+        found, cursor = [], None
+        while True:
+            page = await self.book.sources.listing(self._who, self._notebook_id, 100, cursor)
+            found += page.items
+            if (cursor := page.next_cursor) is None:
+                return found
+
+    async def passages(self, source: Source) -> list[Passage]:
+        assert source.generation_id is not None
+        return await self.book.reading.passages_of(source.generation_id, 100_000)
+
+    async def worker_lives(self) -> None:
+        """Whatever came before: a file of the plainest kind is still read."""
+        notebook = await self.book.notebooks.get(self._who, self._notebook_id)
+        source_id, _ = await self.book.sources.accept(notebook, "after.md", _bytes("# After\n\nStill here.\n"))
+        async with asyncio.timeout(WALL):
+            while (source := await self.book.sources.get(self._who, source_id)).state != "ready":
+                assert source.state != "failed", source.problem
+                await asyncio.sleep(0.05)
+
+
+async def _bytes(text: str):  # type: ignore[no-untyped-def]  # an async generator of one piece
+    yield text.encode()
+
+
+def stated(sources: Sequence[Source]) -> dict[str, str]:
+    """Name -> how it failed, for every source that is neither ready nor failed as a file may fail."""
+    return {
+        s.name: f"{s.state}: {s.problem}"
+        for s in sources
+        if s.state != "ready" and (s.state != "failed" or (s.problem or {}).get("code") not in STATED)
+    }
+
+
+def test_real_documents_are_read_to_the_character(tmp_path: Path) -> None:
+    files = files_in("documents", READ)
+    assert len(files) > 40, f"{DATA}/documents should hold some dozens of files"
+
+    async def check(room: Room) -> None:
+        sources = await room.sources()
+        assert stated(sources) == {}
+        assert len([s for s in sources if s.parent_id is None]) == len(files)
+        ready = [s for s in sources if s.state == "ready"]
+        assert len(ready) > 0.8 * len(files)
+        for source in ready:
+            await exact(room, source)
+
+    settled(tmp_path, files, check)
+
+
+async def exact(room: Room, source: Source) -> None:
+    """Every passage is its range of the document's text; a PDF's says on which page and where on it that stands."""
+    assert source.document_id is not None
+    segments = await room.book.reading.segments(source.document_id)
+    text = "".join(segment.text for segment in segments)
+    passages = await room.passages(source)
+    assert len(passages) == source.passages > 0, source.name
+    covered = bytearray(len(text))
+    for passage in passages:
+        assert passage.text == text[passage.start : passage.end], (source.name, passage.ordinal)
+        covered[passage.start : passage.end] = b"\1" * (passage.end - passage.start)
+        if source.media_type == "application/pdf":
+            assert any(place.page and place.box for place in passage.places), (source.name, passage.ordinal)
+    left_out = [i for i, c in enumerate(text) if not covered[i] and not c.isspace()]
+    assert left_out == [], (source.name, text[left_out[0] : left_out[0] + 40] if left_out else "")
+
+
+def test_hostile_files_end_within_limits_and_the_worker_lives(tmp_path: Path) -> None:
+    files = files_in("hostile", (".pdf", ".docx"))
+    assert len(files) > 30, f"{DATA}/hostile should hold some dozens of files"
+
+    async def check(room: Room) -> None:
+        sources = await room.sources()
+        assert stated(sources) == {}
+        for source in sources:
+            if source.state == "ready":
+                await exact(room, source)
+        await room.worker_lives()
+
+    settled(tmp_path, files, check)
+
+
+@pytest.mark.skipif("SOURCEBOOK_PROOF" not in os.environ, reason="SOURCEBOOK_PROOF asks for every hostile file")
+def test_hostile_files_of_every_other_kind_are_refused_by_name_or_read(tmp_path: Path) -> None:
+    every = {p.suffix for p in (Path(DATA) / "hostile").iterdir()} - {".pdf", ".docx", ".jsonl"}
+    files = files_in("hostile", sorted(every))
+
+    async def check(room: Room) -> None:
+        assert stated(await room.sources()) == {}
+        await room.worker_lives()
+
+    settled(tmp_path, files, check)
