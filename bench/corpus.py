@@ -36,12 +36,13 @@ class Hashed(Embedder[ComponentSettings]):
 
     def rows(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32[len(texts), 384], of length 1."""
-        directions = vars(self).setdefault("directions", {})
+        directions: dict[str, NDArray[np.float32]] = vars(self).setdefault("directions", {})
         for word in {word for text in texts for word in text.split()} - directions.keys():
             seeded = np.random.default_rng(zlib.crc32(word.encode()))
             directions[word] = seeded.standard_normal(DIMENSIONS, np.float32)
         rows = np.stack([np.sum([directions[word] for word in text.split()], axis=0) for text in texts])
-        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        unit: NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
 
 class Plugin:

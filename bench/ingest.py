@@ -1,9 +1,9 @@
 """Ingestion, from accepted bytes to ready, against the sum of its bare libraries in one process.
 
 Sourcebook accepts (hash, fsync, SQL), parses and cuts each file in a jailed process, stores text, places and passages
-in SQLite and indexes them in Qdrant Edge. Bare: the same libraries called one after the other in a loop, without places,
-jail, jobs or checkpoints: the text of the file, cut every 1,200 characters, inserted into SQLite, and BM25 and an
-upsert into Qdrant Edge.
+in SQLite and indexes them in Qdrant Edge. Bare: the same libraries called one after the other in a loop, without
+places, jail, jobs or checkpoints: the text of the file, cut every 1,200 characters, inserted into SQLite, and BM25 and
+an upsert into Qdrant Edge.
 
 The files of SOURCEBOOK_EVAL_DATA/documents are used where that is set, else generated Markdown and PDF.
 """
@@ -14,14 +14,13 @@ import argparse
 import asyncio
 import os
 import sqlite3
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from measuring import Words, cpu_below, machine, median, table
+from measuring import Words, cpu_below, machine, median, table, workspace
 
 from sourcebook.app import Sourcebook, chunks_of
 from sourcebook.owners import Principal
@@ -165,8 +164,7 @@ def main() -> None:
     if given.quick:
         given.documents, given.pages, given.rounds, given.generated = 4, 1, 1, True
     real = os.environ.get("SOURCEBOOK_EVAL_DATA")
-    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as name:
-        folder = Path(name)
+    with workspace("ingest") as folder:
         if real and not given.generated:
             found = (Path(real) / "documents").rglob("*")
             files = sorted(f for f in found if f.suffix in (".pdf", ".docx", ".md") and "reference" not in str(f))

@@ -6,7 +6,10 @@ import os
 import platform
 import random
 import statistics
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
@@ -40,7 +43,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows below their heads, the first column to the left."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, *rows):
-        cells = [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]
+        first, *others = zip(row, widths, strict=True)
+        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
         print("  ".join(cells).rstrip())
 
 
@@ -74,6 +78,21 @@ def cpu_below(pid: int) -> float:
     return sum(process.cpu for process in processes_below(pid))
 
 
+def until_ended(pids: Iterable[int], seconds: float = 20.0) -> None:
+    """Wait until these processes are gone: an index process flushes after its last client has left."""
+    deadline = time.monotonic() + seconds
+    while any(_stat(pid)[:1] not in ([], ["Z"]) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@contextmanager
+def workspace(name: str) -> Iterator[Path]:
+    """A temporary folder, removed when every process that was started meanwhile has ended."""
+    with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as folder:
+        yield Path(folder)
+        until_ended([p.pid for p in processes_below(os.getpid()) if p.pid != os.getpid()])
+
+
 def _stat(pid: int) -> list[str]:
     """The fields after the command's name, from the state on."""
     try:
@@ -101,24 +120,7 @@ class Words:
 
     def __init__(self, seed: int = 1, size: int = 8000) -> None:
         self._random = random.Random(seed)
-        parts = [
-            "ba",
-            "den",
-            "fi",
-            "gor",
-            "hal",
-            "ki",
-            "lo",
-            "mar",
-            "ne",
-            "pil",
-            "qua",
-            "ris",
-            "so",
-            "tem",
-            "ul",
-            "ven",
-        ]
+        parts = ["ba", "den", "fi", "gor", "hal", "ki", "lo", "mar", "ne", "pil", "qua", "ris", "so", "tem", "ul"]
         self._words = ["".join(self._random.choices(parts, k=self._random.randint(1, 4))) for _ in range(size)]
         self._weights = list(accumulate(1 / rank for rank in range(1, size + 1)))
 

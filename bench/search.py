@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import qdrant_edge as edge
 from corpus import DIMENSIONS, Hashed, Plugin, Texts, fill, scope_of
-from measuring import Words, machine, median, percentile, table
+from measuring import Words, machine, median, percentile, table, workspace
 
 from sourcebook import Point, SearchQuery
 from sourcebook.app import Sourcebook
@@ -29,7 +29,8 @@ _PER_SOURCE, _LIMIT, _OVERFETCH, _BATCH = 100, 8, 4, 256
 Ask = Callable[[str], Awaitable[None]]
 
 
-def bare_edge(folder: Path, points: Sequence[Point], embedder: Hashed | None) -> Ask:
+@contextmanager
+def bare_edge(folder: Path, points: Sequence[Point], embedder: Hashed | None) -> Iterator[Ask]:
     """The same points in a shard of our own; what asks it."""
     dense = {"dense": edge.EdgeVectorParams(size=DIMENSIONS, distance=edge.Distance.Cosine)} if embedder else {}
     sparse = {"bm25": edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
@@ -54,7 +55,8 @@ def bare_edge(folder: Path, points: Sequence[Point], embedder: Hashed | None) ->
         requests = [edge.QueryRequest(limit=_LIMIT * _OVERFETCH, query=q, filter=where) for q in queries]
         assert any(shard.query_batch(edge.QueryBatchRequest(requests)))
 
-    return ask
+    yield ask
+    shard.close()
 
 
 def local_client(points: Sequence[Point], embedder: Hashed | None) -> Ask:
@@ -116,7 +118,8 @@ async def measure(folder: Path, texts: Texts, questions: Sequence[str], *, hybri
     overrides["pipelines"] = {"default": {"embedder": "hashed" if hybrid else ""}}
     book = Sourcebook(load(environ={}, overrides=overrides), workers=0)
     book.plugins.add(Plugin())
-    async with book:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(book)
         notebook = await book.create_notebook(await book.owners.local(), "bench")
         points = await fill(book, notebook, texts, embedder)
         scope, index = scope_of(notebook), book.pipelines["default"].indexes[0]
@@ -129,7 +132,7 @@ async def measure(folder: Path, texts: Texts, questions: Sequence[str], *, hybri
             await index.search(SearchQuery((question,), scope, _LIMIT * _OVERFETCH, vectors))
 
         ways: dict[str, Ask] = {"Sourcebook": ours, "its index": indexed}
-        ways["bare Edge"] = bare_edge(folder / "bare", points, embedder)
+        ways["bare Edge"] = stack.enter_context(bare_edge(folder / "bare", points, embedder))
         if client:
             ways["qdrant-client"] = local_client(points, embedder)
         times: dict[str, list[float]] = {name: [] for name in ways}
@@ -163,9 +166,8 @@ def main() -> None:
             for n in range(0, size, _PER_SOURCE)
         ]
         for hybrid in (False, True):
-            with tempfile.TemporaryDirectory(prefix="bench-search-") as name:
-                client = size == sizes[0]
-                asyncio.run(measure(Path(name), texts, questions, hybrid=hybrid, client=client))
+            with workspace("search") as folder:
+                asyncio.run(measure(folder, texts, questions, hybrid=hybrid, client=size == sizes[0]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from measuring import processes_below, until_ended
+
 _PATIENCE = 60.0
 
 
@@ -90,13 +92,15 @@ class Server:
         raise SystemExit(f"the benchmark's source did not become ready: {state}")
 
     def stop(self) -> None:
-        """End it as a service manager would."""
+        """End it as a service manager would, and see its index process end too."""
+        below = [process.pid for process in processes_below(self.process.pid)]
         self.process.terminate()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        until_ended(below)
 
 
 @contextlib.contextmanager

@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from measuring import Words, machine, median, processes_below, table
+from measuring import Words, machine, median, processes_below, table, workspace
 from serving import environment, serving
 
 _IMPORTS = "import fastapi, uvicorn, sqlalchemy.ext.asyncio, pydantic, dynaconf"
@@ -53,8 +52,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="once: to see that it runs")
     given = parser.parse_args()
     rounds = 1 if given.quick else given.rounds
-    with tempfile.TemporaryDirectory(prefix="bench-startup-") as name:
-        folder = Path(name)
+    with workspace("startup") as folder:
         (folder / "warm").mkdir()
         sizes = memory(folder / "warm")  # which also writes the bytecode, and something into the data folder
         times: dict[str, list[float]] = {"bare imports": [], "empty data folder": [], "warm data folder": []}

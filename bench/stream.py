@@ -16,14 +16,14 @@ import contextlib
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import Words, cpu_below, machine, median, percentile, table
+from measuring import Words, cpu_below, machine, median, percentile, table, workspace
 from serving import environment, free_port, serving
 
 _WORD = b"zyx"  # in every token, and nowhere else before the last event
@@ -182,7 +182,6 @@ def run(folder: Path, given: argparse.Namespace) -> None:
         "SOURCEBOOK_LLMS__BENCH__CONTEXT_WINDOW": "1000000",
         "SOURCEBOOK_PIPELINES__DEFAULT__LLM": "bench",
     }
-    plain: Callable[[int, int], dict[str, Any]] = lambda tokens, rate: {"max_tokens": tokens, "seed": rate}
     with (
         started("--upstream", str(up)),
         started("--relay", str(bare), target) as relay_pid,
@@ -191,20 +190,23 @@ def run(folder: Path, given: argparse.Namespace) -> None:
         notebook = server.notebook_with(Words(3).paragraph(2000))
 
         def asked(tokens: int, rate: int) -> dict[str, Any]:
-            return {"question": "ba den", "notebooks": [notebook], "stream": True, "options": plain(tokens, rate)}
+            return {"question": "ba den", "notebooks": [notebook], "stream": True, "options": _options(tokens, rate)}
 
         ways = [
-            Way("direct", up, "/v1/chat/completions", plain, 0),
-            Way("bare relay", bare, "/chat", plain, relay_pid),
+            Way("direct", up, "/v1/chat/completions", _options, 0),
+            Way("bare relay", bare, "/chat", _options, relay_pid),
             Way("Sourcebook", server.port, "/api/v1/chat", asked, server.process.pid),
         ]
-        go: Callable[..., Awaitable[Any]] = lambda *how: measure(ways, *how)
-        asyncio.run(_all(go, given))
+        asyncio.run(_all(partial(measure, ways), given))
         found = server.call("POST", "/search", {"question": "ba den", "notebooks": [notebook]})
         print(f"\nof Sourcebook's first token, retrieval: {found['took_ms']:.1f} ms")
 
 
-async def _all(go: Callable[..., Awaitable[Any]], given: argparse.Namespace) -> None:
+def _options(tokens: int, rate: int) -> dict[str, Any]:
+    return {"max_tokens": tokens, "seed": rate}
+
+
+async def _all(go: Callable[..., Awaitable[dict[str, dict[str, float]]]], given: argparse.Namespace) -> None:
     await go(1, 2, 0, 3)  # warm
     print("stream: relaying a model's answer")
     print(machine())
@@ -236,8 +238,8 @@ def main() -> None:
     else:
         if given.quick:
             given.streams, given.tokens, given.paced, given.firsts, given.rounds = 2, 200, 5, 2, 1
-        with tempfile.TemporaryDirectory(prefix="bench-stream-") as name:
-            run(Path(name), given)
+        with workspace("stream") as folder:
+            run(folder, given)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""Every benchmark runs, on sizes that measure nothing: a script that nobody starts rots."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+# Each script, with how many ratios and tables it prints.
+SCRIPTS = {"startup": 1, "ingest": 1, "search": 2, "stream": 3}
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the scripts read /proc")]
+
+
+def test_every_script_is_run_here() -> None:
+    runnable = {path.stem for path in BENCH.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+    assert runnable == SCRIPTS.keys()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_benchmark_prints_its_ratios_and_leaves_nothing_behind(script: str, tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SOURCEBOOK_")}
+    run = subprocess.run(
+        [sys.executable, str(BENCH / f"{script}.py"), "--quick"],
+        cwd=tmp_path,
+        env={**environment, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    lines = run.stdout.splitlines()
+    assert sum("cores" in line and "Python" in line for line in lines) == 1
+    ratios = [line for line in lines if line.startswith("ratio")]
+    assert len(ratios) == SCRIPTS[script], run.stdout
+    assert all(re.search(r"\d\.\d\d", line) and "nan" not in line for line in ratios), ratios
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("bench-")] == []
