@@ -37,6 +37,7 @@ HEADINGS = {
     "Jobs": "[jobs]",
     "Jail": "[jail]",
     "Runs": "[runs]",
+    "Links": "[links]",
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
 from sourcebook.answering import passage_json
-from sourcebook.documents import Passage, join_segments
+from sourcebook.app import Sourcebook
+from sourcebook.documents import Box, Passage, join_segments
 from sourcebook.errors import Conflict, InvalidInput, NotFound, UnsupportedType
 from sourcebook.sources import Source
 from sourcebook_api.access import Asking, Caller
@@ -37,6 +39,7 @@ async def get_source_text(
     start: Start = 0,
     end: End = None,
     document: DocumentId = None,
+    context: Annotated[int, Query(ge=0, le=20_000, description="Code points to show before and after as well.")] = 0,
     places: Annotated[bool, Query(description="Also say where in the original the text stands.")] = False,
 ) -> TextRange:
     """A range of the text that was read from a source, cut to what there is."""
@@ -50,6 +53,9 @@ async def get_source_text(
         "start": start,
         "end": end,
     }
+    if context:
+        around = [(document_id, max(start - context, 0), start), (document_id, end, min(end + context, length))]
+        where["before"], where["after"] = await asking.book.reading.texts(around)
     if not places:
         return TextRange(text=await asking.book.reading.text(document_id, start, end), **where)
     segments = await asking.book.reading.segments(document_id, start, end)
@@ -113,19 +119,29 @@ async def get_page_image(
     boxes = []
     if end is not None:
         document_id, length = await _document(asking, source, document)
-        places = await asking.book.reading.places(document_id, *_clipped(start, end, length))
-        boxes = [p.box for p in places if p.page == page and p.box is not None][:_MOST_BOXES]
-    notebook = await asking.notebook(source.notebook_id)
-    choice = asking.book.pipelines[notebook.pipeline].settings.parsers
-    _, parser = asking.book.pipelines.parser_for(source.name, source.media_type, choice)
-    path = await asking.book.blobs.local(source.blob_key)
+        boxes = await boxes_on(asking.book, document_id, page, *_clipped(start, end, length))
+    image = await picture(asking.book, source, page, boxes)
+    return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
+
+
+async def boxes_on(book: Sourcebook, document_id: str, page: int, start: int, end: int) -> list[Box]:
+    """The boxes of a range on one page."""
+    places = await book.reading.places(document_id, start, end)
+    return [p.box for p in places if p.page == page and p.box is not None][:_MOST_BOXES]
+
+
+async def picture(book: Sourcebook, source: Source, page: int, boxes: Sequence[Box]) -> bytes:
+    """One page as PNG, drawn in the jail. Raises `NotFound`, code `no_pages` for a source that has none."""
+    pipeline = await book.sources.pipeline_of(source.id)
+    choice = book.pipelines[pipeline].settings.parsers
+    _, parser = book.pipelines.parser_for(source.name, source.media_type, choice)
+    path = await book.blobs.local(source.blob_key)
     try:
-        image = await asking.book.jail.render(
+        return await book.jail.render(
             path, name=source.name, media_type=source.media_type, parser=parser, page=page, boxes=boxes
         )
     except UnsupportedType:
         raise NotFound("This source has no pages to show.", code="no_pages") from None
-    return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
 
 
 def shown(passage: Passage) -> dict[str, Any]:
