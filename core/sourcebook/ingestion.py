@@ -7,14 +7,14 @@ twice is writing it once.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
 from sourcebook.documents import Chunk, Passage
@@ -118,12 +118,16 @@ class Ingestion:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
         await self._state(job, "parsing", {"stage": "parsing"})
         source, pipeline = task.source, task.pipeline
-        cls, parser = self._pipelines.parser_for(source["name"], source["media_type"], pipeline.settings.parsers)
+        name, media_type = source["name"], source["media_type"]
         path = await self._blobs.local(source["blob_key"])
-        parsed = await self._jail.parse(
-            path, name=source["name"], media_type=source["media_type"], parser=parser, chunker=pipeline.chunker
-        )
-        document_id = await self._store_document(job, task, parsed, _parser_identity(cls, parser))
+        choice = pipeline.settings.parsers
+        candidates = self._pipelines.parsers_for(name, media_type, choice, await head_of(path))
+
+        def read(parser: ComponentRef) -> Awaitable[Parsed]:
+            return self._jail.parse(path, name=name, media_type=media_type, parser=parser, chunker=pipeline.chunker)
+
+        parsed, served = await first_that_reads(candidates, read)
+        document_id = await self._store_document(job, task, parsed, served.identity)
         await self._accept_members(task, parsed)
         return await self._store_passages(job, task, document_id, parsed.chunks)
 
@@ -257,12 +261,6 @@ class Ingestion:
 def _generation(job: Job) -> sa.Update:
     """The update of what a job is about."""
     return generations.update().where(generations.c.id == job.generation_id)
-
-
-def _parser_identity(cls: type[Any], parser: ComponentRef) -> str:
-    """Name and version, and settings where there are any: a document is read again when one of them changes."""
-    settings = orjson.dumps(dict(parser.settings), option=orjson.OPT_SORT_KEYS).decode() if parser.settings else ""
-    return f"{cls.name}/{cls.version}{settings}"[:200]
 
 
 def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, Any]:
