@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sourcebook.documents import Box, Chunk, Document, Passage
 from sourcebook.events import Delta
+from sourcebook.filters import FieldType, FieldValue, Filter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,7 +191,8 @@ class Scope:
 class SearchQuery:
     """One retrieval call. `texts` holds the question and its rewritings; `vectors[space]` has one row a text.
 
-    `limit` is per leg. `sources` narrows to these source ids (None: all of the scope).
+    `limit` is per leg. `sources` narrows to these source ids, `filters` to what matches (None: all of the scope).
+    `mode` leaves out the legs of the other kind: a retriever need not compute them.
     """
 
     texts: tuple[str, ...]
@@ -198,6 +200,8 @@ class SearchQuery:
     limit: int
     vectors: Vectors | None = None
     sources: tuple[str, ...] | None = None
+    filters: Filter | None = None
+    mode: Literal["hybrid", "lexical", "dense"] = "hybrid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +225,10 @@ class Retriever(Component[S]):
 
 @dataclass(frozen=True)
 class Point:
-    """One passage as an index stores it. `id` is the passage's (a UUIDv5 of generation and ordinal)."""
+    """One passage as an index stores it. `id` is the passage's (a UUIDv5 of generation and ordinal).
+
+    `fields` are what a filter compares (`sourcebook.filters`): a list is a tuple, and holds one type.
+    """
 
     id: str
     owner_id: str
@@ -231,7 +238,7 @@ class Point:
     generation_id: str
     text: str  # context and text: indexed, never stored in the index's payload
     language: str = ""
-    fields: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -251,12 +258,16 @@ class Index(Retriever[S]):
     """
 
     @abstractmethod
-    async def ensure(self, spaces: Sequence[Space]) -> None:
-        """Be ready to store these spaces. Idempotent, and never touches other data."""
+    async def ensure(self, spaces: Sequence[Space], fields: Mapping[str, FieldType] | None = None) -> None:
+        """Be ready to store these spaces, and to filter by these fields. Idempotent, and never touches other data."""
 
     @abstractmethod
     async def upsert(self, scope: Scope, points: Sequence[Point], vectors: Vectors | None) -> None:
         """Store points; the same id again replaces. `vectors[space]` has one row a point. Idempotent."""
+
+    @abstractmethod
+    async def set_fields(self, scope: Scope, source_id: str, fields: Mapping[str, FieldValue]) -> None:
+        """Replace the fields of all points of a source, whose metadata or tags were edited. No point is success."""
 
     @abstractmethod
     async def delete(self, scope: Scope, source_id: str, generation_id: str | None = None) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from sourcebook.errors import ConfigError
+from sourcebook.filters import FieldType, check_keys
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Instance = dict[str, Any]
@@ -144,6 +145,7 @@ class Settings(Section):
     jail: Jail = Jail()
     runs: Runs = Runs()
     hook_deadline: float = Field(default=2.0, gt=0)
+    filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}
     chunkers: dict[Name, Instance] = {}
     embedders: dict[Name, Instance] = {}
@@ -152,6 +154,12 @@ class Settings(Section):
     llms: dict[Name, Instance] = {}
     fetchers: dict[Name, Instance] = {}
     blob_stores: dict[Name, Instance] = {}
+
+    @field_validator("filters")
+    @classmethod
+    def _free(cls, keys: dict[str, FieldType]) -> dict[str, FieldType]:
+        check_keys(keys)
+        return keys
 
 
 class Configuration:
