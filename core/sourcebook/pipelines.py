@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sourcebook import settings
 from sourcebook.configuration import Configuration, config_error
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
+from sourcebook.filters import BUILT_IN
 from sourcebook.http import Http
 from sourcebook.interfaces import (
     LLM,
@@ -81,7 +82,7 @@ class Pipelines:
             self._pipelines[name] = await self._build(name, wiring)
         for pipeline in self._pipelines.values():
             for index in pipeline.indexes:
-                await index.ensure(pipeline.spaces)
+                await index.ensure(pipeline.spaces, {**self._settings.filters, **BUILT_IN})
 
     async def close(self) -> None:
         """Close every component; one that fails does not keep the others open."""
