@@ -16,6 +16,7 @@ from sourcebook import choosing, settings
 from sourcebook.choosing import Candidate
 from sourcebook.configuration import Configuration, config_error
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
+from sourcebook.filters import BUILT_IN
 from sourcebook.http import Http
 from sourcebook.interfaces import (
     LLM,
@@ -82,7 +83,7 @@ class Pipelines:
             self._pipelines[name] = await self._build(name, wiring)
         for pipeline in self._pipelines.values():
             for index in pipeline.indexes:
-                await index.ensure(pipeline.spaces)
+                await index.ensure(pipeline.spaces, {**self._settings.filters, **BUILT_IN})
 
     async def close(self) -> None:
         """Close every component; one that fails does not keep the others open."""
