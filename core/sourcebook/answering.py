@@ -57,6 +57,7 @@ class Question:
     notebooks: Sequence[Notebook]
     history: Sequence[Message] = ()
     sources: Sequence[str] | None = None
+    filters: Mapping[str, Any] | None = None
     limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     instructions: str = ""
@@ -119,7 +120,13 @@ class Answering:
         prompts = self._prompts[pipeline.name]
         asked = await self._condensed(question, pipeline, prompts)
         found = await self._searching.search(
-            asked, question.scope, question.notebooks, limit=question.limit, sources=question.sources, expand=True
+            asked,
+            question.scope,
+            question.notebooks,
+            limit=question.limit,
+            sources=question.sources,
+            filters=question.filters,
+            expand=True,
         )
         room = int(question.options.get("max_tokens") or _ANSWER_TOKENS)
         fitting = relevant(asked, found.passages, pipeline.settings.search.relevance)

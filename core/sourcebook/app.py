@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sourcebook.answering import Answering, Question
+from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import SCHEMA
@@ -16,6 +17,7 @@ from sourcebook.database.upgrade import current, upgrade
 from sourcebook.deletion import Deletion
 from sourcebook.embeddings import import_numpy
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
+from sourcebook.filters import parse
 from sourcebook.http import Http
 from sourcebook.ingestion import Ingestion
 from sourcebook.interfaces import Message
@@ -31,7 +33,6 @@ from sourcebook.reading import Reading
 from sourcebook.run import Run
 from sourcebook.runs import Runs
 from sourcebook.searching import Found, Searching
-from sourcebook.settings import Configuration, load
 from sourcebook.sources import Sources
 from sourcebook.turns import Asked
 
@@ -88,13 +89,15 @@ class Sourcebook:
         self.notes = Notes(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs)
         self.sources = Sources(self.database, self.blobs, self.jobs)
-        self.searching = Searching(self.pipelines, self.plugins, self.reading)
+        self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
         self.links = Links(self.settings.links, self.database)
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
         self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
-        self._ingestion = Ingestion(self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail)
+        self._ingestion = Ingestion(
+            self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters
+        )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._worker = Worker(self.jobs, self.database, self._handle, self._failed)
         self._open = True
@@ -158,10 +161,14 @@ class Sourcebook:
         *,
         limit: int | None = None,
         sources: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
     ) -> Found:
-        """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read."""
+        """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read.
+
+        `filters` is what a client writes (`sourcebook.filters`); `InvalidInput` (code `filter_invalid`) where wrong.
+        """
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
-        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources)
+        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources, filters=filters)
 
     async def ask(
         self,
@@ -174,6 +181,7 @@ class Sourcebook:
         again: str | None = None,
         history: Sequence[Message] | None = None,
         sources: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
         options: Mapping[str, Any] | None = None,
         instructions: str = "",
@@ -188,13 +196,16 @@ class Sourcebook:
         if not notebook_ids:
             raise InvalidInput("A question needs at least one notebook to be answered from.")
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
+        if filters:
+            parse(filters, self.settings.filters)
         if history is None:
             history = []
             if conversation_id is not None:
                 await self.conversations.get(principal, conversation_id)
                 history = await self.conversations.history(conversation_id, before=replaces or again)
-        question = Question(text, scope, notebooks, history, sources, limit, dict(options or {}), instructions)
-        how = {"notebooks": list(notebook_ids), "sources": sources, "limit": limit, "options": dict(options or {})}
+        chosen: dict[str, Any] = {"sources": sources, "filters": filters, "limit": limit}
+        question = Question(text, scope, notebooks, history, options=options or {}, instructions=instructions, **chosen)
+        how = {"notebooks": list(notebook_ids), "options": dict(options or {}), **chosen}
         details = {name: value for name, value in how.items() if value}
         asked = Asked(text, list(notebook_ids), details, conversation_id, replaces, again, origin)
         return await self.runs.start(principal, question, asked, grace=grace)
@@ -212,7 +223,7 @@ class Sourcebook:
         while place > 0 and turns[place].role != "user":
             place -= 1
         question = turns[place]
-        how = {k: v for k, v in question.details.items() if k in ("sources", "limit", "options")}
+        how = {k: v for k, v in question.details.items() if k in ("sources", "filters", "limit", "options")}
         notebooks = list(question.details.get("notebooks") or conversation.notebooks)
         where = {"conversation_id": conversation.id, "again": question.id}
         return notebooks, {"text": question.text, "notebook_ids": notebooks, **where, **how}

@@ -106,6 +106,7 @@ async def _ask(asking: Caller, body: NewChat) -> Run:
         conversation_id=body.conversation_id,
         replaces=body.replaces,
         sources=body.sources,
+        filters=body.filters,
         limit=body.limit,
         options=body.options.model_dump(exclude_none=True),
     )

@@ -155,6 +155,7 @@ async def _ask(asking: Caller, body: ChatCompletionRequest) -> Run:
         notebooks,
         history=[Message(cast(Any, m.role), m.text()) for m in turns],
         sources=body.sourcebook.sources,
+        filters=body.sourcebook.filters,
         limit=body.sourcebook.limit,
         options=body.options(),
         instructions="\n\n".join(wishes),

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from sourcebook.answering import passage_json
 from sourcebook.app import Sourcebook
+from sourcebook.choosing import head_of
 from sourcebook.documents import Box, Passage, join_segments
 from sourcebook.errors import Conflict, InvalidInput, NotFound, UnsupportedType
 from sourcebook.sources import Source
@@ -134,8 +135,9 @@ async def picture(book: Sourcebook, source: Source, page: int, boxes: Sequence[B
     """One page as PNG, drawn in the jail. Raises `NotFound`, code `no_pages` for a source that has none."""
     pipeline = await book.sources.pipeline_of(source.id)
     choice = book.pipelines[pipeline].settings.parsers
-    _, parser = book.pipelines.parser_for(source.name, source.media_type, choice)
     path = await book.blobs.local(source.blob_key)
+    served = str((source.document or {}).get("parser", ""))
+    parser = book.pipelines.parser_for(source.name, source.media_type, choice, await head_of(path), served).ref
     try:
         return await book.jail.render(
             path, name=source.name, media_type=source.media_type, parser=parser, page=page, boxes=boxes

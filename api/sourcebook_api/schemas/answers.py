@@ -14,6 +14,7 @@ QuestionText = Annotated[str, StringConstraints(strip_whitespace=True, min_lengt
 Ids = Annotated[list[Id], Field(min_length=1, max_length=100)]
 SourceIds = Annotated[list[Id], Field(max_length=1000)]
 NoteText = Annotated[str, Field(max_length=500_000), Plain]
+Filters = Annotated[dict[str, Any], Field(max_length=100, description="What is known of a source; see `search`.")]
 PassageLimit = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -58,6 +59,7 @@ class NewChat(Body):
     conversation_id: Id | None = None
     replaces: Id | None = None
     sources: SourceIds | None = None
+    filters: Filters | None = None
     limit: PassageLimit | None = None
     options: ChatOptions = ChatOptions()
     stream: bool | None = None

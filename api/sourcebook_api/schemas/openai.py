@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sourcebook_api.schemas.answers import PassageLimit, SourceIds
+from sourcebook_api.schemas.answers import Filters, PassageLimit, SourceIds
 from sourcebook_api.schemas.common import Id, Plain, Shown
 
 
@@ -47,6 +47,7 @@ class Extras(Lenient):
 
     notebooks: Annotated[list[Id], Field(max_length=100)] = Field(default_factory=list)
     sources: SourceIds | None = None
+    filters: Filters | None = None
     limit: PassageLimit | None = None
 
 
