@@ -22,6 +22,7 @@ from sourcebook.jail import Jail, JailLimits
 from sourcebook.jobs import Job, Jobs, Worker
 from sourcebook.notebooks import Notebook, Notebooks
 from sourcebook.owners import Owners, Principal
+from sourcebook.pages import Pages
 from sourcebook.pipelines import Pipelines, preload
 from sourcebook.plugins import Plugins
 from sourcebook.reading import Reading
@@ -86,6 +87,7 @@ class Sourcebook:
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations)
         self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
+        self.pages = Pages(self.reading, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail)
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._worker = Worker(self.jobs, self.database, self._handle, self._failed)
