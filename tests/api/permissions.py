@@ -36,6 +36,8 @@ WRITE = {
     "POST /api/v1/notebooks/{notebook_id}/sources",
     "POST /api/v1/notebooks/{notebook_id}/sources/text",
     "POST /api/v1/notebooks/{notebook_id}/sources/url",
+    "POST /api/v1/sources/{source_id}/refresh",
+    "POST /api/v1/sources/{source_id}/reparse",
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}",
 }
 
