@@ -38,6 +38,7 @@ HEADINGS = {
     "Jobs": "[jobs]",
     "Jail": "[jail]",
     "Runs": "[runs]",
+    "Links": "[links]",
 }
 
 

@@ -18,7 +18,7 @@ from sourcebook_api.gate import Gate
 from sourcebook_api.hosts import Hosts
 from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id
 from sourcebook_api.problems import add_handlers
-from sourcebook_api.routes import health
+from sourcebook_api.routes import health, openai, opened
 
 
 def create_app(book: Sourcebook | Configuration) -> FastAPI:
@@ -44,6 +44,8 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     add_handlers(app)
     app.include_router(health.router)
     app.include_router(routes.api())
+    app.include_router(openai.router)
+    app.include_router(opened.router)
     return app
 
 

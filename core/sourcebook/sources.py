@@ -214,6 +214,15 @@ class Sources:
             raise NotFound(f"There is no source {source_id}.")
         return _source(row)
 
+    async def pipeline_of(self, source_id: str) -> str:
+        """The pipeline of the notebook that a source lies in. Raises `NotFound`."""
+        query = sa.select(notebooks.c.pipeline).join(sources).where(sources.c.id == source_id)
+        async with self._db.read() as c:
+            found = (await c.execute(query)).scalar()
+        if found is None:
+            raise NotFound(f"There is no source {source_id}.")
+        return str(found)
+
     async def listing(
         self, principal: Principal, notebook_id: str, limit: int = 50, cursor: str | None = None
     ) -> Page[Source]:

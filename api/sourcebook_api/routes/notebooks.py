@@ -16,6 +16,7 @@ from sourcebook_api.schemas.library import NewNotebook, NotebookChanges, Noteboo
 
 router = APIRouter(tags=["notebooks"])
 
+IfMatch = Annotated[str | None, Header(max_length=100, description="The ETag that this edit is based on.")]
 _EXAMPLE = {"harbour": {"value": {"title": "Tolvane harbour", "pipeline": "default"}}}
 
 
@@ -57,11 +58,11 @@ async def edit_notebook(
     notebook_id: str,
     body: Annotated[NotebookChanges, Body(openapi_examples={"rename": {"value": {"title": "Tolvane"}}})],
     response: Response,
-    if_match: Annotated[str | None, Header(max_length=100, description="The ETag that this edit is based on.")] = None,
+    if_match: IfMatch = None,
 ) -> NotebookShown:
     """Change title, description or metadata. With `If-Match`, only where nobody has edited it meanwhile."""
     notebook = await asking.notebook(notebook_id, "write")
-    version = _version(if_match)
+    version = version_of(if_match, "notebook")
     changes = body.model_dump(exclude_none=True)
     if not changes and version in (None, notebook.version):
         return _shown(notebook, response)
@@ -80,11 +81,11 @@ def _shown(notebook: Notebook, response: Response) -> NotebookShown:
     return NotebookShown.model_validate(notebook)
 
 
-def _version(if_match: str | None) -> int | None:
+def version_of(if_match: str | None, what: str) -> int | None:
     """The version that an `If-Match` names; None for none and for `*`. Raises `Conflict` for one that never was."""
     if if_match is None or if_match.strip() == "*":
         return None
     match = re.fullmatch(r'"v(\d{1,9})"', if_match.strip())
     if match is None:
-        raise Conflict("The If-Match header is no ETag of this notebook.", code="edited_meanwhile")
+        raise Conflict(f"The If-Match header is no ETag of this {what}.", code="edited_meanwhile")
     return int(match[1])

@@ -141,7 +141,10 @@ class PlaceRange(Shown):
 
 
 class TextRange(Shown):
-    """A range of a document's text. All offsets are code points of the whole document."""
+    """A range of a document's text. All offsets are code points of the whole document.
+
+    `before` and `after`: what stands around it, where `context` asked for that.
+    """
 
     source_id: str
     document_id: str
@@ -149,6 +152,8 @@ class TextRange(Shown):
     start: int
     end: int
     text: str
+    before: str | None = None
+    after: str | None = None
     places: list[PlaceRange] | None = None
 
 
