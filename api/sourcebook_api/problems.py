@@ -40,6 +40,7 @@ _STATUSES: Mapping[type[SourcebookError], int] = {
 _BY_CODE: Mapping[str, int] = {
     "bad_request": 400,
     "edited_meanwhile": 412,
+    "precondition_required": 428,
     "fetch_blocked": 422,
     "fetch_too_large": 422,
     "host_not_allowed": 421,

@@ -17,6 +17,7 @@ from sourcebook.deletion import Deletion
 from sourcebook.embeddings import import_numpy
 from sourcebook.errors import ConfigError, InvalidInput, SourcebookError
 from sourcebook.http import Http
+from sourcebook.idempotency import Idempotency
 from sourcebook.ingestion import Ingestion
 from sourcebook.jail import Jail, JailLimits
 from sourcebook.jobs import Job, Jobs, Worker
@@ -77,6 +78,7 @@ class Sourcebook:
         await self.pipelines.open()
         self.blobs = await self.pipelines.blob_store()
         self.owners = Owners(self.database)
+        self.idempotency = Idempotency(self.database)
         self.notebooks = Notebooks(self.database)
         self.reading = Reading(self.database)
         self.conversations = Conversations(self.database)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -26,12 +26,18 @@ _PREFIX = "sbk_"
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks. `permissions` are not implied by each other."""
+    """Who asks. `permissions` are not implied by each other.
+
+    `limits` are the key's own (`requests` a minute, `concurrent`), before those of the settings; `local` is whoever
+    uses a server without keys from its own machine.
+    """
 
     owner_id: str
     name: str
     permissions: frozenset[str]
     key_id: str | None = None
+    limits: Mapping[str, int] | None = None
+    local: bool = False
 
     def may(self, permission: Permission) -> bool:
         """Whether this permission was given."""
@@ -73,7 +79,7 @@ class Owners:
 
     async def local(self) -> Principal:
         """The principal of a server without keys."""
-        return Principal(await self.ensure(LOCAL), LOCAL, frozenset(PERMISSIONS))
+        return Principal(await self.ensure(LOCAL), LOCAL, frozenset(PERMISSIONS), local=True)
 
     async def create_key(
         self, owner: str, permissions: Iterable[str], name: str = "", expires_at: datetime | None = None

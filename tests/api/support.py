@@ -47,6 +47,7 @@ class Served:
             "storage": {"path": str(folder / "data")},
             "server": {"port": 0},
             "runs": {"grace": 0.0},
+            "limits": {"requests": 0, "failures": 0},  # a test asks more in a second than a client in a minute
             "retrievers": {"qdrant": {"idle_seconds": 0}},  # its process ends with the test
         }
         self.book = Sourcebook(load(path, environ={}, overrides=merged(settings, overrides or {})))
