@@ -11,8 +11,8 @@ from fastapi import APIRouter, FastAPI
 
 from sourcebook import __version__
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import Configuration
 from sourcebook.plugins import RouteHost
-from sourcebook.settings import Configuration
 from sourcebook_api import routes
 from sourcebook_api.audit import Audit
 from sourcebook_api.authentication import Authenticator

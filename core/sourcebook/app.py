@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sourcebook.answering import Answering, Question
+from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import SCHEMA
@@ -28,7 +29,6 @@ from sourcebook.plugins import Plugins
 from sourcebook.reading import Reading
 from sourcebook.runs import Run, Runs
 from sourcebook.searching import Found, Searching
-from sourcebook.settings import Configuration, load
 from sourcebook.sources import Sources
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import sqlalchemy as sa
 
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import load
 from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import upgrade
 from sourcebook.documents import Chunk, Document, Passage, Place, segments_of
@@ -48,7 +49,6 @@ from sourcebook.jobs import Job
 from sourcebook.notebooks import Notebook
 from sourcebook.owners import Principal
 from sourcebook.sentences import terms
-from sourcebook.settings import load
 from sourcebook.sources import Source
 from sourcebook.writer import DocumentWriter, Member
 
