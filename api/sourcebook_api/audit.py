@@ -84,5 +84,7 @@ def ids_in(path: str) -> list[str]:
 
 def route_of(scope: Scope) -> str:
     """The route that answers, as `/api/v1/sources/{source_id}`; of an address that led to none, nothing is told."""
-    template = getattr(scope.get("route"), "path", "")
-    return template or "?"
+    if scope.get("route") is None:
+        return "?"
+    names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
+    return "/".join(names.get(part, part) for part in scope["path"].split("/"))

@@ -26,6 +26,7 @@ from sourcebook.notebooks import Notebook, Notebooks
 from sourcebook.owners import Owners, Principal
 from sourcebook.pipelines import Pipelines, preload
 from sourcebook.plugins import Plugins
+from sourcebook.quotas import Quotas
 from sourcebook.reading import Reading
 from sourcebook.runs import Run, Runs
 from sourcebook.searching import Found, Searching
@@ -83,7 +84,7 @@ class Sourcebook:
         self.reading = Reading(self.database)
         self.conversations = Conversations(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs)
-        self.sources = Sources(self.database, self.blobs, self.jobs)
+        self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
         self.searching = Searching(self.pipelines, self.plugins, self.reading)
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations)

@@ -12,6 +12,7 @@ READ = {
     "GET /api/v1/jobs/{job_id}/events",
     "GET /api/v1/notebooks",
     "GET /api/v1/notebooks/{notebook_id}",
+    "GET /api/v1/notebooks/{notebook_id}/shares",
     "GET /api/v1/notebooks/{notebook_id}/sources",
     "GET /api/v1/passages/{passage_id}",
     "GET /api/v1/plugins",
@@ -30,12 +31,14 @@ READ = {
 
 WRITE = {
     "DELETE /api/v1/notebooks/{notebook_id}",
+    "DELETE /api/v1/notebooks/{notebook_id}/shares/{owner}",
     "DELETE /api/v1/sources/{source_id}",
     "PATCH /api/v1/notebooks/{notebook_id}",
     "POST /api/v1/notebooks",
     "POST /api/v1/notebooks/{notebook_id}/sources",
     "POST /api/v1/notebooks/{notebook_id}/sources/text",
     "POST /api/v1/notebooks/{notebook_id}/sources/url",
+    "PUT /api/v1/notebooks/{notebook_id}/shares/{owner}",
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}",
 }
 

@@ -84,9 +84,9 @@ class Served:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
-    def key(self, owner: str, *permissions: str) -> dict[str, str]:
+    def key(self, owner: str, *permissions: str, limits: Mapping[str, int] | None = None) -> dict[str, str]:
         """Headers with a new key."""
-        _, secret = self.run(self.book.owners.create_key(owner, permissions))
+        _, secret = self.run(self.book.owners.create_key(owner, permissions, limits=limits))
         return {"Authorization": f"Bearer {secret}"}
 
     def notebook(self, headers: Mapping[str, str] | None = None, **values: Any) -> str:
