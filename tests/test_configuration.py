@@ -81,7 +81,7 @@ def plain_defaults(model: type[BaseModel]) -> dict[str, Any]:
     return {
         n: v
         for n, v in found.items()
-        if not isinstance(v, BaseModel | Timeouts) and n not in KINDS and n != "pipelines"
+        if not isinstance(v, BaseModel | Timeouts) and n not in KINDS and n not in ("pipelines", "filters")
     }
 
 
@@ -100,7 +100,8 @@ def test_every_key_is_documented_with_its_default_and_its_meaning(model: type[Ba
 def test_every_section_has_a_heading_and_every_kind_a_row() -> None:
     assert {m.__name__ for m in models(Settings)} == set(HEADINGS)
     assert set(rows("Instances of each kind")) == set(KINDS)
-    assert set(Settings.model_fields) == {"hook_deadline", "pipelines", *KINDS} | {
+    assert "\n### [filters]\n" in DOCUMENT
+    assert set(Settings.model_fields) == {"hook_deadline", "pipelines", "filters", *KINDS} | {
         h.strip("[]") for h in HEADINGS.values() if h.startswith("[") and "." not in h
     }
 

@@ -85,11 +85,13 @@ class Sourcebook:
         self.conversations = Conversations(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs)
         self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
-        self.searching = Searching(self.pipelines, self.plugins, self.reading)
+        self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations)
         self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
-        self._ingestion = Ingestion(self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail)
+        self._ingestion = Ingestion(
+            self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters
+        )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._worker = Worker(self.jobs, self.database, self._handle, self._failed)
         self._open = True
@@ -152,10 +154,14 @@ class Sourcebook:
         *,
         limit: int | None = None,
         sources: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
     ) -> Found:
-        """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read."""
+        """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read.
+
+        `filters` is what a client writes (`sourcebook.filters`); `InvalidInput` (code `filter_invalid`) where wrong.
+        """
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
-        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources)
+        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources, filters=filters)
 
     async def ask(
         self,

@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from sourcebook.filters import FieldType, check_keys
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Instance = dict[str, Any]
@@ -150,6 +152,7 @@ class Settings(Section):
     runs: Runs = Runs()
     limits: Limits = Limits()
     hook_deadline: float = Field(default=2.0, gt=0)
+    filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}
     chunkers: dict[Name, Instance] = {}
     embedders: dict[Name, Instance] = {}
@@ -158,3 +161,9 @@ class Settings(Section):
     llms: dict[Name, Instance] = {}
     fetchers: dict[Name, Instance] = {}
     blob_stores: dict[Name, Instance] = {}
+
+    @field_validator("filters")
+    @classmethod
+    def _free(cls, keys: dict[str, FieldType]) -> dict[str, FieldType]:
+        check_keys(keys)
+        return keys

@@ -240,6 +240,7 @@ def _select() -> sa.Select[Any]:
             documents.c.length.label("document_length"),
             documents.c.metadata.label("document_metadata"),
             documents.c.warnings.label("document_warnings"),
+            documents.c.parser.label("document_parser"),
         )
         .select_from(sources)
         .join(notebooks, notebooks.c.id == sources.c.notebook_id)
@@ -259,6 +260,7 @@ def _source(row: Any) -> Source:
             "length": row["document_length"],
             "metadata": row["document_metadata"],
             "warnings": row["document_warnings"],
+            "parser": row["document_parser"],
         }
     progress = (row["checkpoint"] or {}).get("progress", {})
     return Source(**plain, progress=progress, document=document)

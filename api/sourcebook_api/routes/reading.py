@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from sourcebook.answering import passage_json
+from sourcebook.choosing import head_of
 from sourcebook.documents import Passage, join_segments
 from sourcebook.errors import Conflict, InvalidInput, NotFound, UnsupportedType
 from sourcebook.sources import Source
@@ -117,8 +118,9 @@ async def get_page_image(
         boxes = [p.box for p in places if p.page == page and p.box is not None][:_MOST_BOXES]
     notebook = await asking.notebook(source.notebook_id)
     choice = asking.book.pipelines[notebook.pipeline].settings.parsers
-    _, parser = asking.book.pipelines.parser_for(source.name, source.media_type, choice)
     path = await asking.book.blobs.local(source.blob_key)
+    served = str((source.document or {}).get("parser", ""))
+    parser = asking.book.pipelines.parser_for(source.name, source.media_type, choice, await head_of(path), served).ref
     try:
         image = await asking.book.jail.render(
             path, name=source.name, media_type=source.media_type, parser=parser, page=page, boxes=boxes

@@ -72,10 +72,11 @@ class NewUrl(Body):
 
 
 class DocumentShown(Shown):
-    """What was read from a source. `length` is in code points, as all ranges are."""
+    """What was read from a source. `length` is in code points; `parser` has the name and version of what read it."""
 
     id: str
     length: int
+    parser: str
     metadata: dict[str, Any]
     warnings: list[dict[str, Any]]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sourcebook.documents import Passage
+from sourcebook.filters import FieldType, FieldValue, Filter
 from sourcebook.interfaces.components import Component, S
 from sourcebook.interfaces.embedding import Space
 
@@ -40,7 +41,8 @@ class Scope:
 class SearchQuery:
     """One retrieval call. `texts` holds the question and its rewritings; `vectors[space]` has one row a text.
 
-    `limit` is per leg. `sources` narrows to these source ids (None: all of the scope).
+    `limit` is per leg. `sources` narrows to these source ids, `filters` to what matches (None: all of the scope).
+    `mode` leaves out the legs of the other kind: a retriever need not compute them.
     """
 
     texts: tuple[str, ...]
@@ -48,6 +50,8 @@ class SearchQuery:
     limit: int
     vectors: Vectors | None = None
     sources: tuple[str, ...] | None = None
+    filters: Filter | None = None
+    mode: Literal["hybrid", "lexical", "dense"] = "hybrid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,10 @@ class Retriever(Component[S]):
 
 @dataclass(frozen=True)
 class Point:
-    """One passage as an index stores it. `id` is the passage's (a UUIDv5 of generation and ordinal)."""
+    """One passage as an index stores it. `id` is the passage's (a UUIDv5 of generation and ordinal).
+
+    `fields` are what a filter compares (`sourcebook.filters`): a list is a tuple, and holds one type.
+    """
 
     id: str
     owner_id: str
@@ -81,7 +88,7 @@ class Point:
     generation_id: str
     text: str  # context and text: indexed, never stored in the index's payload
     language: str = ""
-    fields: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,12 +108,16 @@ class Index(Retriever[S]):
     """
 
     @abstractmethod
-    async def ensure(self, spaces: Sequence[Space]) -> None:
-        """Be ready to store these spaces. Idempotent, and never touches other data."""
+    async def ensure(self, spaces: Sequence[Space], fields: Mapping[str, FieldType] | None = None) -> None:
+        """Be ready to store these spaces, and to filter by these fields. Idempotent, and never touches other data."""
 
     @abstractmethod
     async def upsert(self, scope: Scope, points: Sequence[Point], vectors: Vectors | None) -> None:
         """Store points; the same id again replaces. `vectors[space]` has one row a point. Idempotent."""
+
+    @abstractmethod
+    async def set_fields(self, scope: Scope, source_id: str, fields: Mapping[str, FieldValue]) -> None:
+        """Replace the fields of all points of a source, whose metadata or tags were edited. No point is success."""
 
     @abstractmethod
     async def delete(self, scope: Scope, source_id: str, generation_id: str | None = None) -> None:
