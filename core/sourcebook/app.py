@@ -20,6 +20,7 @@ from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookErr
 from sourcebook.filters import parse
 from sourcebook.generations import Retiring
 from sourcebook.http import Http
+from sourcebook.idempotency import Idempotency
 from sourcebook.ingestion import Ingestion
 from sourcebook.interfaces import Fetched, Message
 from sourcebook.jail import Jail, JailLimits
@@ -31,6 +32,7 @@ from sourcebook.owners import Owners, Principal
 from sourcebook.pages import Pages
 from sourcebook.pipelines import Pipelines, preload
 from sourcebook.plugins import Plugins
+from sourcebook.quotas import Quotas
 from sourcebook.reading import Reading
 from sourcebook.run import Run
 from sourcebook.runs import Runs
@@ -85,12 +87,13 @@ class Sourcebook:
         await self.pipelines.open()
         self.blobs = await self.pipelines.blob_store()
         self.owners = Owners(self.database)
+        self.idempotency = Idempotency(self.database)
         self.notebooks = Notebooks(self.database)
         self.reading = Reading(self.database)
         self.conversations = Conversations(self.database)
         self.notes = Notes(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs)
-        self.sources = Sources(self.database, self.blobs, self.jobs)
+        self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
         self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
         self.links = Links(self.settings.links, self.database)
         await self.links.open()

@@ -24,6 +24,8 @@ from sourcebook.jobs import Jobs
 from sourcebook.notebooks import Notebook, visible
 from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
+from sourcebook.quotas import Quotas
+from sourcebook.settings import Limits
 from sourcebook.writer import clean
 
 MAX_DEPTH = 2
@@ -67,11 +69,17 @@ class Sources:
     """Sources in SQL, their bytes in the blob store."""
 
     def __init__(
-        self, database: Database, blobs: BlobStore[Any], queue: Jobs, passwords: Passwords | None = None
+        self,
+        database: Database,
+        blobs: BlobStore[Any],
+        queue: Jobs,
+        quotas: Quotas | None = None,
+        passwords: Passwords | None = None,
     ) -> None:
         self._db = database
         self._blobs = blobs
         self._jobs = queue
+        self._quotas = quotas or Quotas(Limits())
         self._generations = Generations(queue)
         self.passwords = passwords or Passwords()
 
@@ -102,6 +110,8 @@ class Sources:
             "metadata": dict(metadata or {}),
             "parent_id": parent_id,
         }
+        async with self._db.read() as c:  # before the bytes: whoever has no room left need not send them
+            await self._quotas.check(c, notebook.owner_id)
         blob = await self._blobs.put(new_id("blob"), chunks)
         # A caller who goes away now must not part the row from its bytes: this goes to its end without them.
         return await asyncio.shield(self._record(notebook, blob, values, password))
@@ -295,6 +305,7 @@ class Sources:
             whole = sa.select(sources.c.id).where(sources.c.id == parent_id, sources.c.deleted_at.is_(None))
             if (await c.execute(whole)).scalar() is None:
                 raise NotFound(f"There is no source {parent_id}.")
+        await self._quotas.check(c, notebook.owner_id, blob.size)
         source_id, at = new_id("src"), now()
         row = {"notebook_id": notebook.id, "blob_key": blob.key, "sha256": blob.sha256, "size": blob.size}
         stamps = {"created_at": at, "updated_at": at}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, StringConstraints
 
@@ -42,6 +42,20 @@ class NotebookShown(Shown):
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+class NewShare(Body):
+    """What another owner may do with a notebook: read it, or write into it too."""
+
+    permission: Literal["read", "write"]
+
+
+class ShareShown(Shown):
+    """One other owner's part in a notebook."""
+
+    owner: str
+    permission: str
+    created_at: datetime
 
 
 class NewText(Body):

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
-SCHEMA = "0006"
+SCHEMA = "0009"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -65,6 +65,7 @@ keys = Table(
     Column("name", String(200), nullable=False, server_default=""),
     Column("hash", String(64), nullable=False, unique=True),  # SHA-256 of 256 random bits needs no salt
     Column("permissions", JSON, nullable=False),
+    Column("limits", JSON),  # requests a minute and at a time, where they are not the settings'
     _time("created_at"),
     _time("expires_at", nullable=True),
     _time("revoked_at", nullable=True),
