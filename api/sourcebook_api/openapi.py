@@ -41,6 +41,8 @@ _MEANINGS = {
     413: "The body is too large.",
     415: "Nothing here reads this type.",
     416: "Nothing of the range lies in the file.",
+    428: "This server takes such an edit only with an If-Match header.",
+    429: "A limit of this key, address or owner is reached; Retry-After says when to come back.",
     421: "This server does not answer to that Host.",
     422: "The request does not fit its model, or a value in it has no meaning.",
     500: "The server made a mistake.",
@@ -50,6 +52,8 @@ _MEANINGS = {
 # What the gate can answer to any request, and what can happen to any.
 _ANYWHERE, _WITH_KEY = (400, 421, 500, 503), (401, 403)
 _PROBLEM = "application/problem+json"
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is the one that the client has."}}
+"""The `responses` of a GET that takes `If-None-Match`."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -34,7 +34,11 @@ class Storage(Section):
 
 
 class Server(Section):
-    """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are."""
+    """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are.
+
+    `require_if_match` refuses edits that do not say which version they are based on. `audit_log` is relative to the
+    data folder; empty writes none.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -42,7 +46,26 @@ class Server(Section):
     allowed_origins: tuple[str, ...] = ()
     max_upload: int = Field(default=512 * 1024 * 1024, gt=0)
     max_body: int = Field(default=4 * 1024 * 1024, gt=0)
+    require_if_match: bool = False
+    audit_log: str = "audit.log"
     shutdown_grace: float = Field(default=10.0, ge=0)
+
+
+class Limits(Section):
+    """What one key, one address, one owner and all together may use. 0 is without a limit.
+
+    A key's own `requests` and `concurrent` come before these; `storage` of an owner named in `owners` too.
+    """
+
+    requests: int = Field(default=6000, ge=0)
+    concurrent: int = Field(default=64, ge=0)
+    failures: int = Field(default=120, ge=0)
+    in_flight: int = Field(default=512, ge=0)
+    storage: int = Field(default=0, ge=0)
+    sources: int = Field(default=0, ge=0)
+    queued: int = Field(default=100_000, ge=0)
+    owners: dict[str, int] = {}
+    counters: str = "memory://"
 
 
 class PluginSettings(Section):
@@ -146,6 +169,7 @@ class Settings(Section):
     jail: Jail = Jail()
     runs: Runs = Runs()
     links: Links = Links()
+    limits: Limits = Limits()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}

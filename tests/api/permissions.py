@@ -23,6 +23,7 @@ READ = {
     "GET /api/v1/notebooks",
     "GET /api/v1/notebooks/{notebook_id}",
     "GET /api/v1/notebooks/{notebook_id}/notes",
+    "GET /api/v1/notebooks/{notebook_id}/shares",
     "GET /api/v1/notebooks/{notebook_id}/sources",
     "GET /api/v1/notes/{note_id}",
     "GET /api/v1/passages/{passage_id}",
@@ -49,6 +50,7 @@ WRITE = {
     "DELETE /api/v1/conversations/{conversation_id}",
     "DELETE /api/v1/notebooks/{notebook_id}",
     "DELETE /api/v1/notes/{note_id}",
+    "DELETE /api/v1/notebooks/{notebook_id}/shares/{owner}",
     "DELETE /api/v1/sources/{source_id}",
     "PATCH /api/v1/conversations/{conversation_id}",
     "PATCH /api/v1/notebooks/{notebook_id}",
@@ -59,6 +61,9 @@ WRITE = {
     "POST /api/v1/notebooks/{notebook_id}/sources",
     "POST /api/v1/notebooks/{notebook_id}/sources/text",
     "POST /api/v1/notebooks/{notebook_id}/sources/url",
+    "POST /api/v1/sources/{source_id}/refresh",
+    "POST /api/v1/sources/{source_id}/reparse",
+    "PUT /api/v1/notebooks/{notebook_id}/shares/{owner}",
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}",
 }
 

@@ -32,6 +32,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/notebooks/{notebook_id}/sources": {"files": {"a": ("a.md", b"# A")}},
     "POST /api/v1/notebooks/{notebook_id}/sources/text": {"json": {"name": "a.md", "text": "A"}},
     "POST /api/v1/notebooks/{notebook_id}/sources/url": {"json": {"url": "https://example.org"}},
+    "PUT /api/v1/notebooks/{notebook_id}/shares/{owner}": {"json": {"permission": "read"}},
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}": {"content": b"# A"},
     "GET /api/v1/sources/{source_id}/pages/{page}.png": {"params": {"start": 0, "end": 5}},
     "GET /api/v1/sources/{source_id}/text": {"params": {"places": True}},
@@ -106,7 +107,12 @@ def of_ada(keyed: Served, ada: dict[str, str]) -> dict[str, str]:
         "key_id": keyed.run(keyed.book.owners.list_keys())[0].id,
         "name": "a.md",
         "page": "1",
+        "owner": "root",
     }
+
+
+PLAIN = {"name", "page", "owner"}
+"""What stands in an address and is no id."""
 
 
 def call(server: Served, route: str, ids: dict[str, str], headers: dict[str, str] | None = None) -> httpx.Response:
@@ -140,7 +146,7 @@ def test_without_a_credential_every_route_is_closed(keyed: Served, of_ada: dict[
 def test_what_is_anothers_looks_exactly_like_nothing(
     keyed: Served, of_ada: dict[str, str], ada: dict[str, str], bob: dict[str, str], route: str
 ) -> None:
-    nothing = {name: value if name in ("name", "page") else value[:-3] + "000" for name, value in of_ada.items()}
+    nothing = {name: value if name in PLAIN else value[:-3] + "000" for name, value in of_ada.items()}
     theirs, none = call(keyed, route, of_ada, bob), call(keyed, route, nothing, bob)
     assert theirs.status_code == none.status_code == 404
     if route.startswith("HEAD"):

@@ -13,6 +13,7 @@ from sourcebook_api.routes import (
     notes,
     reading,
     runs,
+    shares,
     sources,
     system,
     uploads,
@@ -22,6 +23,6 @@ from sourcebook_api.routes import (
 def api() -> APIRouter:
     """Everything below `/api/v1`."""
     router = APIRouter(prefix="/api/v1")
-    for module in (notebooks, uploads, sources, reading, chat, runs, conversations, notes, jobs, keys, system):
+    for module in (notebooks, shares, uploads, sources, reading, chat, runs, conversations, notes, jobs, keys, system):
         router.include_router(module.router)
     return router

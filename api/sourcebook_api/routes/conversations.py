@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Query, Response
 from sourcebook.conversations import Conversation
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
-from sourcebook_api.routes.notebooks import IfMatch, version_of
+from sourcebook_api.preconditions import IfMatch, etag
 from sourcebook_api.schemas.answers import (
     CitationShown,
     ConversationChanges,
@@ -62,24 +62,23 @@ async def get_conversation(
     return WholeConversation.model_validate({**_shown(found, response).model_dump(), "messages": turns})
 
 
-@router.patch("/conversations/{conversation_id}", responses=problems(404, 412))
+@router.patch("/conversations/{conversation_id}", responses=problems(404, 412, 428))
 async def edit_conversation(
     asking: Asking,
     conversation_id: str,
     body: Annotated[ConversationChanges, Body(openapi_examples=_CHANGED)],
     response: Response,
-    if_match: IfMatch = None,
+    if_match: IfMatch,
 ) -> ConversationShown:
     """Change title or notebooks. With `If-Match`, only where nobody has edited it meanwhile."""
     found = await asking.book.conversations.get(asking.principal, conversation_id)
     changes = body.model_dump(exclude_none=True)
     if body.notebooks is not None:
         await asking.notebooks(body.notebooks)
-    version = version_of(if_match, "conversation")
-    if not changes and version in (None, found.version):
-        return _shown(found, response)
-    edited = await asking.book.conversations.edit(asking.principal, conversation_id, changes, version)
-    return _shown(edited, response)
+    version = if_match.against(found.version)
+    if changes:
+        found = await asking.book.conversations.edit(asking.principal, conversation_id, changes, version)
+    return _shown(found, response)
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204, responses=problems(404))
@@ -104,5 +103,5 @@ def cited(asking: Caller, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(conversation: Conversation, response: Response) -> ConversationShown:
-    response.headers["ETag"] = f'"v{conversation.version}"'
+    response.headers["ETag"] = etag(conversation.version)
     return ConversationShown.model_validate(conversation)

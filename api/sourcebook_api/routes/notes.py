@@ -10,8 +10,8 @@ from sourcebook.errors import InvalidInput
 from sourcebook.notes import Note
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
+from sourcebook_api.preconditions import IfMatch, etag
 from sourcebook_api.routes.conversations import cited
-from sourcebook_api.routes.notebooks import IfMatch, version_of
 from sourcebook_api.schemas.answers import NewNote, NoteChanges, NoteShown, WholeNote
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
 
@@ -56,21 +56,21 @@ async def get_note(asking: Asking, note_id: str, response: Response) -> WholeNot
     return _shown(asking, note, response)
 
 
-@router.patch("/notes/{note_id}", responses=problems(404, 412))
+@router.patch("/notes/{note_id}", responses=problems(404, 412, 428))
 async def edit_note(
     asking: Asking,
     note_id: str,
     body: Annotated[NoteChanges, Body(openapi_examples=_CHANGED)],
     response: Response,
-    if_match: IfMatch = None,
+    if_match: IfMatch,
 ) -> WholeNote:
     """Change title or text. With `If-Match`, only where nobody has edited it meanwhile."""
     note = await asking.book.notes.get(asking.principal, note_id, "write")
     await asking.book.plugins.authorize(asking.principal, "write", note.notebook_id)
-    changes, version = body.model_dump(exclude_none=True), version_of(if_match, "note")
-    if not changes and version in (None, note.version):
-        return _shown(asking, note, response)
-    return _shown(asking, await asking.book.notes.edit(asking.principal, note_id, changes, version), response)
+    changes, version = body.model_dump(exclude_none=True), if_match.against(note.version)
+    if changes:
+        note = await asking.book.notes.edit(asking.principal, note_id, changes, version)
+    return _shown(asking, note, response)
 
 
 @router.delete("/notes/{note_id}", status_code=204, responses=problems(404))
@@ -82,6 +82,6 @@ async def delete_note(asking: Asking, note_id: str) -> None:
 
 
 def _shown(asking: Caller, note: Note, response: Response) -> WholeNote:
-    response.headers["ETag"] = f'"v{note.version}"'
+    response.headers["ETag"] = etag(note.version)
     plain = NoteShown.model_validate(note).model_dump()
     return WholeNote.model_validate({**plain, "citations": [cited(asking, row) for row in note.citations]})

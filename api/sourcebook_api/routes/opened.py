@@ -22,7 +22,6 @@ from sourcebook.sources import Source
 from sourcebook_api.access import book_of
 from sourcebook_api.openapi import problems
 from sourcebook_api.problems import status_of
-from sourcebook_api.routes.reading import boxes_on, picture
 
 router = APIRouter(tags=["conversations"])
 
@@ -92,8 +91,8 @@ async def open_citation_page(request: Request, token: str) -> Response:
     if found.page is None:
         raise NotFound("This source has no pages to show.", code="no_pages")
     row = found.citation
-    boxes = await boxes_on(book, row["document_id"], found.page, row["start"], row["end"])
-    image = await picture(book, found.source, found.page, boxes)
+    marked = {"document_id": row["document_id"], "start": row["start"], "end": row["end"]}
+    image = await book.pages.image(found.source, found.page, **marked)
     return Response(image, media_type="image/png", headers=_PRIVATE)
 
 

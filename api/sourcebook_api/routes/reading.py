@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
 from sourcebook.answering import passage_json
-from sourcebook.app import Sourcebook
-from sourcebook.choosing import head_of
-from sourcebook.documents import Box, Passage, join_segments
-from sourcebook.errors import Conflict, InvalidInput, NotFound, UnsupportedType
+from sourcebook.documents import Passage, join_segments
+from sourcebook.errors import Conflict, InvalidInput, NotFound
 from sourcebook.sources import Source
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
@@ -21,7 +18,6 @@ from sourcebook_api.schemas.library import PassageShown, PlaceRange, TextRange
 router = APIRouter(tags=["sources"])
 
 _MOST = 200_000
-_MOST_BOXES = 500
 
 Start = Annotated[int, Query(ge=0, le=2**31, description="First code point.")]
 End = Annotated[int | None, Query(ge=0, le=2**31, description=f"Behind the last one; at most {_MOST:,} at once.")]
@@ -117,33 +113,13 @@ async def get_page_image(
 ) -> Response:
     """A picture of one page. Where a range is given, the lines on this page that it covers are marked."""
     source = await asking.source(source_id)
-    boxes = []
+    marked: dict[str, Any] = {}
     if end is not None:
         document_id, length = await _document(asking, source, document)
-        boxes = await boxes_on(asking.book, document_id, page, *_clipped(start, end, length))
-    image = await picture(asking.book, source, page, boxes)
+        first, last = _clipped(start, end, length)
+        marked = {"document_id": document_id, "start": first, "end": last}
+    image = await asking.book.pages.image(source, page, **marked)
     return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
-
-
-async def boxes_on(book: Sourcebook, document_id: str, page: int, start: int, end: int) -> list[Box]:
-    """The boxes of a range on one page."""
-    places = await book.reading.places(document_id, start, end)
-    return [p.box for p in places if p.page == page and p.box is not None][:_MOST_BOXES]
-
-
-async def picture(book: Sourcebook, source: Source, page: int, boxes: Sequence[Box]) -> bytes:
-    """One page as PNG, drawn in the jail. Raises `NotFound`, code `no_pages` for a source that has none."""
-    pipeline = await book.sources.pipeline_of(source.id)
-    choice = book.pipelines[pipeline].settings.parsers
-    path = await book.blobs.local(source.blob_key)
-    served = str((source.document or {}).get("parser", ""))
-    parser = book.pipelines.parser_for(source.name, source.media_type, choice, await head_of(path), served).ref
-    try:
-        return await book.jail.render(
-            path, name=source.name, media_type=source.media_type, parser=parser, page=page, boxes=boxes
-        )
-    except UnsupportedType:
-        raise NotFound("This source has no pages to show.", code="no_pages") from None
 
 
 def shown(passage: Passage) -> dict[str, Any]:

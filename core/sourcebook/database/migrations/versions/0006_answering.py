@@ -6,7 +6,7 @@ from alembic import op
 from sourcebook.database.tables import UTCDateTime
 
 revision = "0006"
-down_revision = "0001"
+down_revision = "0003"
 
 
 def upgrade() -> None:
