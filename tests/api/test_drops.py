@@ -48,11 +48,13 @@ def test_nothing_is_left_of_clients_that_go_away(
     server, llm = dropped
     notebook = server.notebook()
     server.source(notebook)
+    server.http.close()  # its connection would be counted
     asyncio.run(_drop_all(server, llm, notebook, AT_ONCE))  # every pool and cache is warm
     before = _quiet(server)
     first = len(llm.requests)
     gone = asyncio.run(_drop_all(server, llm, notebook, DROPS))
     assert _quiet(server) == before
+    assert (before["sockets"], before["upstreams"]) == (0, 0)
     assert all(r.finished.is_set() for r in llm.requests[first:])
     late = _lateness(gone, llm.requests[first:])
     assert late, "no client left while a model was being read"
