@@ -210,11 +210,33 @@ def safe_name(name: str) -> str:
     return last[-255:]
 
 
+# What `mimetypes` knows on some systems only, or by another name.
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_KNOWN_TYPES = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".jsonl": "application/jsonl",
+    ".ndjson": "application/x-ndjson",
+    ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
+    ".docx": f"{_OFFICE}wordprocessingml.document",
+    ".pptx": f"{_OFFICE}presentationml.presentation",
+    ".xlsx": f"{_OFFICE}spreadsheetml.sheet",
+    ".odt": "application/vnd.oasis.opendocument.text",
+    ".epub": "application/epub+zip",
+    ".eml": "message/rfc822",
+    ".xhtml": "application/xhtml+xml",
+    ".zip": "application/zip",
+    ".heic": "image/heic",
+    ".m4a": "audio/mp4",
+    ".mkv": "video/x-matroska",
+}
+
+
 def media_type_of(name: str) -> str:
     """From the extension; `application/octet-stream` where it says nothing."""
-    known = {".md": "text/markdown", ".markdown": "text/markdown", ".jsonl": "application/jsonl"}
     extension = PurePosixPath(name.lower()).suffix
-    return known.get(extension) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return _KNOWN_TYPES.get(extension) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def _select() -> sa.Select[Any]:
