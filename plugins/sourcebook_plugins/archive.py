@@ -55,7 +55,8 @@ class ZipParser(Parser[ZipSettings]):
 
     def _check(self, entries: list[zipfile.ZipInfo]) -> None:
         if len(entries) > self.settings.max_members:
-            raise LimitExceeded(f"The archive holds {len(entries):,} files.", limit=self.settings.max_members)
+            count = f"The archive holds {len(entries):,} files."
+            raise LimitExceeded(count, code="too_many_members", limit=self.settings.max_members)
         check_entries(entries, self.settings.max_unpacked, self.settings.max_member)
 
     def _hand_out(

@@ -46,7 +46,8 @@ class Strings:
                 text = _string(element)
                 size += len(text)
                 if size > _MOST_STRINGS:
-                    raise LimitExceeded("The workbook's shared strings are too long.", limit=_MOST_STRINGS)
+                    detail = "The workbook's shared strings are too long."
+                    raise LimitExceeded(detail, code="text_too_long", limit=_MOST_STRINGS)
                 self._texts.append(text)
         return self
 
