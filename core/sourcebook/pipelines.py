@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -130,9 +131,10 @@ class Pipelines:
         return await self.component("blob_stores", self._settings.storage.blobs, cast(type[BlobStore[Any]], BlobStore))
 
     async def fetcher(self, scheme: str) -> Fetcher[Any]:
-        """The first fetcher for a URL scheme. Raises `UnsupportedType`."""
-        for name, cls in self._plugins.classes["fetchers"].items():
-            if scheme in getattr(cls, "schemes", ()):
+        """The fetcher for a URL scheme, third-party before built-in. Raises `UnsupportedType`."""
+        classes: dict[str, type[Any]] = self._plugins.classes["fetchers"]
+        for name in sorted(classes, key=partial(self._plugins.is_built_in, "fetchers")):
+            if scheme in classes[name].schemes:
                 return await self.component("fetchers", name, cast(type[Fetcher[Any]], Fetcher))
         raise UnsupportedType(f"No plugin fetches {scheme}: addresses.", remedy="Use http or https, or add a fetcher.")
 
@@ -144,7 +146,8 @@ class Pipelines:
         Raises `UnsupportedType` with what is installed.
         """
         classes: dict[str, type[Parser[Any]]] = self._plugins.classes["parsers"]
-        names = choosing.order(classes, self._plugins.is_built_in_parser, name, media_type, choice, head)
+        is_built_in = partial(self._plugins.is_built_in, "parsers")
+        names = choosing.order(classes, is_built_in, name, media_type, choice, head)
         if not names:
             raise choosing.unsupported(name, media_type, classes.values())
         listed = {instance for instances in choice.values() for instance in instances}

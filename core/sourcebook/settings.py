@@ -46,11 +46,14 @@ class Server(Section):
 
 
 class PluginSettings(Section):
-    """`enabled` lists the third-party distributions that may load; `disabled` switches built-in modules off."""
+    """`enabled` lists the third-party distributions that may load; `disabled` switches built-in modules off.
+
+    `mount` puts a plugin's routes at another path than `/api/v1/x/<plugin>`.
+    """
 
     enabled: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
-    mount: dict[str, str] = {}
+    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {}
 
 
 class Search(Section):
