@@ -99,7 +99,8 @@ class Sourcebook:
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
-        self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
+        limits, jail = self._jail_limits(), self.settings.jail
+        self.jail = Jail(limits, preload(self.plugins), jail.slots, grants=jail.grants)
         self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
             self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters

@@ -12,11 +12,14 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from sourcebook import errors
 from sourcebook.confinement import LAYERS, JailLimits, limit_exceeded, missing, refusal
@@ -37,7 +40,9 @@ from sourcebook.jail_frames import (
     segment_frames,
 )
 from sourcebook.jail_process import Report, ServerGone, ServerProcess
+from sourcebook.jail_resident import Resident
 from sourcebook.jail_server import NOT_STARTED, TOO_SLOW
+from sourcebook.settings import Grant
 from sourcebook.writer import Member, clean
 
 __all__ = ["ComponentRef", "Jail", "JailLimits", "Parsed"]
@@ -84,7 +89,8 @@ class Jail:
 
     `preload` names the modules that the server imports before its first document; `search_path`, folders to import
     from beside the interpreter's own, where children may read. `layers` names the layers of confinement to put on:
-    fewer only where one breaks a parser. `fork=False` starts a new Python for every document.
+    fewer only where one breaks a parser. `fork=False` starts a new Python for every document. A parser whose isolation
+    is "worker" has a long-lived process instead (`jail_resident`), with what `grants` allows its instance.
     """
 
     def __init__(
@@ -96,6 +102,7 @@ class Jail:
         search_path: Sequence[Path] = (),
         layers: Sequence[str] = LAYERS,
         fork: bool = sys.platform == "linux",
+        grants: Mapping[str, Grant] | None = None,
     ) -> None:
         folders = tuple(str(folder.resolve()) for folder in search_path)
         self._config = Config(limits, tuple(preload), folders, tuple(layers), fork)
@@ -103,6 +110,8 @@ class Jail:
         self._slots = asyncio.Semaphore(slots)
         self._starting = asyncio.Lock()
         self._server: ServerProcess | None = None
+        self._grants = dict(grants or {})
+        self._residents: dict[tuple[str, str], Resident] = {}
         self._closed = False
 
     async def parse(
@@ -178,8 +187,12 @@ class Jail:
             if self._server is not None:
                 await self._server.stop()
                 self._server = None
+            for resident in self._residents.values():
+                await resident.stop()
 
     async def _run(self, task: _Task) -> Collector:
+        if task.parser is not None and task.parser.isolation == "worker":
+            return await self._run_resident(task, task.parser)
         async with self._slots:
             for _ in range(2):  # the second time only where the server died, which is no fault of the document
                 server = await self._ready()
@@ -187,20 +200,29 @@ class Jail:
                     raise refusal(lacking)
                 collector = Collector(task.length)
                 try:
-                    report = await server.exchange(task.path, task.frames(), collector, self._limits)
+                    with _told(task, collector, self._limits):
+                        report = await server.exchange(task.path, task.frames(), collector, self._limits)
                 except ServerGone:
                     await self._discard(server)
-                except Overflow:
-                    raise limit_exceeded("output", self._limits) from None
-                except FrameError as error:
-                    raise ParserDied(f"The {task.actor(collector)[0]} sent what is no document: {error}.") from None
-                except ValueError as error:
-                    kind, target = task.actor(collector)
-                    raise PluginError(f"The {kind} {target} broke its contract: {error}.") from None
                 else:
                     _check_end(report, collector, self._limits, task.actor(collector)[0])
                     return collector
         raise ParserDied("The parser jail died twice on this file.", remedy="Try again; then look at the server's log.")
+
+    async def _run_resident(self, task: _Task, parser: ComponentRef) -> Collector:
+        settings = orjson.dumps(dict(parser.settings), option=orjson.OPT_SORT_KEYS).decode()
+        key = (f"{parser.target} {settings}", parser.instance)
+        if self._closed:
+            raise RuntimeError("the jail is closed")
+        resident = self._residents.get(key)
+        if resident is None:
+            grant = self._grants.get(parser.instance) or Grant()
+            resident = self._residents[key] = Resident(self._config, grant, parser.target)
+        collector = Collector(task.length)
+        with _told(task, collector, resident.limits):
+            report = await resident.exchange(task.path, task.frames(), collector)
+        _check_end(report, collector, resident.limits, task.actor(collector)[0])
+        return collector
 
     async def _ready(self) -> ServerProcess:
         async with self._starting:
@@ -220,6 +242,20 @@ class Jail:
             if self._server is server:
                 self._server = None
             await server.stop(at_once=True)
+
+
+@contextmanager
+def _told(task: _Task, collector: Collector, limits: JailLimits) -> Iterator[None]:
+    """What cannot be a document is told as whoever sent it."""
+    try:
+        yield
+    except Overflow:
+        raise limit_exceeded("output", limits) from None
+    except FrameError as error:
+        raise ParserDied(f"The {task.actor(collector)[0]} sent what is no document: {error}.") from None
+    except ValueError as error:
+        kind, target = task.actor(collector)
+        raise PluginError(f"The {kind} {target} broke its contract: {error}.") from None
 
 
 async def _joined(pieces: list[bytes]) -> bytes:
