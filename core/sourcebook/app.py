@@ -88,10 +88,17 @@ class Sourcebook:
         self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations)
-        self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
+        self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots, folder=self.folder)
         self.pages = Pages(self.reading, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
-            self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters
+            self.database,
+            self.jobs,
+            self.sources,
+            self.pipelines,
+            self.blobs,
+            self.jail,
+            self.settings.filters,
+            self.settings.jail,
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)
