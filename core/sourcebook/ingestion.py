@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook import settings
+from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
 from sourcebook.documents import Chunk, Passage, Segment
@@ -148,34 +148,37 @@ class Ingestion:
     async def _read(self, job: Job, task: Task) -> Job:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
         await self._state(job, "parsing", {"stage": "parsing"})
-        source, pipeline = task.source, task.pipeline
-        cls, parser = self._pipelines.parser_for(source["name"], source["media_type"], pipeline.settings.parsers)
-        parsed = await self._parse(job, task, parser)
+        source = task.source
+        parsed, parser = await self._parse(job, task)
         try:
             admitted = await self._members.admit(source, parsed.members)
             parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
-            document_id = await self._store_document(job, task, parsed, _parser_identity(cls, parser))
+            document_id = await self._store_document(job, task, parsed, parser)
             await self._members.accept(task.notebook, source, admitted.members)
             return await self._store_passages(job, task, document_id, parsed.chunks)
         finally:
             parsed.close()
 
-    async def _parse(self, job: Job, task: Task, parser: ComponentRef) -> Parsed:
-        source = task.source
+    async def _parse(self, job: Job, task: Task) -> tuple[Parsed, str]:
+        """What the first parser that reads the file made of it, and that parser's identity."""
+        source, pipeline = task.source, task.pipeline
         await self._members.check_time(source)
+        name, media_type = source["name"], source["media_type"]
         path = await self._blobs.local(source["blob_key"])
+        candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, await head_of(path))
+        password = self._sources.passwords.of(job.generation_id)
+
+        def read(parser: ComponentRef) -> Awaitable[Parsed]:
+            return self._jail.parse(
+                path, name=name, media_type=media_type, parser=parser, chunker=pipeline.chunker, password=password
+            )
+
         begun = time.monotonic()
         try:
-            return await self._jail.parse(
-                path,
-                name=source["name"],
-                media_type=source["media_type"],
-                parser=parser,
-                chunker=task.pipeline.chunker,
-                password=self._sources.passwords.of(job.generation_id),
-            )
+            parsed, served = await first_that_reads(candidates, read)
         finally:
             await self._members.spend(source, time.monotonic() - begun)
+        return parsed, served.identity
 
     async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
         await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
@@ -303,12 +306,6 @@ def _with_new_bytes(row: Mapping[str, Any]) -> dict[str, Any]:
 def _generation(job: Job) -> sa.Update:
     """The update of what a job is about."""
     return generations.update().where(generations.c.id == job.generation_id)
-
-
-def _parser_identity(cls: type[Any], parser: ComponentRef) -> str:
-    """Name and version, and settings where there are any: a document is read again when one of them changes."""
-    settings = orjson.dumps(dict(parser.settings), option=orjson.OPT_SORT_KEYS).decode() if parser.settings else ""
-    return f"{cls.name}/{cls.version}{settings}"[:200]
 
 
 def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sourcebook.choosing import head_of
 from sourcebook.documents import Box
 from sourcebook.errors import NotFound, UnsupportedType
 from sourcebook.interfaces import BlobStore
 from sourcebook.jail import Jail
-from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipelines
 from sourcebook.reading import Reading
-from sourcebook.sources import Source
+from sourcebook.sources import Source, Sources
 
 _MOST_BOXES = 500
 
@@ -19,8 +19,11 @@ _MOST_BOXES = 500
 class Pages:
     """Draws pages in the jail, each anew: nothing is kept."""
 
-    def __init__(self, reading: Reading, pipelines: Pipelines, blobs: BlobStore[Any], jail: Jail) -> None:
+    def __init__(
+        self, reading: Reading, sources: Sources, pipelines: Pipelines, blobs: BlobStore[Any], jail: Jail
+    ) -> None:
         self._reading = reading
+        self._sources = sources
         self._pipelines = pipelines
         self._blobs = blobs
         self._jail = jail
@@ -28,7 +31,6 @@ class Pages:
     async def image(
         self,
         source: Source,
-        notebook: Notebook,
         page: int,
         *,
         document_id: str = "",
@@ -40,7 +42,7 @@ class Pages:
 
         Raises `NotFound` with code `no_pages` where the format has none, and with code `page_changed` where the
         document was read from bytes that the source no longer has; `DocumentError` with code `page_not_found`, and
-        whatever `Jail.render` raises. `notebook` is the source's own.
+        whatever `Jail.render` raises.
         """
         boxes: list[Box] = []
         if document_id:
@@ -52,9 +54,11 @@ class Pages:
                 )
             places = await self._reading.places(document_id, start, end) if end > start else []
             boxes = [p.box for p in places if p.page == page and p.box is not None][:_MOST_BOXES]
-        choice = self._pipelines[notebook.pipeline].settings.parsers
-        _, parser = self._pipelines.parser_for(source.name, source.media_type, choice)
+        pipeline = await self._sources.pipeline_of(source.id)
+        choice = self._pipelines[pipeline].settings.parsers
         path = await self._blobs.local(source.blob_key)
+        served = str((source.document or {}).get("parser", ""))
+        parser = self._pipelines.parser_for(source.name, source.media_type, choice, await head_of(path), served).ref
         try:
             return await self._jail.render(
                 path,

@@ -24,6 +24,8 @@ from sourcebook.jobs import Jobs
 from sourcebook.notebooks import Notebook, visible
 from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
+from sourcebook.quotas import Quotas
+from sourcebook.settings import Limits
 from sourcebook.writer import clean
 
 MAX_DEPTH = 2
@@ -67,11 +69,17 @@ class Sources:
     """Sources in SQL, their bytes in the blob store."""
 
     def __init__(
-        self, database: Database, blobs: BlobStore[Any], queue: Jobs, passwords: Passwords | None = None
+        self,
+        database: Database,
+        blobs: BlobStore[Any],
+        queue: Jobs,
+        quotas: Quotas | None = None,
+        passwords: Passwords | None = None,
     ) -> None:
         self._db = database
         self._blobs = blobs
         self._jobs = queue
+        self._quotas = quotas or Quotas(Limits())
         self._generations = Generations(queue)
         self.passwords = passwords or Passwords()
 
@@ -102,6 +110,8 @@ class Sources:
             "metadata": dict(metadata or {}),
             "parent_id": parent_id,
         }
+        async with self._db.read() as c:  # before the bytes: whoever has no room left need not send them
+            await self._quotas.check(c, notebook.owner_id)
         blob = await self._blobs.put(new_id("blob"), chunks)
         # A caller who goes away now must not part the row from its bytes: this goes to its end without them.
         return await asyncio.shield(self._record(notebook, blob, values, password))
@@ -214,6 +224,15 @@ class Sources:
             raise NotFound(f"There is no source {source_id}.")
         return _source(row)
 
+    async def pipeline_of(self, source_id: str) -> str:
+        """The pipeline of the notebook that a source lies in. Raises `NotFound`."""
+        query = sa.select(notebooks.c.pipeline).join(sources).where(sources.c.id == source_id)
+        async with self._db.read() as c:
+            found = (await c.execute(query)).scalar()
+        if found is None:
+            raise NotFound(f"There is no source {source_id}.")
+        return str(found)
+
     async def listing(
         self, principal: Principal, notebook_id: str, limit: int = 50, cursor: str | None = None
     ) -> Page[Source]:
@@ -286,6 +305,7 @@ class Sources:
             whole = sa.select(sources.c.id).where(sources.c.id == parent_id, sources.c.deleted_at.is_(None))
             if (await c.execute(whole)).scalar() is None:
                 raise NotFound(f"There is no source {parent_id}.")
+        await self._quotas.check(c, notebook.owner_id, blob.size)
         source_id, at = new_id("src"), now()
         row = {"notebook_id": notebook.id, "blob_key": blob.key, "sha256": blob.sha256, "size": blob.size}
         stamps = {"created_at": at, "updated_at": at}
@@ -342,6 +362,7 @@ def _select() -> sa.Select[Any]:
             documents.c.length.label("document_length"),
             documents.c.metadata.label("document_metadata"),
             documents.c.warnings.label("document_warnings"),
+            documents.c.parser.label("document_parser"),
             later.c.id.label("later_id"),
             later.c.state.label("later_state"),
             later.c.problem.label("later_problem"),
@@ -367,6 +388,7 @@ def _source(row: Any) -> Source:
             "length": row["document_length"],
             "metadata": row["document_metadata"],
             "warnings": row["document_warnings"],
+            "parser": row["document_parser"],
         }
     if row["later_id"]:
         pending = {"state": row["later_state"], "problem": row["later_problem"], "job_id": row["later_job_id"]}

@@ -36,6 +36,7 @@ async def get_source_text(
     start: Start = 0,
     end: End = None,
     document: DocumentId = None,
+    context: Annotated[int, Query(ge=0, le=20_000, description="Code points to show before and after as well.")] = 0,
     places: Annotated[bool, Query(description="Also say where in the original the text stands.")] = False,
 ) -> TextRange:
     """A range of the text that was read from a source, cut to what there is."""
@@ -49,6 +50,9 @@ async def get_source_text(
         "start": start,
         "end": end,
     }
+    if context:
+        around = [(document_id, max(start - context, 0), start), (document_id, end, min(end + context, length))]
+        where["before"], where["after"] = await asking.book.reading.texts(around)
     if not places:
         return TextRange(text=await asking.book.reading.text(document_id, start, end), **where)
     segments = await asking.book.reading.segments(document_id, start, end)
@@ -114,8 +118,7 @@ async def get_page_image(
         document_id, length = await _document(asking, source, document)
         first, last = _clipped(start, end, length)
         marked = {"document_id": document_id, "start": first, "end": last}
-    notebook = await asking.notebook(source.notebook_id)
-    image = await asking.book.pages.image(source, notebook, page, **marked)
+    image = await asking.book.pages.image(source, page, **marked)
     return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
 
 

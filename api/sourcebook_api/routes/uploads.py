@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from sourcebook.errors import InvalidInput, SourcebookError
+from sourcebook.errors import InvalidInput, SourcebookError, UnsupportedType
+from sourcebook.media_types import is_specific, peeked, sniffed
 from sourcebook.notebooks import Notebook
 from sourcebook.sources import media_type_of, safe_name
 from sourcebook_api.access import Asking, Caller
@@ -80,9 +81,9 @@ async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> 
 async def put_source(asking: Asking, notebook_id: str, name: str, request: Request, response: Response) -> SourceShown:
     """Upload one file of any size as the raw body: streamed to disk, and hashed on the way."""
     notebook = await asking.notebook(notebook_id, "write")
-    media_type = _media_type(name, request.headers.get("content-type", ""))
-    _check_type(asking, notebook, name, media_type)
-    accepted = await asking.book.sources.accept(notebook, name, request.stream(), media_type=media_type)
+    given = _media_type(name, request.headers.get("content-type", ""))
+    media_type, chunks = await _typed(asking, notebook, name, given, request.stream())
+    accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type)
     return await _answer(asking, *accepted, response)
 
 
@@ -99,8 +100,8 @@ async def add_text(
     """Make a source of pasted text. A name such as `notes.md` says how it is read; plain text is the default."""
     notebook = await asking.notebook(notebook_id, "write")
     name, media_type = _text_name(body.name)
-    _check_type(asking, notebook, name, media_type)
-    accepted = await asking.book.sources.accept(notebook, name, _once(body.text.encode()), media_type=media_type)
+    media_type, chunks = await _typed(asking, notebook, name, media_type, _once(body.text.encode()))
+    accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type)
     return await _answer(asking, *accepted, response)
 
 
@@ -131,10 +132,10 @@ def _password(form: FormData) -> str | None:
 
 async def _accept(asking: Caller, notebook: Notebook, file: UploadFile, password: str | None) -> Accepted:
     name = file.filename or ""
-    media_type = _media_type(name, file.content_type or "")
-    _check_type(asking, notebook, name, media_type)
+    given = _media_type(name, file.content_type or "")
+    media_type, chunks = await _typed(asking, notebook, name, given, _chunks(file))
     source_id, created = await asking.book.sources.accept(
-        notebook, name, _chunks(file), media_type=media_type, password=password
+        notebook, name, chunks, media_type=media_type, password=password
     )
     source = SourceShown.model_validate(await asking.source(source_id))
     return Accepted(name=name, created=created, source=source)
@@ -146,10 +147,23 @@ async def _answer(asking: Caller, source_id: str, created: bool, response: Respo
     return SourceShown.model_validate(await asking.source(source_id))
 
 
-def _check_type(asking: Caller, notebook: Notebook, name: str, media_type: str) -> None:
-    """Raise `UnsupportedType` before the bytes are stored, where no parser would read them."""
-    choice = asking.book.pipelines[notebook.pipeline].settings.parsers
-    asking.book.pipelines.parser_for(safe_name(name), media_type, choice)
+async def _typed(
+    asking: Caller, notebook: Notebook, name: str, media_type: str, chunks: AsyncIterator[bytes]
+) -> tuple[str, AsyncIterator[bytes]]:
+    """The file's type and its bytes. Raises `UnsupportedType` before they are stored, where no parser would read them.
+
+    The first bytes are looked at only where name and declared type say nothing.
+    """
+    pipelines, name = asking.book.pipelines, safe_name(name)
+    choice = pipelines[notebook.pipeline].settings.parsers
+    try:
+        pipelines.parser_for(name, media_type, choice)
+    except UnsupportedType:
+        head, chunks = await peeked(chunks)
+        pipelines.parser_for(name, media_type, choice, head)
+        found = sniffed(head)
+        media_type = found if is_specific(found) and media_type in _VAGUE else media_type
+    return media_type, chunks
 
 
 def _media_type(name: str, given: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, StringConstraints
 
@@ -44,6 +44,20 @@ class NotebookShown(Shown):
     updated_at: datetime
 
 
+class NewShare(Body):
+    """What another owner may do with a notebook: read it, or write into it too."""
+
+    permission: Literal["read", "write"]
+
+
+class ShareShown(Shown):
+    """One other owner's part in a notebook."""
+
+    owner: str
+    permission: str
+    created_at: datetime
+
+
 class NewText(Body):
     """Pasted text, to become a source."""
 
@@ -58,10 +72,11 @@ class NewUrl(Body):
 
 
 class DocumentShown(Shown):
-    """What was read from a source. `length` is in code points, as all ranges are."""
+    """What was read from a source. `length` is in code points; `parser` has the name and version of what read it."""
 
     id: str
     length: int
+    parser: str
     metadata: dict[str, Any]
     warnings: list[dict[str, Any]]
 
@@ -140,7 +155,10 @@ class PlaceRange(Shown):
 
 
 class TextRange(Shown):
-    """A range of a document's text. All offsets are code points of the whole document."""
+    """A range of a document's text. All offsets are code points of the whole document.
+
+    `before` and `after`: what stands around it, where `context` asked for that.
+    """
 
     source_id: str
     document_id: str
@@ -148,6 +166,8 @@ class TextRange(Shown):
     start: int
     end: int
     text: str
+    before: str | None = None
+    after: str | None = None
     places: list[PlaceRange] | None = None
 
 
