@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _TABLE = Path(__file__).with_name("outcomes.toml")
-_HEAD = """# What becomes of each hostile file: "ready", or the code of its problem; codes that depend on the machine are joined
-# by "|". After a parser has changed: SOURCEBOOK_RECORD=1 python -m pytest tests/hostile, and look at the diff.
+_HEAD = """# What becomes of each hostile file: "ready" or the code of its problem. What varies with the machine is
+# joined by "|". When a parser changed: SOURCEBOOK_RECORD=1 python -m pytest tests/hostile, and look at the diff.
 """
 
 
