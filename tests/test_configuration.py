@@ -39,6 +39,7 @@ HEADINGS = {
     "Jobs": "[jobs]",
     "Jail": "[jail]",
     "Runs": "[runs]",
+    "Links": "[links]",
 }
 
 

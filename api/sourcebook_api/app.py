@@ -22,7 +22,7 @@ from sourcebook_api.idempotent import Idempotent
 from sourcebook_api.limits import Limiter
 from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id
 from sourcebook_api.problems import add_handlers
-from sourcebook_api.routes import health
+from sourcebook_api.routes import health, openai, opened
 
 
 def create_app(book: Sourcebook | Configuration) -> FastAPI:
@@ -57,6 +57,8 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     add_handlers(app)
     app.include_router(health.router)
     app.include_router(routes.api())
+    app.include_router(openai.router)
+    app.include_router(opened.router)
     return app
 
 

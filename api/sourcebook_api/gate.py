@@ -25,17 +25,21 @@ from sourcebook_api.authentication import Authenticator
 from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
 from sourcebook_api.hosts import Hosts
 from sourcebook_api.limits import Limiter
+from sourcebook_api.openai_errors import OpenAIErrors
 from sourcebook_api.problems import ProblemResponse, internal, response_of
 from sourcebook_api.revoking import StillValid
 
 log = logging.getLogger(__name__)
 
 OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
-"""Answered without a credential, to GET and HEAD."""
+"""Answered without a credential, to GET and HEAD; and so are signed links."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ADMIN = re.compile(r"/api/v1/(?:keys|config)(?:/.*)?")
-_ASKING = re.compile(r"/api/v1/(?:search|chat|runs/[^/]+/cancel)")
+_ASKING = re.compile(
+    r"/api/v1/(?:search|chat|runs/[^/]+/cancel|messages/[^/]+/regenerate)|/v1/(?:chat/completions|embeddings)"
+)
+_LINK = re.compile(r"/open/[^/]+(?:/page\.png)?")
 _UPLOAD = re.compile(
     r"POST /api/v1/notebooks/[^/]+/sources|PUT /api/v1/notebooks/[^/]+/sources/[^/]+|PUT /api/v1/sources/[^/]+/content"
 )
@@ -55,7 +59,7 @@ _EXPOSED = (
 
 def permission_for(method: str, path: str) -> Permission | None:
     """What a key needs for this; None for what is open to all."""
-    if path in OPEN and method in ("GET", "HEAD"):
+    if (path in OPEN or _LINK.fullmatch(path)) and method in ("GET", "HEAD"):
         return None
     if _ADMIN.fullmatch(path):
         return "admin"
@@ -92,6 +96,8 @@ class Gate:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         request_id = _request_id(headers)
+        if scope["path"].startswith("/v1/"):
+            send = OpenAIErrors(send).send
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "principal": None}
         out = Outgoing(scope, send, request_id, self._cors(headers))
         with ExitStack() as ending:

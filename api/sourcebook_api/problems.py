@@ -48,9 +48,11 @@ _BY_CODE: Mapping[str, int] = {
     "key_in_query": 400,
     "no_host": 400,
     "not_multipart": 415,
+    "link_expired": 410,
     "range_not_satisfiable": 416,
     "storage_full": 507,
     "storage_quota_exceeded": 413,
+    "tools_unsupported": 400,
 }
 _CODES: Mapping[int, str] = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 

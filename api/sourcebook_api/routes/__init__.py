@@ -10,6 +10,7 @@ from sourcebook_api.routes import (
     jobs,
     keys,
     notebooks,
+    notes,
     reading,
     runs,
     shares,
@@ -22,6 +23,6 @@ from sourcebook_api.routes import (
 def api() -> APIRouter:
     """Everything below `/api/v1`."""
     router = APIRouter(prefix="/api/v1")
-    for module in (notebooks, shares, uploads, sources, reading, chat, runs, conversations, jobs, keys, system):
+    for module in (notebooks, shares, uploads, sources, reading, chat, runs, conversations, notes, jobs, keys, system):
         router.include_router(module.router)
     return router

@@ -6,7 +6,7 @@ from alembic import op
 from sourcebook.database.tables import JSON
 
 revision = "0009"
-down_revision = "0001"
+down_revision = "0006"
 
 
 def upgrade() -> None:
