@@ -193,8 +193,8 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     jail: Jail = Jail()
     runs: Runs = Runs()
-    links: Links = Links()
     limits: Limits = Limits()
+    links: Links = Links()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}
