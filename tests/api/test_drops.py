@@ -88,7 +88,8 @@ async def _drop(server: Served, notebook: str, mark: str, n: int) -> float:
     path, body = _ways(notebook, question)[n % 4]
     data = json.dumps(body).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+    lines = (f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", "Content-Type: application/json")
+    head = "\r\n".join((*lines, f"Content-Length: {len(data)}"))
     writer.write(head.encode() + b"\r\n\r\n" + data)
     streams = n % 4 < 2
     events = random.choice([0, 1, 2, random.randrange(3, 20)]) if streams else 0
