@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
 from sourcebook.database.tables import deletions, documents, generations, jobs, notebooks, sources
-from sourcebook.errors import InvalidInput, NotFound
+from sourcebook.errors import Conflict, InvalidInput, NotFound
 from sourcebook.generations import SUPERSEDED, Generations
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
@@ -176,6 +176,7 @@ class Sources:
             async with self._db.write() as c:
                 row = await self._alive(c, source_id)
                 if await self._newest_bytes(c, row) != blob.sha256:
+                    await self._quotas.check(c, row["owner_id"], blob.size, added=False)
                     job_id = await self._begin(c, row, row["owner_id"], password, blob, content)
         finally:
             if job_id is None:
@@ -223,6 +224,44 @@ class Sources:
         if row is None:
             raise NotFound(f"There is no source {source_id}.")
         return _source(row)
+
+    async def edit(
+        self, principal: Principal, source_id: str, changes: Mapping[str, Any], version: int | None = None
+    ) -> Source:
+        """Change name, tags or metadata. Raises `Conflict` (code `edited_meanwhile`) on another version.
+
+        They are filtered by, so the index has them too: a new generation is begun beside the one that serves.
+        """
+        await self.get(principal, source_id, "write")
+        values = {k: v for k, v in changes.items() if k in ("name", "tags", "metadata")}
+        if "name" in values:
+            values["name"] = safe_name(values["name"])
+        where = [sources.c.id == source_id, sources.c.deleted_at.is_(None)]
+        where += [sources.c.version == version] if version is not None else []
+        async with self._db.write() as c:
+            stamps = {"version": sources.c.version + 1, "updated_at": now()}
+            if (await c.execute(sources.update().where(*where).values(**values, **stamps))).rowcount == 0:
+                raise Conflict(
+                    "Somebody edited this source meanwhile.",
+                    code="edited_meanwhile",
+                    remedy="Read it again, then retry.",
+                )
+            row = await self._alive(c, source_id)
+            await self._begin(c, row, row["owner_id"])
+        self._jobs.wake()
+        return await self.get(principal, source_id)
+
+    async def named(self, notebook_id: str, name: str) -> str | None:
+        """The newest source of this name that lies in a notebook itself, not in an archive in it."""
+        query = sa.select(sa.func.max(sources.c.id)).where(
+            sources.c.notebook_id == notebook_id,
+            sources.c.name == safe_name(name),
+            sources.c.parent_id.is_(None),
+            sources.c.deleted_at.is_(None),
+        )
+        async with self._db.read() as c:
+            found = (await c.execute(query)).scalar()
+        return str(found) if found is not None else None
 
     async def pipeline_of(self, source_id: str) -> str:
         """The pipeline of the notebook that a source lies in. Raises `NotFound`."""

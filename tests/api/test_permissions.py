@@ -22,6 +22,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/search": {"json": {"question": "When?", "notebooks": ["{notebook_id}"]}},
     "PATCH /api/v1/conversations/{conversation_id}": {"json": {"title": "Mine"}},
     "PATCH /api/v1/notebooks/{notebook_id}": {"json": {"title": "Mine"}},
+    "PATCH /api/v1/sources/{source_id}": {"json": {"tags": ["mine"]}},
+    "PUT /api/v1/sources/{source_id}/content": {"content": b"# Mine"},
     "PATCH /api/v1/notes/{note_id}": {"json": {"title": "Mine"}},
     "POST /api/v1/conversations": {"json": {"notebooks": ["{notebook_id}"]}},
     "POST /api/v1/notebooks/{notebook_id}/notes": {"json": {"text": "Mine"}},
