@@ -40,6 +40,12 @@ Cursor = Annotated[
 ]
 
 
+Html = Annotated[
+    bool,
+    Query(description="Also give the text as HTML: Markdown without raw HTML and images."),
+]
+
+
 class Body(BaseModel):
     """What a client sends."""
 
