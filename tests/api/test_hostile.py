@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sourcebook.testing.llm_server import FakeLLMServer, Reply, stream_of
+from tests.core.test_rendering import EXFILTRATION, SCRIPTS, Strict
 
-from ..core.test_rendering import EXFILTRATION, SCRIPTS, Strict
 from .support import HANDBOOK, Served, is_problem
 from .test_permissions import ROUTES, call
 
@@ -82,16 +83,16 @@ def ids(served: Served, handbook: str) -> dict[str, str]:
         "name": "a.md",
         "page": "1",
         "token": "x",
-        "model_id": "x",
+        "model": handbook,
     }
 
 
 @pytest.fixture(scope="module")
-def surroundings(served: Served) -> Iterator[Path]:
+def surroundings(served: Served) -> Path:
     """The folder above the data folder, with a file that nobody may read or change."""
     folder = served.book.folder.parent
     (folder / "secret.txt").write_text(OUTSIDE)
-    yield folder
+    return folder
 
 
 def tree(folder: Path, below: Path) -> dict[str, str]:
@@ -129,7 +130,7 @@ def test_no_parameter_leads_out_of_the_data_folder(
             extra["headers"] = [(name.encode(), bad.encode("utf-8").replace(b"\n", b" "))]
         if method in ("post", "put", "patch"):
             extra["json"] = {"question": "When?", "notebooks": [ids["notebook_id"]], "permission": "read"}
-        url = re.sub(r"{(\w+)}", lambda m: values.get(m[1], "x"), path)
+        url = path.format_map(defaultdict(lambda: "x", values))
         answer = served.http.request(method.upper(), url, **extra)
         assert answer.status_code < 500, (bad, answer.text)
         assert OUTSIDE not in answer.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import BaseModel, Json, ValidationError
@@ -46,6 +46,9 @@ RAW = {
 _THERE: dict[int | str, dict[str, Any]] = {
     200: {"model": SourceShown, "description": "The same bytes are in this notebook already."}
 }
+
+
+OnlyNew = Annotated[str | None, Header(pattern=r"^\*$", description="`*`: only where no source has this name.")]
 
 
 class Described(BaseModel):
@@ -97,9 +100,7 @@ async def put_source(
     request: Request,
     response: Response,
     tags: Annotated[Tags | None, Query(description="Of a source that is made by this.")] = None,
-    if_none_match: Annotated[
-        Literal["*"] | None, Header(description="`*`: only where no source has this name.")
-    ] = None,
+    if_none_match: OnlyNew = None,
 ) -> SourceShown:
     """Upload one file of any size as the raw body: streamed to disk, and hashed on the way.
 
