@@ -31,7 +31,7 @@ def test_a_generated_client_is_whole_and_a_session_with_it_passes(tmp_path: Path
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     bin_ = tmp_path / "venv" / "bin"
     run(bin_ / "pip", "install", "-q", "--disable-pip-version-check", GENERATOR)
-    made = ["generate", "--path", ROOT / "docs" / "openapi.json", "--meta", "none"]
+    made: list[str | Path] = ["generate", "--path", ROOT / "docs" / "openapi.json", "--meta", "none"]
     said = run(bin_ / "openapi-python-client", *made, "--output-path", tmp_path / "generated")
     # Only a picture is nothing that the generator knows; whatever else it leaves out is a gap of ours.
     assert "will not be generated" not in said, said
