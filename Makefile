@@ -42,10 +42,11 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
-	@for script in startup ingest search stream; do $(BIN)/python bench/$$script.py || exit 1; done
+	@for script in startup ingest search stream load; do $(BIN)/python bench/$$script.py || exit 1; done
 
-proof: $(VENV)/.dev ## What takes longer than a test should: many kills, many clients that go away
+proof: $(VENV)/.dev ## What takes longer than a test should: many kills, many clients that go away, made-up requests
 	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill
+	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/client tests/api/test_openapi.py tests/api/test_stateful.py
 	SOURCEBOOK_DROPS=1000 $(BIN)/python -m pytest --timeout 1800 tests/api/test_drops.py
 
 # A venv and npm packages of their own, about 2 GB. TORCH names the build, where a smaller one is at hand.

@@ -58,7 +58,7 @@ class Limits(Section):
     """
 
     requests: int = Field(default=6000, ge=0)
-    concurrent: int = Field(default=64, ge=0)
+    concurrent: int = Field(default=256, ge=0)
     failures: int = Field(default=120, ge=0)
     in_flight: int = Field(default=512, ge=0)
     storage: int = Field(default=0, ge=0)
@@ -90,7 +90,7 @@ class Search(Section):
     fusion_k: int = Field(default=60, ge=1)
     weights: dict[str, float] = {}
     threshold: float = Field(default=0.0, ge=0, le=1)
-    relevance: dict[str, float] = {"words": 0.25}
+    relevance: dict[str, float] = {"words": 0.35}
     neighbours: int = Field(default=0, ge=0, le=5)
     prefer_parent: bool = True
 
