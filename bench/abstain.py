@@ -91,7 +91,7 @@ async def report(
         rows.append((f"{least:.2f}", f"{kept / max(1, before):.2f}", f"{nothing / len(other):.2f}", f"{some:.1f}"))
     print("\nsearch.relevance: gold passage kept, of those found; and of questions without an answer")
     table(("words", "gold kept", "left with nothing", "passages left"), rows)
-    rows = []
+    told: list[tuple[str, str, str]] = []
     for kind, some_questions in kinds.items():
         grounded = right = 0
         for q in some_questions:
@@ -100,9 +100,9 @@ async def report(
             grounded += run.progress.grounded
             right += any(names[c.source_id] == gold[q] for c in run.progress.citations)
         total = len(some_questions)
-        rows.append((kind, f"{grounded / total:.2f}", f"{right / total:.2f}"))
+        told.append((kind, f"{grounded / total:.2f}", f"{right / total:.2f}"))
     print("\nthe extractive answerer, with the default threshold")
-    table(("questions", "grounded", "cites gold"), rows)
+    table(("questions", "grounded", "cites gold"), told)
 
 
 def main() -> None:
