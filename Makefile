@@ -44,9 +44,9 @@ format: $(VENV)/.dev ## Format the code
 bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
 	@for script in startup ingest search stream load; do $(BIN)/python bench/$$script.py || exit 1; done
 
-proof: $(VENV)/.dev ## What takes longer than a test should: many kills, many clients that go away, made-up requests
-	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill
-	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/client tests/api/test_openapi.py tests/api/test_stateful.py
+proof: $(VENV)/.dev ## What takes longer than a test should: many kills, slow bombs, clients that go away, many made-up requests, a generated client
+	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py
+	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/hostile tests/client tests/api/test_openapi.py tests/api/test_stateful.py
 	SOURCEBOOK_DROPS=1000 $(BIN)/python -m pytest --timeout 1800 tests/api/test_drops.py
 
 # A venv and npm packages of their own, about 2 GB. TORCH names the build, where a smaller one is at hand.
