@@ -66,6 +66,32 @@ def remove_notebook(context: typer.Context, notebook: str, owner: Owner = "local
     say(f"{notebook!r} is gone; its sources are removed by the next worker that runs.")
 
 
+@notebooks.command("share")
+def share_notebook(
+    context: typer.Context,
+    notebook: str,
+    other: Annotated[str, typer.Argument(help="The other owner.")],
+    owner: Owner = "local",
+    write: Annotated[bool, typer.Option("--write", help="Let them write into it too.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Share it no longer.")] = False,
+) -> None:
+    """Let another owner read a notebook, by its id or title, or write into it."""
+
+    async def work(book: Sourcebook) -> None:
+        principal = await common.principal_of(book, owner)
+        found = await common.notebook_named(book, principal, notebook)
+        other_id = await book.owners.find(other)
+        if stop:
+            await book.notebooks.unshare(principal, found.id, other_id)
+        else:
+            await book.notebooks.share(principal, found.id, other_id, "write" if write else "read")
+        _audited(book, "notebooks share", owner=owner, ids=[found.id], other=other, write=write, stop=stop)
+
+    common.with_book(common.configuration(context), work)
+    how = "no longer shared" if stop else "shared for writing" if write else "shared for reading"
+    say(f"{notebook!r} is {how} with {other}.")
+
+
 @keys.command("create")
 def create_key(
     context: typer.Context,
@@ -83,7 +109,9 @@ def create_key(
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
 
     async def work(book: Sourcebook) -> tuple[Key, str]:
-        return await book.owners.create_key(owner, permission or ["read", "write"], name, expires, limits)
+        made = await book.owners.create_key(owner, permission or ["read", "write"], name, expires, limits)
+        _audited(book, "keys create", owner=owner, key_id=made[0].id, permissions=made[0].permissions)
+        return made
 
     key, secret = common.with_book(common.configuration(context), work)
     if json:
@@ -109,8 +137,21 @@ def list_keys(context: typer.Context, json: Json = False) -> None:
 @keys.command("revoke")
 def revoke_key(context: typer.Context, key_id: str) -> None:
     """Switch a key off, for good."""
-    common.with_book(common.configuration(context), lambda book: book.owners.revoke(key_id))
+
+    async def work(book: Sourcebook) -> None:
+        await book.owners.revoke(key_id)
+        _audited(book, "keys revoke", key_id=key_id)
+
+    common.with_book(common.configuration(context), work)
     say(f"{key_id} is revoked.")
+
+
+def _audited(book: Sourcebook, action: str, **values: Any) -> None:
+    from sourcebook_api.audit import audit_of
+
+    log = audit_of(book)
+    log.command(action, **values)
+    log.close()
 
 
 @plugins.command("list")
