@@ -19,16 +19,18 @@ from sourcebook.errors import ConfigError, InvalidInput, SourcebookError
 from sourcebook.http import Http
 from sourcebook.ingestion import Ingestion
 from sourcebook.jail import Jail, JailLimits
-from sourcebook.jobs import Job, Jobs, Worker
+from sourcebook.jobs import Job, Jobs
 from sourcebook.notebooks import Notebook, Notebooks
 from sourcebook.owners import Owners, Principal
 from sourcebook.pipelines import Pipelines, preload
 from sourcebook.plugins import Plugins
+from sourcebook.presence import Presence
 from sourcebook.reading import Reading
 from sourcebook.runs import Run, Runs
 from sourcebook.searching import Found, Searching
 from sourcebook.settings import Configuration, load
 from sourcebook.sources import Sources
+from sourcebook.workers import Worker
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,9 @@ class Sourcebook:
         self.notebooks = Notebooks(self.database)
         self.reading = Reading(self.database)
         self.conversations = Conversations(self.database)
-        self.jobs = Jobs(self.database, self.settings.jobs)
+        # Who shares an SQLite file is on this machine, where a lock tells the dead.
+        presence = Presence(self.folder / "workers") if self.database.sqlite else None
+        self.jobs = Jobs(self.database, self.settings.jobs, presence)
         self.sources = Sources(self.database, self.blobs, self.jobs)
         self.searching = Searching(self.pipelines, self.plugins, self.reading)
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading)
@@ -88,11 +92,12 @@ class Sourcebook:
         self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
         self._ingestion = Ingestion(self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail)
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
-        self._worker = Worker(self.jobs, self.database, self._handle, self._failed)
+        self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
         self._open = True
         if any(p.embedder for p in self.pipelines):
             await import_numpy()
         await self.plugins.startup(self)
+        await self.jobs.bury()
         self._worker.start(self._workers)
 
     async def close(self) -> None:

@@ -1,19 +1,18 @@
 """Leased jobs: work that survives the death of whoever does it.
 
 A job is queued, leased, done, failed or cancelled. A worker leases it for a while and renews; every write it makes is
-fenced by worker and attempt in the same transaction, so whoever lost the lease can write nothing more.
+fenced by worker and attempt in the same transaction, so whoever lost the lease can write nothing more. Times are the
+database's, never the worker's own; and on one machine, where the clock may be moved, a lock tells who is dead.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
 import random
-import socket
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,14 +20,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook import settings
 from sourcebook.database.engine import Database, now
-from sourcebook.database.tables import jobs
-from sourcebook.errors import Lost, NotFound, SourcebookError
+from sourcebook.database.signals import QUEUED
+from sourcebook.database.tables import generations, jobs, owner_turns, sources
+from sourcebook.errors import Conflict, Lost, NotFound, QuotaExceeded, SourcebookError, StoreError
 from sourcebook.ids import new_id
-
-log = logging.getLogger(__name__)
+from sourcebook.presence import Presence, process_of
 
 ACTIVE = ("queued", "leased")
-_DEATHS = 4  # times as many attempts: a worker's death is seldom its job's fault, but may be
+LONGEST_PAUSE = 600.0
+"""Seconds. What is due later than this was written before the clock was set back, and is due now."""
+
+_RETRY_AFTER = (2.0, 120.0)  # seconds: the least and the most that is asked of those who find the queue full
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Job:
     payload: Mapping[str, Any]
     state: str
     attempt: int
+    failures: int
     worker: str | None
     cancel: bool
     checkpoint: Mapping[str, Any]
@@ -54,76 +57,109 @@ class Job:
 
 
 class Jobs:
-    """The queue in SQL."""
+    """The queue in SQL. `presence` knows which processes of this machine live; without it, leases alone decide."""
 
-    def __init__(self, database: Database, options: settings.Jobs) -> None:
+    def __init__(self, database: Database, options: settings.Jobs, presence: Presence | None = None) -> None:
         self._db = database
         self.options = options
-        self.added = asyncio.Event()
+        self._presence = presence
         self._random = random.Random()  # jitter of our own: the global one belongs to the program
+        self.held: set[str] = set()  # what this process does: never taken from itself, wherever its clock goes
+        self._still: dict[str, tuple[datetime, float]] = {}  # late leases of others: as seen, and since when
+        self._finished: deque[float] = deque(maxlen=50)
 
     async def add(self, c: AsyncConnection, kind: str, owner_id: str, **values: Any) -> str:
         """Enqueue within the caller's transaction, so that the job stands exactly when its subject does."""
         job_id, at = new_id("job"), now()
-        row = {"payload": {}, "checkpoint": {}, "state": "queued", "run_at": at, "created_at": at, "updated_at": at}
-        await c.execute(jobs.insert().values(id=job_id, kind=kind, owner_id=owner_id, **{**row, **values}))
+        row = {"payload": {}, "checkpoint": {}, "state": "queued", "created_at": at, "updated_at": at}
+        row |= {"run_at": self._db.clock(), "kind": kind, "owner_id": owner_id}
+        await c.execute(jobs.insert().values(id=job_id, **{**row, **values}))
+        topics = [f"notebook:{n}"] if (n := values.get("notebook_id")) else []
+        await self._db.signals.send(c, QUEUED, *topics)
         return job_id
 
-    def wake(self) -> None:
-        """Tell this process's workers, after the commit, that there is something to do."""
-        self.added.set()
+    async def check_room(self, c: AsyncConnection, owner_id: str) -> None:
+        """Raise where no more may be queued: `QuotaExceeded` (`queue_share_full`) or `StoreError` (`queue_full`)."""
+        waiting = sa.select(sa.func.count()).where(jobs.c.state == "queued", jobs.c.kind == "ingest")
+        mine = sa.select(sa.func.count()).where(
+            jobs.c.state == "queued", jobs.c.kind == "ingest", jobs.c.owner_id == owner_id
+        )
+        own, every = (await c.execute(sa.select(mine.scalar_subquery(), waiting.scalar_subquery()))).one()
+        after = self._pause_of(max(own - self.options.queue_per_owner, every - self.options.queue, 0) + 1)
+        if own >= self.options.queue_per_owner:
+            raise QuotaExceeded(
+                f"{own} of your sources wait to be ingested, and no more than {self.options.queue_per_owner} may.",
+                code="queue_share_full",
+                remedy="Wait until some are ready, then send the rest.",
+                retry_after=after,
+            )
+        if every >= self.options.queue:
+            raise StoreError(
+                "The server has as many sources to ingest as it takes.",
+                code="queue_full",
+                remedy="Try again later, or ask the operator for more workers.",
+                retry_after=after,
+            )
 
     async def claim(self, worker: str) -> Job | None:
-        """Lease the next job that is due, or one whose worker has let its lease run out."""
-        at = now()
-        due = sa.or_(
-            sa.and_(jobs.c.state == "queued", jobs.c.run_at <= at),
-            sa.and_(jobs.c.state == "leased", jobs.c.lease_until < at),
-        )
-        first = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority.desc(), jobs.c.run_at).limit(1)
-        taken = (
-            jobs.update()
-            .where(jobs.c.id == first.with_for_update(skip_locked=True).scalar_subquery())
-            .values(
-                state="leased", worker=worker, attempt=jobs.c.attempt + 1, lease_until=self._until(at), updated_at=at
-            )
-            .returning(jobs)
-        )
+        """Lease the next job that is due, or one whose worker has let its lease run out.
+
+        The more urgent first; then whoever has the fewest jobs being done, then whoever was served longest ago: many
+        jobs of one owner delay another's by one at most.
+        """
         async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
-            if (await c.execute(first)).scalar() is None:
-                return None
+            late = self._takeable((await c.execute(_LATE, {"at": await self._now(c)})).all())
+            waiting = (await c.execute(self._waiting())).all()
+        if not late and not waiting:
+            return None
         async with self._db.write() as c:
-            row = (await c.execute(taken)).mappings().first()
-        return _job(row) if row else None
+            for job_id, lease in late:
+                taken = await self._take(c, worker, sa.and_(jobs.c.id == job_id, jobs.c.lease_until == lease))
+                if taken is not None:
+                    return taken
+            for row in sorted(waiting, key=_share):
+                first = sa.select(jobs.c.id).where(jobs.c.owner_id == row.owner_id, self._due())
+                first = first.order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id).limit(1)
+                taken = await self._take(
+                    c, worker, jobs.c.id == first.with_for_update(skip_locked=True).scalar_subquery()
+                )
+                if taken is not None:
+                    if len(waiting) > 1:
+                        await self._served(c, row.owner_id)
+                    return taken
+        return None
 
     async def save(self, c: AsyncConnection, job: Job, checkpoint: Mapping[str, Any] | None = None) -> Job:
         """Renew the lease within the caller's transaction, and store the checkpoint. Raises `Lost`."""
-        at = now()
-        values: dict[str, Any] = {"lease_until": self._until(at), "updated_at": at}
+        values: dict[str, Any] = {"lease_until": self._db.clock(self.options.lease), "updated_at": now()}
         if checkpoint is not None:
             values["checkpoint"] = dict(checkpoint)
-        await self._fenced(c, job, values)
+        await self._fenced(c, job, values, tell=checkpoint is not None)
         return replace(job, checkpoint=checkpoint) if checkpoint is not None else job
 
     async def finish(self, c: AsyncConnection, job: Job) -> None:
         """It is done. Raises `Lost`."""
         await self._fenced(c, job, {"state": "done", "lease_until": None, "problem": None, "updated_at": now()})
+        self._finished.append(time.monotonic())
 
     async def fail(self, c: AsyncConnection, job: Job, error: SourcebookError) -> bool:
         """Queue again after a pause where the error is transient and attempts are left; else fail. True if final."""
-        at = now()
-        final = not error.transient or job.attempt >= self.options.attempts
-        pause = self.options.backoff * 2 ** (job.attempt - 1) * self._random.uniform(0.5, 1.5)
-        values: dict[str, Any] = {"problem": error.problem(), "updated_at": at, "lease_until": None}
-        values |= {"state": "failed"} if final else {"state": "queued", "run_at": at + timedelta(seconds=pause)}
+        failures = job.failures + 1
+        final = not error.transient or failures >= self.options.attempts
+        values: dict[str, Any] = {"problem": error.problem(), "updated_at": now(), "lease_until": None}
+        values |= {"failures": failures, "state": "failed" if final else "queued"}
+        if not final:
+            pause = self.options.backoff * 2 ** (failures - 1) * self._random.uniform(0.5, 1.5)
+            values["run_at"] = self._db.clock(min(pause, LONGEST_PAUSE))
         await self._fenced(c, job, values)
         return final
 
     async def release(self, job: Job) -> None:
         """Give it back untouched, as at shutdown; nothing happens where the lease is lost already."""
-        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": now()}
+        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": self._db.clock()}
         async with self._db.write() as c:
             await c.execute(jobs.update().where(*_held(job)).values(**values))
+            await self._db.signals.send(c, QUEUED, *_topics(job))
 
     async def cancel_for(self, c: AsyncConnection, source_id: str) -> None:
         """Stop all work on a source: what is queued now, what is leased at its next write."""
@@ -135,13 +171,16 @@ class Jobs:
         """Its worker has seen the wish, and stopped."""
         async with self._db.write() as c:
             stopped = {"state": "cancelled", "lease_until": None, "updated_at": now()}
-            await c.execute(jobs.update().where(*_held(job), jobs.c.cancel.is_(True)).values(**stopped))
+            done = await c.execute(jobs.update().where(*_held(job), jobs.c.cancel.is_(True)).values(**stopped))
+            if done.rowcount:
+                await self._stopped(c, job)
 
     async def postpone(self, c: AsyncConnection, job: Job, seconds: float) -> None:
         """Queue again without counting an attempt: something else must end first."""
-        later = now() + timedelta(seconds=seconds)
-        values = {"state": "queued", "run_at": later, "lease_until": None, "attempt": jobs.c.attempt - 1}
-        await self._fenced(c, job, values)
+        values = {"state": "queued", "run_at": self._db.clock(seconds), "lease_until": None}
+        await self._fenced(c, job, {**values, "attempt": jobs.c.attempt - 1})
+
+    # What people ask for.
 
     async def get(self, job_id: str, owner_id: str) -> Job:
         """Raises `NotFound` also for another owner's."""
@@ -152,13 +191,142 @@ class Jobs:
             raise NotFound(f"There is no job {job_id}.")
         return _job(row)
 
-    async def _fenced(self, c: AsyncConnection, job: Job, values: Mapping[str, Any]) -> None:
+    async def cancel(self, job_id: str, owner_id: str) -> Job:
+        """Stop an ingestion: at once where it waits, at its next write where it runs. What is over stays as it is.
+
+        Raises `NotFound`, and `Conflict` (code `not_cancellable`) for a deletion, which always goes to its end.
+        """
+        job = await self.get(job_id, owner_id)
+        if job.kind == "delete":
+            raise Conflict("What is being deleted is deleted to the end.", code="not_cancellable")
+        async with self._db.write() as c:
+            queued = sa.and_(jobs.c.id == job_id, jobs.c.state == "queued")
+            done = await c.execute(jobs.update().where(queued).values(state="cancelled", updated_at=now()))
+            if done.rowcount:
+                await self._stopped(c, job)
+            else:
+                leased = sa.and_(jobs.c.id == job_id, jobs.c.state == "leased")
+                await c.execute(jobs.update().where(leased).values(cancel=True, updated_at=now()))
+        return await self.get(job_id, owner_id)
+
+    async def retry(self, job_id: str, owner_id: str) -> Job:
+        """Queue a failed or cancelled ingestion again; it goes on at the stage that it had reached.
+
+        Raises `NotFound`, and `Conflict` (code `not_retryable`) where it runs, is done, or its source is deleted.
+        """
+        job = await self.get(job_id, owner_id)
+        alive = sa.exists().where(sources.c.id == jobs.c.source_id, sources.c.deleted_at.is_(None))
+        over = sa.and_(jobs.c.id == job_id, jobs.c.state.in_(("failed", "cancelled")), jobs.c.kind == "ingest", alive)
+        again = {"state": "queued", "failures": 0, "attempt": 0, "cancel": False, "problem": None}
+        async with self._db.write() as c:
+            values = {**again, "run_at": self._db.clock(), "updated_at": now()}
+            if (await c.execute(jobs.update().where(over).values(**values))).rowcount != 1:
+                raise Conflict(f"The job {job_id} is {job.state}, and cannot be retried.", code="not_retryable")
+            state = "indexing" if "next" in job.checkpoint else "queued"
+            of = generations.c.id == job.generation_id
+            await c.execute(generations.update().where(of).values(state=state, problem=None))
+            await self._db.signals.send(c, QUEUED, *_topics(job))
+        return await self.get(job_id, owner_id)
+
+    async def bury(self) -> None:
+        """End the leases of processes of this machine that are dead: nobody need wait until they run out."""
+        if self._presence is None:
+            return
+        query = sa.select(jobs.c.worker).where(jobs.c.state == "leased").distinct()
+        async with self._db.read() as c:
+            workers = (await c.execute(query)).scalars().all()
+        dead = [w for w in workers if w and not self._presence.alive(process_of(w))]
+        if dead:
+            of = sa.and_(jobs.c.state == "leased", jobs.c.worker.in_(dead))
+            async with self._db.write() as c:
+                await c.execute(jobs.update().where(of).values(lease_until=self._db.clock(-1)))
+
+    # The parts of claiming.
+
+    def _due(self) -> sa.ColumnElement[bool]:
+        at, far = self._db.clock(), self._db.clock(LONGEST_PAUSE)
+        return sa.and_(jobs.c.state == "queued", sa.or_(jobs.c.run_at <= at, jobs.c.run_at > far))
+
+    def _waiting(self) -> sa.Select[Any]:
+        """A row for each owner who has something due: its urgency, and what speaks for the others."""
+        doing = jobs.alias()
+        running = sa.select(sa.func.count()).where(doing.c.state == "leased", doing.c.owner_id == jobs.c.owner_id)
+        turn = sa.select(owner_turns.c.turn).where(owner_turns.c.owner_id == jobs.c.owner_id)
+        return (
+            sa.select(
+                jobs.c.owner_id,
+                sa.func.max(jobs.c.priority).label("priority"),
+                sa.func.min(jobs.c.run_at).label("run_at"),
+                running.scalar_subquery().label("running"),
+                turn.scalar_subquery().label("turn"),
+            )
+            .where(self._due())
+            .group_by(jobs.c.owner_id)
+        )
+
+    async def _now(self, c: AsyncConnection) -> datetime:
+        return now() if self._db.sqlite else (await c.execute(sa.select(self._db.clock()))).scalar_one()
+
+    def _takeable(self, late: Any) -> list[tuple[str, datetime]]:
+        """Of late leases, those that nobody here knows better of: where the clock was moved, all of them are late."""
+        found, seen = [], {}
+        for job_id, worker, lease in late:
+            if job_id in self.held:
+                continue
+            if self._presence is not None and self._presence.alive(process_of(worker)):
+                before, since = self._still.get(job_id, (None, 0.0))
+                seen[job_id] = (lease, since if before == lease else time.monotonic())
+                if time.monotonic() - seen[job_id][1] < self.options.lease:
+                    continue  # it lives; so it renews, or has stopped and is taken over after as long as any lease
+            found.append((job_id, lease))
+        self._still = seen
+        return found
+
+    async def _take(self, c: AsyncConnection, worker: str, which: sa.ColumnElement[bool]) -> Job | None:
+        lease = {"lease_until": self._db.clock(self.options.lease), "updated_at": now()}
+        values = {"state": "leased", "worker": worker, "attempt": jobs.c.attempt + 1, **lease}
+        row = (await c.execute(jobs.update().where(which).values(**values).returning(jobs))).mappings().first()
+        return _job(row) if row else None
+
+    async def _served(self, c: AsyncConnection, owner_id: str) -> None:
+        turns = owner_turns.alias()
+        latest = sa.select(sa.func.coalesce(sa.func.max(turns.c.turn), 0) + 1).scalar_subquery()
+        of = owner_turns.c.owner_id == owner_id
+        if (await c.execute(owner_turns.update().where(of).values(turn=latest))).rowcount == 0:
+            await c.execute(self._db.insert_or_ignore(owner_turns).values(owner_id=owner_id, turn=latest))
+
+    async def _fenced(self, c: AsyncConnection, job: Job, values: Mapping[str, Any], *, tell: bool = True) -> None:
         done = await c.execute(jobs.update().where(*_held(job), jobs.c.cancel.is_(False)).values(**values))
         if done.rowcount != 1:
             raise Lost(f"Job {job.id} is no longer held by {job.worker}.")
+        if tell:
+            await self._db.signals.send(c, *_topics(job))
 
-    def _until(self, at: datetime) -> datetime:
-        return at + timedelta(seconds=self.options.lease)
+    async def _stopped(self, c: AsyncConnection, job: Job) -> None:
+        problem = {"code": "cancelled", "title": "Cancelled", "detail": "Its ingestion was cancelled."}
+        of = sa.and_(generations.c.id == job.generation_id, generations.c.state != "ready")
+        await c.execute(generations.update().where(of).values(state="failed", problem=problem))
+        await self._db.signals.send(c, *_topics(job))
+
+    def _pause_of(self, count: int) -> float:
+        """Seconds after which `count` more jobs will be done, at the pace of the last fifty."""
+        each = 1.0
+        if len(self._finished) > 1:
+            each = (time.monotonic() - self._finished[0]) / len(self._finished)
+        return min(max(each * count, _RETRY_AFTER[0]), _RETRY_AFTER[1])
+
+
+_LATE = sa.select(jobs.c.id, jobs.c.worker, jobs.c.lease_until).where(
+    jobs.c.state == "leased", jobs.c.lease_until < sa.bindparam("at", type_=jobs.c.lease_until.type)
+)
+
+
+def _share(row: Any) -> tuple[int, int, int, datetime]:
+    return (-row.priority, row.running, row.turn or 0, row.run_at)
+
+
+def _topics(job: Job) -> list[str]:
+    return [f"job:{job.id}", *([f"notebook:{job.notebook_id}"] if job.notebook_id else [])]
 
 
 def _held(job: Job) -> list[sa.ColumnElement[bool]]:
@@ -167,94 +335,3 @@ def _held(job: Job) -> list[sa.ColumnElement[bool]]:
 
 def _job(row: Any) -> Job:
     return Job(**{name: row[name] for name in Job.__dataclass_fields__})
-
-
-class Worker:
-    """Does jobs in this process: `count` at a time, until `close`.
-
-    `handle(job)` does one; what it raises is stored with the job by `failed(job, error)`.
-    """
-
-    def __init__(
-        self,
-        queue: Jobs,
-        database: Database,
-        handle: Callable[[Job], Awaitable[None]],
-        failed: Callable[[Job, SourcebookError], Awaitable[None]],
-    ) -> None:
-        self._jobs = queue
-        self._db = database
-        self._handle = handle
-        self._failed = failed
-        self._tasks: list[asyncio.Task[None]] = []
-        self._random = random.Random()
-
-    def start(self, count: int) -> None:
-        """Begin to take jobs."""
-        base = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')[-6:]}"
-        self._tasks = [asyncio.create_task(self._work(f"{base}-{n}"), name=f"worker {n}") for n in range(count)]
-
-    async def close(self) -> None:
-        """Stop; what was being done goes back to the queue."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
-
-    async def _work(self, name: str) -> None:
-        while True:
-            # Cleared before looking: what is added while we look sets it again, and is not slept over.
-            self._jobs.added.clear()
-            try:
-                job = await self._jobs.claim(name)
-            except SourcebookError as error:
-                log.warning("no job could be claimed: %s", error)
-                job = None
-            if job is None:
-                await self._rest()
-                continue
-            try:
-                await self._do(job)
-            except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
-                log.exception("job %s (%s) was dropped", job.id, job.kind)
-                await self._rest()
-
-    async def _rest(self) -> None:
-        """Until something is added here, or the poll interval is over: other processes add too."""
-        try:
-            async with asyncio.timeout(self._jobs.options.poll * self._random.uniform(0.8, 1.2)):
-                await self._jobs.added.wait()
-        except TimeoutError:
-            return
-
-    async def _do(self, job: Job) -> None:
-        beat = asyncio.create_task(self._renew(job))
-        try:
-            if job.attempt > _DEATHS * self._jobs.options.attempts:
-                raise SourcebookError(f"Its worker died {job.attempt - 1} times over it.", code="worker_died")
-            await self._handle(job)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._jobs.release(job))
-            raise
-        except Lost:
-            await self._jobs.cancelled(job)
-        except SourcebookError as error:
-            await self._failed(job, error)
-        except Exception as error:  # a bug of ours or a plugin's: the job fails by name, the worker lives on
-            log.exception("job %s (%s) failed", job.id, job.kind)
-            detail = f"An unexpected {type(error).__name__}; the server's log says more."
-            await self._failed(job, SourcebookError(detail, transient=True))
-        finally:
-            beat.cancel()
-            await asyncio.wait([beat])
-
-    async def _renew(self, job: Job) -> None:
-        while True:
-            await asyncio.sleep(self._jobs.options.lease / 3)
-            try:
-                async with self._db.write() as c:
-                    await self._jobs.save(c, job)
-            except Lost:
-                return  # the next write of the handler finds out
-            except SourcebookError as error:
-                log.warning("job %s: the lease could not be renewed: %s", job.id, error)

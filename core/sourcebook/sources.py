@@ -107,7 +107,6 @@ class Sources:
         if same is not None:
             await self._blobs.delete(blob.key)
             return same, False
-        self._jobs.wake()
         return source_id, True
 
     async def get(self, principal: Principal, source_id: str, permission: str = "read") -> Source:
@@ -134,9 +133,7 @@ class Sources:
         """Invisible at once; the job whose id is returned removes the rest, and checks that it is gone."""
         source = await self.get(principal, source_id, "write")
         async with self._db.write() as c:
-            job_id = await self.remove(c, principal.owner_id, source.id)
-        self._jobs.wake()
-        return job_id
+            return await self.remove(c, principal.owner_id, source.id)
 
     async def delete_notebook(self, principal: Principal, notebook: Notebook) -> None:
         """The notebook and all its sources are invisible at once, and removed by their jobs. Its owner alone may."""
@@ -150,7 +147,6 @@ class Sources:
             await c.execute(notebooks.update().where(notebooks.c.id == notebook.id).values(**gone))
             for source_id in (await c.execute(sa.select(sources.c.id).where(top))).scalars().all():
                 await self.remove(c, principal.owner_id, source_id)
-        self._jobs.wake()
 
     async def remove(self, c: AsyncConnection, owner_id: str, source_id: str) -> str:
         """Tombstone a source and its members, and enqueue their removal, within the caller's transaction."""

@@ -22,8 +22,10 @@ from sourcebook.database.tables import metadata as tables
 from sourcebook.errors import NotFound, StoreError
 from sourcebook.writer import Member
 
-from .support import Room, in_a_room
+from .support import Room, both_stores, in_a_room
 from .test_ingestion import TEXT, restarted
+
+pytestmark = both_stores
 
 SMALL = {"jobs": {"batch": 3, "backoff": 0.001, "attempts": 2}}
 

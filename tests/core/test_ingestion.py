@@ -17,7 +17,9 @@ from sourcebook.errors import Encrypted, IndexUnavailable, Lost, UnsupportedType
 from sourcebook.ids import passage_id
 from sourcebook.writer import Member
 
-from .support import Crash, Room, in_a_room
+from .support import Crash, Room, both_stores, in_a_room
+
+pytestmark = both_stores
 
 TEXT = "\n\n".join(f"Paragraph {n} is about the number {n}." for n in range(10))
 SMALL = {"jobs": {"batch": 3, "backoff": 0.001}}

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +14,13 @@ import sqlalchemy as sa
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import jobs, owners
 from sourcebook.errors import Lost, Malformed, NotFound, SourcebookError, StoreError
-from sourcebook.jobs import Job, Jobs, Worker
+from sourcebook.jobs import Job, Jobs
 from sourcebook.settings import Jobs as Options
+from sourcebook.workers import Worker
 
-from .support import new_database
+from .support import Store, both_stores
+
+pytestmark = both_stores
 
 
 class Queue:
@@ -69,19 +71,19 @@ class Queue:
 
 
 @asynccontextmanager
-async def queue(folder: Path, **options: Any) -> AsyncIterator[Queue]:
-    database = new_database(folder)
+async def queue(store: Store, **options: Any) -> AsyncIterator[Queue]:
+    database = store.open()
     async with database.write() as c:
         await c.execute(owners.insert().values(id="own_1", name="me", created_at=now()))
     yield Queue(database, Options(**{"poll": 0.02, "backoff": 0.001, **options}))
     await database.close()
 
 
-def test_two_workers_never_hold_one_job(tmp_path: Path) -> None:
+def test_two_workers_never_hold_one_job(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             ids = [await q.add() for _ in range(20)]
-            other = Jobs(Database("", tmp_path), q.jobs.options)  # as another process
+            other = Jobs(store.open(), q.jobs.options)  # as another process
 
             async def take(j: Jobs, name: str) -> list[str]:
                 taken = []
@@ -96,9 +98,9 @@ def test_two_workers_never_hold_one_job(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_more_urgent_and_then_the_older_comes_first_and_what_is_not_due_waits(tmp_path: Path) -> None:
+def test_the_more_urgent_and_then_the_older_comes_first_and_what_is_not_due_waits(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             young = await q.add()
             old = await q.add(run_at=now() - timedelta(seconds=5))
             await q.add(run_at=now() + timedelta(seconds=60))
@@ -109,9 +111,9 @@ def test_the_more_urgent_and_then_the_older_comes_first_and_what_is_not_due_wait
     asyncio.run(main())
 
 
-def test_an_expired_lease_is_taken_over_and_the_first_workers_write_raises_lost(tmp_path: Path) -> None:
+def test_an_expired_lease_is_taken_over_and_the_first_workers_write_raises_lost(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             await q.add()
             first = await q.jobs.claim("first")
             assert first is not None
@@ -131,9 +133,9 @@ def test_an_expired_lease_is_taken_over_and_the_first_workers_write_raises_lost(
     asyncio.run(main())
 
 
-def test_the_same_worker_in_a_later_attempt_is_another_holder(tmp_path: Path) -> None:
+def test_the_same_worker_in_a_later_attempt_is_another_holder(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             await q.add()
             first = await q.jobs.claim("w")
             assert first is not None
@@ -147,9 +149,9 @@ def test_the_same_worker_in_a_later_attempt_is_another_holder(tmp_path: Path) ->
     asyncio.run(main())
 
 
-def test_what_is_written_with_a_lost_lease_is_rolled_back(tmp_path: Path) -> None:
+def test_what_is_written_with_a_lost_lease_is_rolled_back(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             await q.add()
             job = await q.jobs.claim("w")
             assert job is not None
@@ -165,9 +167,9 @@ def test_what_is_written_with_a_lost_lease_is_rolled_back(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-def test_a_transient_failure_backs_off_and_then_fails_for_good(tmp_path: Path) -> None:
+def test_a_transient_failure_backs_off_and_then_fails_for_good(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path, attempts=3, backoff=10.0) as q:
+        async with queue(store, attempts=3, backoff=10.0) as q:
             job_id = await q.add()
             pauses = []
             for attempt in (1, 2, 3):
@@ -187,9 +189,9 @@ def test_a_transient_failure_backs_off_and_then_fails_for_good(tmp_path: Path) -
     asyncio.run(main())
 
 
-def test_a_failure_that_is_not_transient_is_final_at_once(tmp_path: Path) -> None:
+def test_a_failure_that_is_not_transient_is_final_at_once(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             job_id = await q.add()
             job = await q.jobs.claim("w")
             assert job is not None
@@ -199,18 +201,18 @@ def test_a_failure_that_is_not_transient_is_final_at_once(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-def test_another_owners_job_is_not_found(tmp_path: Path) -> None:
+def test_another_owners_job_is_not_found(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             with pytest.raises(NotFound):
                 await q.jobs.get(await q.add(), "own_2")
 
     asyncio.run(main())
 
 
-def test_something_else_may_have_to_end_first_which_costs_no_attempt(tmp_path: Path) -> None:
+def test_something_else_may_have_to_end_first_which_costs_no_attempt(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             job_id = await q.add()
             for _ in range(10):
                 await q.change(job_id, run_at=now())
@@ -227,9 +229,9 @@ def test_something_else_may_have_to_end_first_which_costs_no_attempt(tmp_path: P
 # Workers.
 
 
-def test_workers_do_what_is_added(tmp_path: Path) -> None:
+def test_workers_do_what_is_added(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path, poll=60.0) as q:
+        async with queue(store, poll=60.0) as q:
             done = []
 
             async def handle(job: Job) -> None:
@@ -240,7 +242,6 @@ def test_workers_do_what_is_added(tmp_path: Path) -> None:
             worker.start(2)
             await asyncio.sleep(0.02)
             ids = [await q.add() for _ in range(5)]
-            q.jobs.wake()
             for job_id in ids:
                 await q.until(job_id, "done")
             assert sorted(done) == sorted(ids)
@@ -249,9 +250,9 @@ def test_workers_do_what_is_added(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_closing_releases_what_was_being_done_without_costing_an_attempt(tmp_path: Path) -> None:
+def test_closing_releases_what_was_being_done_without_costing_an_attempt(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             started = asyncio.Event()
 
             async def handle(job: Job) -> None:
@@ -262,7 +263,6 @@ def test_closing_releases_what_was_being_done_without_costing_an_attempt(tmp_pat
             worker = q.worker(handle)
             worker.start(1)
             job_id = await q.add()
-            q.jobs.wake()
             await started.wait()
             await worker.close()
             job = await q.get(job_id)
@@ -271,9 +271,9 @@ def test_closing_releases_what_was_being_done_without_costing_an_attempt(tmp_pat
     asyncio.run(main())
 
 
-def test_a_long_job_keeps_its_lease(tmp_path: Path) -> None:
+def test_a_long_job_keeps_its_lease(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             # Shorter than a setting may be, so that the test is not as long as a lease.
             q.jobs.options = q.jobs.options.model_copy(update={"lease": 0.3})
             go_on = asyncio.Event()
@@ -285,7 +285,6 @@ def test_a_long_job_keeps_its_lease(tmp_path: Path) -> None:
             worker = q.worker(handle)
             worker.start(1)
             job_id = await q.add()
-            q.jobs.wake()
             await q.until(job_id, "leased")
             async with q.db.read() as c:
                 first = (await c.execute(sa.select(jobs.c.lease_until))).scalar_one()
@@ -301,9 +300,9 @@ def test_a_long_job_keeps_its_lease(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(tmp_path: Path) -> None:
+def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             started, go_on = asyncio.Event(), asyncio.Event()
 
             async def handle(job: Job) -> None:
@@ -314,7 +313,6 @@ def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(tmp_path: Path) 
             worker = q.worker(handle)
             worker.start(1)
             job_id = await q.add()
-            q.jobs.wake()
             await started.wait()
             await q.change(job_id, cancel=True)
             go_on.set()
@@ -325,9 +323,9 @@ def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(tmp_path: Path) 
     asyncio.run(main())
 
 
-def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_lives_on(tmp_path: Path) -> None:
+def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_lives_on(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path, attempts=1) as q:
+        async with queue(store, attempts=1) as q:
 
             async def handle(job: Job) -> None:
                 if job.payload:
@@ -337,7 +335,6 @@ def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_liv
             worker = q.worker(handle)
             worker.start(1)
             bad, good = await q.add(payload={"bad": True}), await q.add()
-            q.jobs.wake()
             problem = (await q.until(bad, "failed")).problem or {}
             assert "ValueError" in problem["detail"]
             assert "secret" not in str(problem)
@@ -347,9 +344,9 @@ def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_liv
     asyncio.run(main())
 
 
-def test_a_worker_survives_a_failure_that_cannot_be_stored(tmp_path: Path) -> None:
+def test_a_worker_survives_a_failure_that_cannot_be_stored(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
 
             async def handle(job: Job) -> None:
                 if job.payload:
@@ -362,7 +359,6 @@ def test_a_worker_survives_a_failure_that_cannot_be_stored(tmp_path: Path) -> No
             worker = Worker(q.jobs, q.db, handle, failed)
             worker.start(1)
             bad, good = await q.add(payload={"bad": True}), await q.add()
-            q.jobs.wake()
             await q.until(good, "done")
             assert (await q.get(bad)).state == "leased"  # until its lease is over
             await worker.close()
@@ -370,9 +366,9 @@ def test_a_worker_survives_a_failure_that_cannot_be_stored(tmp_path: Path) -> No
     asyncio.run(main())
 
 
-def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+def test_a_job_that_kills_its_workers_is_given_up(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path, attempts=2) as q:
+        async with queue(store, attempts=2) as q:
 
             async def handle(job: Job) -> None:
                 raise AssertionError("it must not be tried again")
