@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sourcebook.app import Sourcebook, chunks_of
+from sourcebook.configuration import load
 from sourcebook.documents import Passage
 from sourcebook.owners import Principal
-from sourcebook.settings import load
 from sourcebook.sources import Source
 
 DATA = os.environ.get("SOURCEBOOK_EVAL_DATA", "")

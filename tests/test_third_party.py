@@ -21,7 +21,7 @@ from pathlib import Path
 from sourcebook.http import Http
 from sourcebook.pipelines import Pipelines
 from sourcebook.plugins import Plugins
-from sourcebook.settings import load
+from sourcebook.configuration import load
 
 configuration = load(Path(sys.argv[1]))
 plugins = Plugins(configuration.settings.plugins)

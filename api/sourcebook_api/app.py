@@ -10,8 +10,8 @@ from fastapi import APIRouter, FastAPI
 
 from sourcebook import __version__
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import Configuration
 from sourcebook.plugins import RouteHost
-from sourcebook.settings import Configuration
 from sourcebook_api import routes
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.gate import Gate

@@ -108,7 +108,7 @@ def render(app: FastAPI) -> bytes:
 
 def main() -> None:
     """Print the document of a server without any configuration."""
-    from sourcebook.settings import load
+    from sourcebook.configuration import load
     from sourcebook_api.app import create_app
 
     sys.stdout.buffer.write(render(create_app(load(environ={}, overrides={}))))

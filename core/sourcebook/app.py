@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sourcebook.answering import Answering, Question
+from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import SCHEMA
@@ -28,7 +29,6 @@ from sourcebook.presence import Presence
 from sourcebook.reading import Reading
 from sourcebook.runs import Run, Runs
 from sourcebook.searching import Found, Searching
-from sourcebook.settings import Configuration, load
 from sourcebook.sources import Sources
 from sourcebook.workers import Worker
 
@@ -86,11 +86,13 @@ class Sourcebook:
         presence = Presence(self.folder / "workers") if self.database.sqlite else None
         self.jobs = Jobs(self.database, self.settings.jobs, presence)
         self.sources = Sources(self.database, self.blobs, self.jobs)
-        self.searching = Searching(self.pipelines, self.plugins, self.reading)
+        self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations)
         self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
-        self._ingestion = Ingestion(self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail)
+        self._ingestion = Ingestion(
+            self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters
+        )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
         self._open = True
@@ -154,10 +156,14 @@ class Sourcebook:
         *,
         limit: int | None = None,
         sources: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
     ) -> Found:
-        """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read."""
+        """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read.
+
+        `filters` is what a client writes (`sourcebook.filters`); `InvalidInput` (code `filter_invalid`) where wrong.
+        """
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
-        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources)
+        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources, filters=filters)
 
     async def ask(
         self,

@@ -20,6 +20,7 @@ from sourcebook.database.tables import document_segments, documents, generations
 from sourcebook.documents import Chunk, Passage
 from sourcebook.embeddings import Embeddings
 from sourcebook.errors import Lost, SourcebookError, StoreError
+from sourcebook.filters import FieldType, FieldValue, source_fields
 from sourcebook.ids import new_id, passage_id
 from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
@@ -62,6 +63,7 @@ class Ingestion:
         pipelines: Pipelines,
         blobs: BlobStore[Any],
         jail: Jail,
+        filters: Mapping[str, FieldType] | None = None,
     ) -> None:
         self._db = database
         self._jobs = queue
@@ -71,6 +73,7 @@ class Ingestion:
         self._jail = jail
         self._reading = Reading(database)
         self._embeddings = Embeddings(database)
+        self._filters = filters or {}
 
     async def ingest(self, job: Job) -> None:
         """From wherever the checkpoint says to `ready`. Raises `Lost`, or what made it fail."""
@@ -198,13 +201,15 @@ class Ingestion:
     async def _index(self, job: Job, task: Task) -> Job:
         """Batch by batch after the checkpoint: embed (through the cache), upsert into every index, save."""
         stage = "embedding" if task.pipeline.embedder else "indexing"
-        language = await self._language(job)
+        metadata = await self._metadata(job)
+        language = str(metadata.get("language", ""))
+        fields = source_fields(self._filters, task.source, metadata)
         while True:
             done = int(job.checkpoint["next"])
             batch = await self._reading.passages_of(str(job.generation_id), self._jobs.options.batch, done - 1)
             if not batch:
                 break
-            await self._upsert(task, batch, language)
+            await self._upsert(task, batch, language, fields)
             total = dict(job.checkpoint["progress"])["total"]
             progress = {"stage": stage, "done": done + len(batch), "total": total}
             async with self._db.write() as c:
@@ -217,21 +222,23 @@ class Ingestion:
             await index.flush()
         return job
 
-    async def _upsert(self, task: Task, batch: Sequence[Passage], language: str) -> None:
+    async def _upsert(
+        self, task: Task, batch: Sequence[Passage], language: str, fields: Mapping[str, FieldValue]
+    ) -> None:
         vectors = None
         if task.pipeline.embedder:
             texts = [p.indexed for p in batch]
             vectors = await self._embeddings.passages(task.pipeline.embedder, task.notebook.owner_id, texts)
-        points = [_point(task, p, language) for p in batch]
+        points = [_point(task, p, language, fields) for p in batch]
         for index in task.pipeline.indexes:
             await index.upsert(task.scope, points, vectors)
 
-    async def _language(self, job: Job) -> str:
-        """As the document itself says; an index stems by it."""
+    async def _metadata(self, job: Job) -> Mapping[str, Any]:
+        """The document's own; an index stems by its language."""
         of = sa.select(documents.c.metadata).join(generations, generations.c.document_id == documents.c.id)
         async with self._db.read() as c:
             metadata = (await c.execute(of.where(generations.c.id == job.generation_id))).scalar()
-        return str((metadata or {}).get("language", ""))
+        return metadata or {}
 
     async def _verify(self, job: Job, task: Task) -> None:
         """Every index holds exactly this generation's passages, or the job starts its indexing over."""
@@ -278,7 +285,7 @@ def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, An
     }
 
 
-def _point(task: Task, passage: Passage, language: str) -> Point:
+def _point(task: Task, passage: Passage, language: str, fields: Mapping[str, FieldValue]) -> Point:
     return Point(
         id=passage.id,
         owner_id=task.notebook.owner_id,
@@ -288,6 +295,7 @@ def _point(task: Task, passage: Passage, language: str) -> Point:
         generation_id=passage.generation_id,
         text=passage.indexed,
         language=language,
+        fields=fields,
     )
 
 

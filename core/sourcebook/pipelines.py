@@ -13,7 +13,9 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from sourcebook import settings
+from sourcebook.configuration import Configuration, config_error
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
+from sourcebook.filters import BUILT_IN
 from sourcebook.http import Http
 from sourcebook.interfaces import (
     LLM,
@@ -63,7 +65,7 @@ class Pipeline:
 class Pipelines:
     """Every pipeline of the settings, with its components built once and shared by name."""
 
-    def __init__(self, plugins: Plugins, configuration: settings.Configuration, data: Path, http: Http) -> None:
+    def __init__(self, plugins: Plugins, configuration: Configuration, data: Path, http: Http) -> None:
         self._plugins = plugins
         self._origins = configuration.origins
         self._settings = configuration.settings
@@ -80,7 +82,7 @@ class Pipelines:
             self._pipelines[name] = await self._build(name, wiring)
         for pipeline in self._pipelines.values():
             for index in pipeline.indexes:
-                await index.ensure(pipeline.spaces)
+                await index.ensure(pipeline.spaces, {**self._settings.filters, **BUILT_IN})
 
     async def close(self) -> None:
         """Close every component; one that fails does not keep the others open."""
@@ -197,7 +199,7 @@ class Pipelines:
         try:
             return model.model_validate(table)
         except ValidationError as error:
-            raise settings.config_error(error, model, self._origins, prefix) from error
+            raise config_error(error, model, self._origins, prefix) from error
 
     def _refs(self, wiring: settings.Pipeline) -> ComponentRef:
         for kind, instances in (

@@ -15,6 +15,7 @@ from sourcebook.database.engine import Database
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
 from sourcebook.documents import SEGMENT, Block, Locator, Passage, Place, Segment
 from sourcebook.errors import NotFound
+from sourcebook.filters import FieldType, Filter, matches, source_fields
 from sourcebook.interfaces import Scope
 
 T = TypeVar("T")
@@ -112,6 +113,23 @@ class Reading:
         """
         async with self._db.read() as c:
             return {row["id"]: Confirmed(row) for row in await self._visible(c, ids, scope)}
+
+    async def matching(
+        self, found: Mapping[str, Confirmed], where: Filter, keys: Mapping[str, FieldType]
+    ) -> dict[str, Confirmed]:
+        """Those whose source matches now. An index may be behind an edit of tags or metadata; SQL is not."""
+        pairs = {(one.source_id, one.row["document_id"]) for one in found.values()}
+        columns = [sources.c[name] for name in ("id", "tags", "name", "media_type", "metadata", "created_at")]
+        query = sa.select(*columns, documents.c.metadata.label("document")).join(
+            documents, documents.c.source_id == sources.c.id
+        )
+        good: set[str] = set()
+        async with self._db.read() as c:
+            for some in _batches([document_id for _, document_id in pairs]):
+                for row in (await c.execute(query.where(documents.c.id.in_(some)))).mappings():
+                    if matches(where, row["id"], source_fields(keys, dict(row), row["document"] or {})):
+                        good.add(row["id"])
+        return {i: one for i, one in found.items() if one.source_id in good}
 
     async def filled(self, found: Iterable[Confirmed]) -> dict[str, Passage]:
         """What was confirmed, with text and places, but for what was removed since.

@@ -11,6 +11,7 @@ from typing import Any
 from sourcebook.documents import Passage
 from sourcebook.embeddings import embed
 from sourcebook.errors import PluginError
+from sourcebook.filters import FieldType, Filter, parse
 from sourcebook.fusion import fuse
 from sourcebook.interfaces import Hit, Retriever, Scope, SearchQuery
 from sourcebook.notebooks import Notebook
@@ -31,10 +32,13 @@ class Found:
 class Searching:
     """Searches the notebooks of a scope, each with its own pipeline."""
 
-    def __init__(self, pipelines: Pipelines, plugins: Plugins, reading: Reading) -> None:
+    def __init__(
+        self, pipelines: Pipelines, plugins: Plugins, reading: Reading, keys: Mapping[str, FieldType] | None = None
+    ) -> None:
         self._pipelines = pipelines
         self._plugins = plugins
         self._reading = reading
+        self._keys = keys or {}
 
     async def search(
         self,
@@ -44,6 +48,7 @@ class Searching:
         *,
         limit: int | None = None,
         sources: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
         expand: bool = False,
     ) -> Found:
         """The best passages that the scope may see. `expand` fills in what a model reads (parent or neighbours)."""
@@ -53,8 +58,9 @@ class Searching:
         for notebook in notebooks:
             by_pipeline.setdefault(notebook.pipeline, []).append(notebook.id)
         narrowed = tuple(sources) if sources is not None else None
+        where = parse(filters, self._keys) if filters else None
         parts = [
-            await self._one(self._pipelines[name], queries, _narrow(scope, ids), limit, narrowed)
+            await self._one(self._pipelines[name], queries, _narrow(scope, ids), limit, narrowed, where)
             for name, ids in by_pipeline.items()
         ]
         passages = sorted((p for part in parts for p in part), key=lambda p: -p.score)
@@ -72,16 +78,19 @@ class Searching:
         scope: Scope,
         limit: int | None,
         sources: tuple[str, ...] | None,
+        where: Filter | None,
     ) -> list[Passage]:
         options = pipeline.settings.search
         wanted = limit or options.limit
         vectors = await embed(pipeline.embedder, queries, "query") if pipeline.embedder else None
-        query = SearchQuery(queries, scope, wanted * options.overfetch, vectors, sources)
+        query = SearchQuery(queries, scope, wanted * options.overfetch, vectors, sources, where)
         legs = await self._legs(pipeline.retrievers, query)
         # An index is derived and may be behind: only what SQL confirms is ranked at all.
         known = await self._reading.confirmed((h.passage_id for hits in legs.values() for h in hits), scope)
         if sources is not None:
             known = {i: one for i, one in known.items() if one.source_id in sources}
+        if where is not None:
+            known = await self._reading.matching(known, where, self._keys)
         confirmed = {leg: [h for h in hits if h.passage_id in known] for leg, hits in legs.items()}
         fused = [f for f in fuse(confirmed, options.weights, options.fusion_k) if f.score >= options.threshold]
         # Text and places cost more than all else here: the rest of what was over-fetched goes without.

@@ -14,7 +14,7 @@ import httpx
 import orjson
 
 from sourcebook.app import Sourcebook
-from sourcebook.settings import load
+from sourcebook.configuration import load
 from sourcebook_api.server import Server
 
 T = TypeVar("T")

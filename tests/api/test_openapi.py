@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import status_code_conformance
 
-from sourcebook.settings import load
+from sourcebook.configuration import load
 from sourcebook_api.app import create_app
 from sourcebook_api.openapi import render
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sourcebook.settings import load
+from sourcebook.configuration import load
 from sourcebook_api.app import create_app
 from sourcebook_api.gate import permission_for
 

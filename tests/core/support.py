@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -18,11 +18,13 @@ import pytest
 import sqlalchemy as sa
 
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import load
 from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import upgrade
 from sourcebook.documents import Chunk, Document, Passage, Place, segments_of
 from sourcebook.errors import BlobMissing
 from sourcebook.events import Delta, Finish, Text
+from sourcebook.filters import FieldType, FieldValue, matches
 from sourcebook.hookspecs import hookimpl
 from sourcebook.interfaces import (
     LLM,
@@ -49,7 +51,6 @@ from sourcebook.jobs import Job
 from sourcebook.notebooks import Notebook
 from sourcebook.owners import Principal
 from sourcebook.sentences import terms
-from sourcebook.settings import load
 from sourcebook.sources import Source
 from sourcebook.writer import DocumentWriter, Member
 
@@ -146,7 +147,7 @@ class Memory(Index[ComponentSettings]):
         self.flushes = 0
         self.tick: Callable[[str], None] = lambda what: None
 
-    async def ensure(self, spaces: Sequence[Space]) -> None:
+    async def ensure(self, spaces: Sequence[Space], fields: Mapping[str, FieldType] | None = None) -> None:
         self.spaces = tuple(spaces)
 
     async def upsert(self, scope: Scope, points: Sequence[Point], vectors: Any) -> None:
@@ -157,6 +158,10 @@ class Memory(Index[ComponentSettings]):
             self.points[point.id] = (point, vector)
             self.upserts[point.id] += 1
         self.tick("upserted")
+
+    async def set_fields(self, scope: Scope, source_id: str, fields: Mapping[str, FieldValue]) -> None:
+        for point in list(self._in(scope, source_id)):
+            self.points[point.id] = (replace(point, fields=fields), self.points[point.id][1])
 
     async def delete(self, scope: Scope, source_id: str, generation_id: str | None = None) -> None:
         self.tick("delete")
@@ -176,6 +181,7 @@ class Memory(Index[ComponentSettings]):
     async def search(self, query: SearchQuery) -> Mapping[str, Sequence[Hit]]:
         self.queries.append(query)
         inside = [p for p in self._in(query.scope) if query.sources is None or p.source_id in query.sources]
+        inside = [p for p in inside if query.filters is None or matches(query.filters, p.source_id, p.fields)]
         asked = {t for text in query.texts for t in terms(text)}
         lexical = [Hit(p.id, float(len(asked & set(terms(p.text))))) for p in inside]
         legs = {"lexical": [Hit(i, 99.0) for i in self.orphans] + [h for h in lexical if h.score > 0]}
@@ -409,13 +415,13 @@ class Room:
         assert isinstance(found, cls)
         return found
 
-    async def add(self, name: str, text: str, notebook: Notebook | None = None) -> str:
+    async def add(self, name: str, text: str, notebook: Notebook | None = None, **more: Any) -> str:
         """Accept a source; `work` makes it ready."""
-        return (await self.book.sources.accept(notebook or self.notebook, name, pieces(text.encode())))[0]
+        return (await self.book.sources.accept(notebook or self.notebook, name, pieces(text.encode()), **more))[0]
 
-    async def ready(self, name: str, text: str, notebook: Notebook | None = None) -> str:
+    async def ready(self, name: str, text: str, notebook: Notebook | None = None, **more: Any) -> str:
         """A source that is ready."""
-        source_id = await self.add(name, text, notebook)
+        source_id = await self.add(name, text, notebook, **more)
         await self.work()
         assert (await self.source(source_id)).state == "ready"
         return source_id

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sourcebook.documents import Chunk, Document, Passage
-from sourcebook.errors import IndexUnavailable, PluginError
+from sourcebook.errors import IndexUnavailable, InvalidInput, PluginError
 from sourcebook.hookspecs import hookimpl
 from sourcebook.ids import passage_id
 
@@ -74,6 +74,28 @@ async def test_it_may_be_narrowed_to_sources_even_where_an_index_does_not_listen
     room.index.search = deaf  # type: ignore[method-assign]
     assert {p.source_id for p in await search(room, "tulips", sources=[wanted])} == {wanted}
     assert await search(room, "tulips", sources=[]) == []
+
+
+@in_a_room(pipeline={"embedder": ""}, filters={"year": "number", "author": "text"})
+async def test_filters_hold_in_the_index_and_again_in_sql(room: Room) -> None:
+    old = await room.ready("a.txt", GARDEN, tags=["garden"], metadata={"year": 1990, "author": "Lee"})
+    new = await room.ready("b.txt", "Tulips again.", tags=["garden", "new"], metadata={"year": 2020})
+    for filters, wanted in (
+        ({"year": {"gte": 2000}}, {new}),
+        ({"author": "Lee"}, {old}),
+        ({"not": {"author": "Lee"}}, {new}),
+        ({"tags": ["new", "x"]}, {new}),
+        ({"tags": "garden", "source": old}, {old}),
+        ({"or": [{"source": new}, {"name": "a.txt"}]}, {old, new}),
+        ({"added": {"lt": "2000-01-01"}}, set()),
+        ({}, {old, new}),
+    ):
+        assert {p.source_id for p in await search(room, "tulips", filters=filters)} == wanted, filters
+    everything = room.index.search
+    room.index.search = lambda query: everything(replace(query, filters=None))  # type: ignore[method-assign]
+    assert {p.source_id for p in await search(room, "tulips", filters={"year": 1990})} == {old}
+    with pytest.raises(InvalidInput, match="yeer is not a key"):
+        await search(room, "tulips", filters={"yeer": 1})
 
 
 @in_a_room(pipelines={"other": {"chunker": "blocks", "retrievers": ["second"], "llm": ["script"]}})

@@ -13,10 +13,10 @@ import typer
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
+    from sourcebook.configuration import Configuration
     from sourcebook.errors import SourcebookError
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Principal
-    from sourcebook.settings import Configuration
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ Owner = Annotated[str, typer.Option("--owner", help="Act for this owner.")]
 
 def configuration(context: typer.Context, overrides: Mapping[str, Any] | None = None) -> Configuration:
     """The configuration that `--config` or the environment names."""
-    from sourcebook.settings import load
+    from sourcebook.configuration import load
 
     path: Path | None = context.find_root().obj
     return load(path, overrides=overrides)

@@ -13,10 +13,10 @@ from sourcebook_api.cli.common import Json, Owner, give, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
+    from sourcebook.configuration import Configuration
     from sourcebook.doctor import Finding
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Key
-    from sourcebook.settings import Configuration
 
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)

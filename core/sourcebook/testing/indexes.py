@@ -20,57 +20,27 @@ For assertions that show their values, call `pytest.register_assert_rewrite("sou
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from uuid import NAMESPACE_OID, uuid5
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sourcebook.errors import PluginError, SourcebookError
-from sourcebook.interfaces import Context, Index, Point, PointRef, Scope, ScopedNotebook, SearchQuery, Space
+from sourcebook.interfaces import Index, Point, PointRef, Scope, ScopedNotebook, SearchQuery, Space
+from sourcebook.testing.index_filters import FilterContract
+from sourcebook.testing.index_points import LEG, MINE, NEIGHBOURS, SCOPE, SPACE, context, point, vectors
 
 if TYPE_CHECKING:
     from sourcebook.interfaces import Vectors
 
-SPACE = Space("contract", 4)
-LEG = f"dense:{SPACE.name}"
 
-MINE = ScopedNotebook("notebook-1", "owner-1", "spec-1")
-NEIGHBOURS = (
-    ScopedNotebook("notebook-2", "owner-1", "spec-1"),  # another notebook of the same owner
-    ScopedNotebook("notebook-1", "owner-2", "spec-1"),  # another owner; ids alone must not be trusted
-    ScopedNotebook("notebook-1", "owner-1", "spec-2"),  # the same notebook under another index spec
-)
-SCOPE = Scope((MINE,))
+__all__ = ["LEG", "MINE", "NEIGHBOURS", "SCOPE", "SPACE", "IndexContract", "context", "point", "vectors"]
 
 
-def context(folder: Path) -> Context:
-    """What a component gets at `open`, for tests of components that make no requests: there is no `http` in it."""
-    return Context(logging.getLogger("sourcebook.contract"), folder, cast(Any, None))
-
-
-def point(
-    number: int, text: str, notebook: ScopedNotebook = MINE, source: str = "source-1", generation: str = "generation-1"
-) -> Point:
-    """A point with a stable id."""
-    point_id = str(uuid5(NAMESPACE_OID, f"{notebook}{source}{generation}{number}"))
-    return Point(
-        point_id, notebook.owner_id, notebook.notebook_id, notebook.index_spec_id, source, generation, text, "en"
-    )
-
-
-def vectors(*rows: Sequence[float]) -> Vectors:
-    """Rows for the contract's space."""
-    import numpy as np
-
-    return {SPACE.name: np.array(rows, dtype=np.float32)}
-
-
-class IndexContract:
+class IndexContract(FilterContract):
     """What every index must do. The names of the tests are the contract."""
 
     survives_kill = False

@@ -37,6 +37,8 @@ class Server:
         self._shard = shard
         self._operations: dict[str, Callable[[dict[str, Any], memoryview], dict[str, Any]]] = {
             "ensure": shard.ensure,
+            "ensure_fields": shard.ensure_fields,
+            "set_fields": shard.set_fields,
             "upsert": shard.upsert,
             "delete": shard.delete,
             "count": shard.count,

@@ -26,6 +26,7 @@ from sourcebook_plugins.qdrant import layout
 from sourcebook_plugins.qdrant.client import Client
 
 if TYPE_CHECKING:
+    from sourcebook.filters import FieldType, FieldValue
     from sourcebook.interfaces import Vectors
 
 BATCH = 64
@@ -93,7 +94,7 @@ class Qdrant(Index[QdrantSettings]):
         """The index process, for `doctor` and metrics; 0 while not connected."""
         return self._client.pid if self._client else 0
 
-    async def ensure(self, spaces: Sequence[Space]) -> None:
+    async def ensure(self, spaces: Sequence[Space], fields: Mapping[str, FieldType] | None = None) -> None:
         for space in spaces:
             if space.kind != "dense":
                 raise PluginError(
@@ -102,6 +103,8 @@ class Qdrant(Index[QdrantSettings]):
                 )
         wanted = [{"name": s.name, "dimensions": s.dimensions, "distance": s.distance} for s in spaces]
         await self._call("ensure", {"spaces": wanted})
+        if fields:
+            await self._call("ensure_fields", {"fields": dict(fields)})
 
     async def upsert(self, scope: Scope, points: Sequence[Point], vectors: Vectors | None) -> None:
         announced, rows = _checked(vectors, len(points))
@@ -113,6 +116,11 @@ class Qdrant(Index[QdrantSettings]):
         for start, end in batches:
             body = {"vectors": announced, "points": [self._stored(p) for p in points[start:end]]}
             await self._call("upsert", body, b"".join(r[start:end].tobytes() for r in rows))
+
+    async def set_fields(self, scope: Scope, source_id: str, fields: Mapping[str, FieldValue]) -> None:
+        if scope.notebooks:
+            where = layout.scope_filter(scope, [source_id])
+            await self._call("set_fields", {"filter": where, "payload": layout.fields_payload(fields)})
 
     async def delete(self, scope: Scope, source_id: str, generation_id: str | None = None) -> None:
         if scope.notebooks:
@@ -138,14 +146,14 @@ class Qdrant(Index[QdrantSettings]):
                 return
 
     async def search(self, query: SearchQuery) -> Mapping[str, Sequence[Hit]]:
-        announced, rows = _checked(query.vectors, None)
+        announced, rows = _checked(query.vectors if query.mode != "lexical" else None, None)
         if not query.scope.notebooks or query.sources == () or query.limit < 1:
             return {"lexical": (), **{f"dense:{name}": () for name, _ in announced}}
         body = {
-            "filter": layout.scope_filter(query.scope, query.sources),
+            "filter": layout.scope_filter(query.scope, query.sources, where=query.filters),
             "corpus": layout.corpus_filter(query.scope),
             "limit": query.limit,
-            "texts": [text for text in query.texts if text.strip()],
+            "texts": [text for text in query.texts if text.strip()] if query.mode != "dense" else [],
             "vectors": announced,
         }
         found = await self._call("search", body, b"".join(r.tobytes() for r in rows))

@@ -7,10 +7,11 @@ Payload: `owner`, `notebook`, `index_spec`, the three together as `scope`, `sour
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sourcebook.filters import FieldValue, Filter
     from sourcebook.interfaces import Point, Scope
 
 SPARSE = "bm25"
@@ -73,11 +74,21 @@ def payload(point: Point, how: str) -> dict[str, Any]:
         "language": point.language,
         "analyzer": how,
     }
-    return stored | ({"f": dict(point.fields)} if point.fields else {})
+    return stored | fields_payload(point.fields)
 
 
-def scope_filter(scope: Scope, sources: Sequence[str] | None = None, generation: str | None = None) -> dict[str, Any]:
-    """Points of any notebook of `scope` under the index spec that it pinned, narrowed to sources and a generation.
+def fields_payload(fields: Mapping[str, FieldValue]) -> dict[str, Any]:
+    """What a filter compares, as one object: it is replaced as a whole when a source is edited.
+
+    A boolean is stored as a word: Edge 0.9 reads the `True` of a condition as the number 1, and then finds nothing.
+    """
+    return {"f": {key: list(v) if isinstance(v, tuple) else _word(v) for key, v in fields.items()}}
+
+
+def scope_filter(
+    scope: Scope, sources: Sequence[str] | None = None, generation: str | None = None, where: Filter | None = None
+) -> dict[str, Any]:
+    """Points of any notebook of `scope` under the index spec that it pinned, and of what it is narrowed to.
 
     Raises `ValueError` for an empty scope: to Qdrant, no condition at all means every point.
     """
@@ -89,7 +100,31 @@ def scope_filter(scope: Scope, sources: Sequence[str] | None = None, generation:
         must.append(_any("source", sources))
     if generation is not None:
         must.append(_any("generation", [generation]))
+    if where is not None:
+        must.append(condition(where))
     return {"must": must}
+
+
+def condition(where: Filter) -> dict[str, Any]:
+    """A `sourcebook.filters.Filter` as one of Qdrant's conditions; a filter is a condition there too."""
+    from sourcebook.filters import And, AnyOf, Between, Not, Or  # not at the top: the index process never needs it
+
+    match where:
+        case And(parts):
+            return {"must": [condition(part) for part in parts]}
+        case Or(parts):
+            return {"should": [condition(part) for part in parts]}
+        case Not(part):
+            return {"must_not": [condition(part)]}
+        case AnyOf(key, values):
+            return _any("source" if key == "source" else f"f.{key}", [_word(v) for v in values])
+        case Between(key):
+            bounds = {b: v for b in ("gte", "gt", "lte", "lt") if (v := getattr(where, b)) is not None}
+            return {"key": f"f.{key}", "range": bounds}
+
+
+def _word(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def corpus_filter(scope: Scope) -> dict[str, Any]:

@@ -87,6 +87,20 @@ class Shard:
             raise RuntimeError(f"{left} points are still there after they were deleted")
         return {}
 
+    def set_fields(self, body: Json, _raw: memoryview) -> Json:
+        """Replace the filter fields of what the filter matches."""
+        self._shard.update(edge.UpdateOperation.set_payload_by_filter(to_filter(body["filter"]), body["payload"]))
+        return {}
+
+    def ensure_fields(self, body: Json, _raw: memoryview) -> Json:
+        """Index these payload fields by their types; those that are indexed already stay."""
+        indexed = self._shard.info().payload_schema
+        for key, kind in body["fields"].items():
+            if f"f.{key}" not in indexed:
+                params = edge.FloatIndexParams() if kind in ("number", "date") else edge.KeywordIndexParams()
+                self._shard.update(edge.UpdateOperation.create_field_index(f"f.{key}", params))
+        return {}
+
     def count(self, body: Json, _raw: memoryview) -> Json:
         """Exactly how many points the filter matches."""
         return {"count": self._shard.count(edge.CountRequest(exact=True, filter=to_filter(body["filter"])))}
@@ -205,7 +219,16 @@ class Shard:
 
 def to_filter(rest: Json) -> edge.Filter:
     """A filter in Qdrant's REST JSON, of the forms that `layout` writes."""
-    return edge.Filter(must=[_any(condition["key"], condition["match"]["any"]) for condition in rest["must"]])
+    clauses: Any = {clause: [_condition(c) for c in conditions] for clause, conditions in rest.items()}
+    return edge.Filter(**clauses)
+
+
+def _condition(rest: Json) -> edge.Filter | edge.FieldCondition:
+    if "key" not in rest:
+        return to_filter(rest)
+    if "range" in rest:
+        return edge.FieldCondition(rest["key"], range=edge.RangeFloat(**rest["range"]))
+    return _any(rest["key"], rest["match"]["any"])
 
 
 def _any(key: str, values: list[str]) -> edge.FieldCondition:
