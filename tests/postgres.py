@@ -110,12 +110,17 @@ class Postgres:
         self.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
 
+    def migrated(self) -> str:
+        """The URL of a new, migrated database."""
+        url = self.database()
+        with ThreadPoolExecutor(1) as pool:  # whoever asks may be within an event loop
+            pool.submit(asyncio.run, _migrate(url, self.folder)).result()
+        return url
+
     def emptied(self) -> str:
         """The URL of one migrated database without a row, the same for all: far sooner there than a new one."""
         if not self._migrated:
-            self._migrated = self.database()
-            with ThreadPoolExecutor(1) as pool:  # whoever asks may be within an event loop
-                pool.submit(asyncio.run, _migrate(self._migrated, self.folder)).result()
+            self._migrated = self.migrated()
         name = str(sa.make_url(self._migrated).database)
         self.psql(f"TRUNCATE {', '.join(t.name for t in metadata.sorted_tables)}", name)
         return self._migrated

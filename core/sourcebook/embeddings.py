@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import embedding_cache as cache
 from sourcebook.errors import PluginError
+from sourcebook.failpoints import failpoint
 from sourcebook.interfaces import Embedder, Space
 
 if TYPE_CHECKING:
@@ -37,8 +38,10 @@ class Embeddings:
         for first in range(0, len(items), embedder.max_batch):
             batch = items[first : first + embedder.max_batch]
             vectors = await embed(embedder, [text for _, text in batch], "passage")
+            await failpoint("embed.embedded")
             fresh = {h: {s: v[i].tobytes() for s, v in vectors.items()} for i, (h, _) in enumerate(batch)}
             await self._keep(embedder, owner_id, fresh)
+            await failpoint("embed.cached")
             known |= fresh
         return {space.name: _stack([known[h][space.name] for h in hashes], space) for space in embedder.spaces}
 

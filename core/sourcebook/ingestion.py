@@ -6,9 +6,12 @@ twice is writing it once.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,7 +22,8 @@ from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
 from sourcebook.documents import Chunk, Passage
 from sourcebook.embeddings import Embeddings
-from sourcebook.errors import Lost, SourcebookError, StoreError
+from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
+from sourcebook.failpoints import failpoint
 from sourcebook.filters import FieldType, FieldValue, source_fields
 from sourcebook.ids import new_id, passage_id
 from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
@@ -27,6 +31,7 @@ from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
 from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipeline, Pipelines
+from sourcebook.progress import Pace
 from sourcebook.reading import Reading, encode_segment
 from sourcebook.sources import MAX_DEPTH, Sources
 
@@ -86,6 +91,7 @@ class Ingestion:
             await self._jobs.finish(c, job)
             ready = {"state": "ready", "ready_at": now(), "problem": None}
             await c.execute(_generation(job).values(**ready))
+        await failpoint("finish.ready")
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Store why. A transient failure leaves the generation where it is; the job will come back."""
@@ -123,12 +129,17 @@ class Ingestion:
         source, pipeline = task.source, task.pipeline
         cls, parser = self._pipelines.parser_for(source["name"], source["media_type"], pipeline.settings.parsers)
         path = await self._blobs.local(source["blob_key"])
+        await asyncio.to_thread(_check_bytes, path, source)
         parsed = await self._jail.parse(
             path, name=source["name"], media_type=source["media_type"], parser=parser, chunker=pipeline.chunker
         )
+        await failpoint("parse.parsed")
         document_id = await self._store_document(job, task, parsed, _parser_identity(cls, parser))
+        await failpoint("chunk.document")
         await self._accept_members(task, parsed)
-        return await self._store_passages(job, task, document_id, parsed.chunks)
+        job = await self._store_passages(job, task, document_id, parsed.chunks)
+        await failpoint("chunk.passages")
+        return job
 
     async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
         await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
@@ -169,7 +180,7 @@ class Ingestion:
         for first in range(0, max(len(chunks), 1), _ROWS):
             rows = [_passage_row(generation, first + i, c) for i, c in enumerate(chunks[first : first + _ROWS])]
             last = first + _ROWS >= len(chunks)
-            progress = {"stage": stage, "done": 0, "total": len(chunks)}
+            progress = {"stage": stage, **Pace().of(0, len(chunks))}
             async with self._db.write() as c:
                 job = await self._jobs.save(c, job, {"next": 0, "progress": progress} if last else None)
                 if rows:
@@ -204,6 +215,7 @@ class Ingestion:
         metadata = await self._metadata(job)
         language = str(metadata.get("language", ""))
         fields = source_fields(self._filters, task.source, metadata)
+        pace = Pace(int(job.checkpoint["next"]))
         while True:
             done = int(job.checkpoint["next"])
             batch = await self._reading.passages_of(str(job.generation_id), self._jobs.options.batch, done - 1)
@@ -211,15 +223,17 @@ class Ingestion:
                 break
             await self._upsert(task, batch, language, fields)
             total = dict(job.checkpoint["progress"])["total"]
-            progress = {"stage": stage, "done": done + len(batch), "total": total}
+            progress = {"stage": stage, **pace.of(done + len(batch), total)}
             async with self._db.write() as c:
                 job = await self._jobs.save(c, job, {"next": done + len(batch), "progress": progress})
+            await failpoint("index.saved")
             if len(batch) < self._jobs.options.batch:
                 break
         if stage != "indexing":
             await self._state(job, "indexing", None)
         for index in task.pipeline.indexes:
             await index.flush()
+        await failpoint("index.flushed")
         return job
 
     async def _upsert(
@@ -232,6 +246,7 @@ class Ingestion:
         points = [_point(task, p, language, fields) for p in batch]
         for index in task.pipeline.indexes:
             await index.upsert(task.scope, points, vectors)
+        await failpoint("index.upserted")
 
     async def _metadata(self, job: Job) -> Mapping[str, Any]:
         """The document's own; an index stems by its language."""
@@ -297,6 +312,21 @@ def _point(task: Task, passage: Passage, language: str, fields: Mapping[str, Fie
         language=language,
         fields=fields,
     )
+
+
+def _check_bytes(path: Path, source: Mapping[str, Any]) -> None:
+    """Raise `BlobMissing` where these are not the bytes that were accepted: nothing is read from damaged ones."""
+    try:
+        with path.open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == source["sha256"]
+    except OSError as error:
+        raise BlobMissing(f"The stored file of {source['id']} cannot be read: {error.strerror}.") from error
+    if not whole:
+        raise BlobMissing(
+            f"The stored file of {source['id']} is damaged: its bytes are not those that were accepted.",
+            remedy="Delete the source and upload the file again.",
+            code="blob_damaged",
+        )
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -191,6 +191,13 @@ class Jobs:
             raise NotFound(f"There is no job {job_id}.")
         return _job(row)
 
+    async def listing(self, state: str = "", limit: int = 100) -> list[Job]:
+        """Of all owners, the newest first, for the operator: of one state, or all that are not done."""
+        which = jobs.c.state == state if state else jobs.c.state != "done"
+        async with self._db.read() as c:
+            rows = (await c.execute(sa.select(jobs).where(which).order_by(jobs.c.id.desc()).limit(limit))).mappings()
+            return [_job(row) for row in rows]
+
     async def cancel(self, job_id: str, owner_id: str) -> Job:
         """Stop an ingestion: at once where it waits, at its next write where it runs. What is over stays as it is.
 

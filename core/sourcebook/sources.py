@@ -15,8 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import deletions, documents, generations, jobs, notebooks, sources
+from sourcebook.database.tables import (
+    conversations,
+    deletions,
+    documents,
+    generations,
+    jobs,
+    keys,
+    notebooks,
+    sources,
+)
 from sourcebook.errors import InvalidInput, NotFound
+from sourcebook.failpoints import failpoint
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
 from sourcebook.jobs import Jobs
@@ -82,7 +92,7 @@ class Sources:
         """Store the bytes, then source, generation and job in one transaction. The source's id, and whether it is new.
 
         The same bytes in the same notebook are the source that is there already. When this returns, nothing that was
-        accepted can be lost any more.
+        accepted can be lost any more. Raises `QuotaExceeded` and `StoreError` where the queue is full.
         """
         values = {
             "name": safe_name(name),
@@ -92,21 +102,30 @@ class Sources:
             "metadata": dict(metadata or {}),
             "parent_id": parent_id,
         }
+        if parent_id is None:  # what was found inside of a file has been let in with it
+            async with self._db.read() as c:  # before the bytes come, since then it is cheap to refuse them
+                await self._jobs.check_room(c, notebook.owner_id)
         blob = await self._blobs.put(new_id("blob"), chunks)
+        await failpoint("accept.blob")
         # A caller who goes away now must not part the row from its bytes: this goes to its end without them.
         return await asyncio.shield(self._record(notebook, blob, values))
 
     async def _record(self, notebook: Notebook, blob: Blob, values: Mapping[str, Any]) -> tuple[str, bool]:
         try:
             async with self._db.write() as c:
+                # Two who bring the same bytes at once take turns, also where writers do not.
+                row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook.id)
+                await c.execute(row.with_for_update(key_share=True))
                 same = await self._same_bytes(c, notebook.id, blob, values["parent_id"])
+                lost = await self._take_lost(c, same, blob) if same else None
                 source_id = same or await self._insert(c, notebook, blob, values)
         except BaseException:
             await self._blobs.delete(blob.key)
             raise
         if same is not None:
-            await self._blobs.delete(blob.key)
+            await self._blobs.delete(lost or blob.key)
             return same, False
+        await failpoint("accept.row")
         return source_id, True
 
     async def get(self, principal: Principal, source_id: str, permission: str = "read") -> Source:
@@ -135,18 +154,42 @@ class Sources:
         async with self._db.write() as c:
             return await self.remove(c, principal.owner_id, source.id)
 
-    async def delete_notebook(self, principal: Principal, notebook: Notebook) -> None:
-        """The notebook and all its sources are invisible at once, and removed by their jobs. Its owner alone may."""
+    async def delete_notebook(self, principal: Principal, notebook: Notebook) -> str:
+        """The notebook and all its sources are invisible at once, and removed by their jobs. Its owner alone may.
+
+        The job whose id is returned ends when nothing of the notebook is left.
+        """
         if notebook.owner_id != principal.owner_id:
             raise NotFound(f"There is no notebook {notebook.id}.")
-        top = sa.and_(
-            sources.c.notebook_id == notebook.id, sources.c.deleted_at.is_(None), sources.c.parent_id.is_(None)
-        )
         async with self._db.write() as c:
-            gone = {"deleted_at": now(), "title": "", "description": "", "metadata": {}}
-            await c.execute(notebooks.update().where(notebooks.c.id == notebook.id).values(**gone))
-            for source_id in (await c.execute(sa.select(sources.c.id).where(top))).scalars().all():
-                await self.remove(c, principal.owner_id, source_id)
+            return await self._remove_notebook(c, principal.owner_id, notebook.id)
+
+    async def delete_owner(self, owner_id: str) -> str:
+        """Keys open nothing and notebooks are gone at once; the job whose id is returned ends when nothing is left."""
+        mine = sa.select(notebooks.c.id).where(notebooks.c.owner_id == owner_id, notebooks.c.deleted_at.is_(None))
+        async with self._db.write() as c:
+            await c.execute(keys.update().where(keys.c.owner_id == owner_id).values(revoked_at=now()))
+            talk = sa.and_(conversations.c.owner_id == owner_id, conversations.c.deleted_at.is_(None))
+            await c.execute(conversations.update().where(talk).values(deleted_at=now()))
+            for notebook_id in (await c.execute(mine)).scalars().all():
+                await self._remove_notebook(c, owner_id, notebook_id)
+            return await self._removal(c, owner_id, "owner", owner_id)
+
+    async def _remove_notebook(self, c: AsyncConnection, owner_id: str, notebook_id: str) -> str:
+        top = sa.and_(
+            sources.c.notebook_id == notebook_id, sources.c.deleted_at.is_(None), sources.c.parent_id.is_(None)
+        )
+        gone = {"deleted_at": now(), "title": "", "description": "", "metadata": {}}
+        await c.execute(notebooks.update().where(notebooks.c.id == notebook_id).values(**gone))
+        for source_id in (await c.execute(sa.select(sources.c.id).where(top))).scalars().all():
+            await self.remove(c, owner_id, source_id)
+        return await self._removal(c, owner_id, "notebook", notebook_id, notebook_id=notebook_id)
+
+    async def _removal(self, c: AsyncConnection, owner_id: str, kind: str, subject: str, **of: Any) -> str:
+        """Record a deletion, and enqueue it: what is deleted goes before what is added."""
+        deletion = {"id": new_id("del"), "owner_id": owner_id, "kind": kind, "subject_id": subject}
+        await c.execute(deletions.insert().values(report={}, created_at=now(), **deletion))
+        return await self._jobs.add(c, "delete", owner_id, payload={"deletion_id": deletion["id"]}, priority=1, **of)
 
     async def remove(self, c: AsyncConnection, owner_id: str, source_id: str) -> str:
         """Tombstone a source and its members, and enqueue their removal, within the caller's transaction."""
@@ -158,10 +201,7 @@ class Sources:
         job_id = ""
         for one in sorted(ids, key=lambda i: i == source_id):
             await self._jobs.cancel_for(c, one)
-            deletion = {"id": new_id("del"), "owner_id": owner_id, "kind": "source", "subject_id": one}
-            await c.execute(deletions.insert().values(report={}, created_at=now(), **deletion))
-            payload = {"deletion_id": deletion["id"]}
-            job_id = await self._jobs.add(c, "delete", owner_id, source_id=one, payload=payload, priority=1)
+            job_id = await self._removal(c, owner_id, "source", one, source_id=one)
         return job_id
 
     async def _same_bytes(self, c: AsyncConnection, notebook_id: str, blob: Blob, parent: str | None) -> str | None:
@@ -172,6 +212,19 @@ class Sources:
             sources.c.parent_id == parent if parent else sources.c.parent_id.is_(None),
         )
         return (await c.execute(query)).scalar()
+
+    async def _take_lost(self, c: AsyncConnection, source_id: str, blob: Blob) -> str | None:
+        """Where doctor found the source's bytes lost, these take their place; the key of what was lost."""
+        newest = sa.select(sa.func.max(generations.c.id)).where(generations.c.source_id == source_id)
+        of = generations.c.id == newest.scalar_subquery()
+        problem = (await c.execute(sa.select(generations.c.problem).where(of))).scalar()
+        if (problem or {}).get("code") != "blob_missing":
+            return None
+        mine = sources.c.id == source_id
+        old = (await c.execute(sa.select(sources.c.blob_key).where(mine))).scalar_one()
+        await c.execute(sources.update().where(mine).values(blob_key=blob.key, size=blob.size, updated_at=now()))
+        await c.execute(generations.update().where(of).values(problem=None))
+        return str(old)
 
     async def _insert(self, c: AsyncConnection, notebook: Notebook, blob: Blob, values: Mapping[str, Any]) -> str:
         # The notebook is read again here: it may have been deleted while the bytes came in.

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import jobs, owners
-from sourcebook.errors import Lost, Malformed, NotFound, SourcebookError, StoreError
+from sourcebook.errors import Conflict, Lost, Malformed, NotFound, QuotaExceeded, SourcebookError, StoreError
 from sourcebook.jobs import Job, Jobs
+from sourcebook.presence import Presence
 from sourcebook.settings import Jobs as Options
 from sourcebook.workers import Worker
 
@@ -379,5 +380,187 @@ def test_a_job_that_kills_its_workers_is_given_up(store: Store) -> None:
             job = await q.until(job_id, "failed")
             assert (job.problem or {})["code"] == "worker_died"
             await worker.close()
+
+    asyncio.run(main())
+
+
+# Shares, bounds, and what people ask for.
+
+
+def test_many_jobs_of_one_owner_delay_anothers_by_one_at_most(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            async with q.db.write() as c:
+                await c.execute(owners.insert().values(id="own_2", name="other", created_at=now()))
+            for _ in range(8):
+                await q.add()
+            async with q.db.write() as c:
+                late = await q.jobs.add(c, "ingest", "own_2")
+                second = await q.jobs.add(c, "ingest", "own_2")
+            order = []
+            while job := await q.jobs.claim("w"):
+                order.append(job.id)
+                await q.finish(job)
+            assert order.index(late) <= 1
+            assert order.index(second) <= 3
+
+    asyncio.run(main())
+
+
+def test_whoever_has_jobs_being_done_waits_for_those_who_have_none(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            async with q.db.write() as c:
+                await c.execute(owners.insert().values(id="own_2", name="other", created_at=now()))
+            for _ in range(5):
+                await q.add()
+            first = await q.jobs.claim("w")
+            assert first is not None
+            async with q.db.write() as c:
+                await q.jobs.add(c, "ingest", "own_2")
+            second = await q.jobs.claim("w")
+            assert second is not None
+            assert (first.owner_id, second.owner_id) == ("own_1", "own_2")
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_refuses_by_whose_fault_it_is_and_says_when_to_come_back(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store, queue=4, queue_per_owner=2) as q:
+            async with q.db.write() as c:
+                for n in (2, 3):
+                    await c.execute(owners.insert().values(id=f"own_{n}", name=f"{n}", created_at=now()))
+                for owner in ("own_1", "own_1", "own_2", "own_3"):
+                    await q.jobs.add(c, "ingest", owner)
+            for owner, kind, code in (
+                ("own_1", QuotaExceeded, "queue_share_full"),
+                ("own_2", StoreError, "queue_full"),
+            ):
+                async with q.db.read() as c:
+                    with pytest.raises(kind) as caught:
+                        await q.jobs.check_room(c, owner)
+                assert caught.value.problem_code == code
+                assert 1 < caught.value.details["retry_after"] <= 120
+            job = await q.jobs.claim("w")
+            assert job is not None
+            async with q.db.read() as c:
+                await q.jobs.check_room(c, "own_2")
+
+    asyncio.run(main())
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_can_be_retried(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            job_id = await q.add()
+            assert (await q.jobs.cancel(job_id, "own_1")).state == "cancelled"
+            assert await q.jobs.claim("w") is None
+            with pytest.raises(NotFound):
+                await q.jobs.retry(job_id, "own_2")
+            with pytest.raises(Conflict):  # it has no source that could still be ingested
+                await q.jobs.retry(job_id, "own_1")
+
+    asyncio.run(main())
+
+
+def test_a_deletion_cannot_be_cancelled(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            async with q.db.write() as c:
+                job_id = await q.jobs.add(c, "delete", "own_1")
+            with pytest.raises(Conflict):
+                await q.jobs.cancel(job_id, "own_1")
+
+    asyncio.run(main())
+
+
+# Clocks and deaths.
+
+
+def test_what_was_queued_before_the_clock_was_set_back_is_due_now(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            job_id = await q.add(run_at=now() + timedelta(hours=1))
+            job = await q.jobs.claim("w")
+            assert job is not None
+            assert job.id == job_id
+
+    asyncio.run(main())
+
+
+def test_a_process_does_not_take_its_own_job_wherever_the_clock_goes(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            started, go_on = asyncio.Event(), asyncio.Event()
+            begun = []
+
+            async def handle(job: Job) -> None:
+                begun.append(job.attempt)
+                started.set()
+                await go_on.wait()
+                await q.finish(job)
+
+            worker = q.worker(handle)
+            worker.start(2)
+            job_id = await q.add()
+            await started.wait()
+            await q.expire(job_id)  # the clock jumps a day ahead
+            await asyncio.sleep(0.1)
+            go_on.set()
+            await q.until(job_id, "done")
+            assert begun == [1]
+            await worker.close()
+
+    asyncio.run(main())
+
+
+def test_the_jobs_of_a_dead_process_are_free_at_once_and_those_of_a_living_one_are_not(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            alive, dead = Presence(store.folder / "workers"), Presence(store.folder / "workers")
+            alive.enter()
+            dead.enter()
+            mine = Jobs(q.db, q.jobs.options, Presence(store.folder / "workers"))
+            await q.add()
+            await q.add()
+            of_the_living, of_the_dead = [await mine.claim(f"{p.name}-w") for p in (alive, dead)]
+            assert of_the_living is not None
+            assert of_the_dead is not None
+            await mine.bury()
+            assert await mine.claim("me-w") is None
+            dead.leave()
+            await mine.bury()
+            job = await mine.claim("me-w")
+            assert job is not None
+            assert job.id == of_the_dead.id
+            # A lease that looks over, as after a jump of the clock, is the living one's all the same.
+            await q.expire(of_the_living.id)
+            assert await mine.claim("me-w") is None
+            alive.leave()
+            await mine.bury()
+            assert (await mine.claim("me-w")) is not None
+
+    asyncio.run(main())
+
+
+def test_jobs_that_are_added_by_another_connection_are_heard_of(store: Store) -> None:
+    """At once on PostgreSQL; within the poll on SQLite."""
+
+    async def main() -> None:
+        async with queue(store, poll=60.0 if store.url else 0.1) as q:
+
+            async def handle(job: Job) -> None:
+                await q.finish(job)
+
+            worker = q.worker(handle)
+            worker.start(1)
+            await asyncio.sleep(1.0 if store.url else 0.0)  # until it listens
+            other = store.open()
+            async with other.write() as c:
+                job_id = await Jobs(other, q.jobs.options).add(c, "ingest", "own_1")
+            await asyncio.wait_for(q.until(job_id, "done"), 20)
+            await worker.close()
+            await other.close()
 
     asyncio.run(main())

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sourcebook import __version__
-from sourcebook_api.cli import common, manage, serving, work
+from sourcebook_api.cli import common, manage, operations, serving, work
 
 cli = typer.Typer(
     name="sourcebook",
@@ -40,6 +40,7 @@ def version() -> None:
 work.add_to(cli)
 serving.add_to(cli)
 manage.add_to(cli)
+operations.add_to(cli)
 
 
 def main() -> None:

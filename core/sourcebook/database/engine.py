@@ -83,19 +83,24 @@ class Database:
 
     def insert_or_ignore(self, table: Table) -> Insert:
         """An INSERT that leaves rows alone which are there already."""
-        if self.sqlite:
-            from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-            return insert_sqlite(table).on_conflict_do_nothing()
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(table).on_conflict_do_nothing()
+        return insert_or_ignore(table, self.url.get_backend_name())
 
     async def close(self) -> None:
         """Close every connection."""
         await self.signals.close()
         await self._writer.dispose()
         await self._reader.dispose()
+
+
+def insert_or_ignore(table: Table, dialect: str) -> Insert:
+    """An INSERT that leaves rows alone which are there already."""
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+        return insert_sqlite(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+    return insert_postgresql(table).on_conflict_do_nothing()
 
 
 def url_of(text: str) -> URL:
