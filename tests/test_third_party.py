@@ -28,7 +28,7 @@ plugins = Plugins(configuration.settings.plugins)
 plugins.load()
 pipelines = Pipelines(plugins, configuration, Path(sys.argv[1]).parent, Http())
 try:
-    found = pipelines.parser_for("a.shout", "application/octet-stream", {})[1].target
+    found = pipelines.parser_for("a.shout", "application/octet-stream", {}).ref.target
 except Exception as error:
     found = type(error).__name__
 info = plugins.infos["sourcebook-shout"]

@@ -43,7 +43,9 @@ async def write_backup(book: Sourcebook, path: Path) -> dict[str, Any]:
                 if table.name not in _LEFT_OUT:
                     counts[f"{table.name}"] = await copy_rows(c, bundle, table, sa.select(table))
             alive = sa.select(sources.c.id, sources.c.blob_key).where(sources.c.deleted_at.is_(None))
-            keys = (await c.execute(alive)).all()
+            given = sa.select(generations.c.source_id, generations.c.blob_key).join(sources)
+            given = given.where(generations.c.blob_key.is_not(None), sources.c.deleted_at.is_(None))
+            keys = [*(await c.execute(alive)).all(), *(await c.execute(given)).all()]
         size, missing = 0, []
         for source_id, key in keys:
             try:

@@ -25,6 +25,7 @@ from sourcebook.database.tables import (
     sources,
 )
 from sourcebook.errors import SourcebookError
+from sourcebook.generations import SUPERSEDED
 from sourcebook.ids import first_id_at
 from sourcebook.interfaces import Index, Scope, ScopedNotebook, SearchQuery
 from sourcebook.jobs import ACTIVE
@@ -114,7 +115,7 @@ class Checkup:
         waiting = (
             sa.select(generations.c.id, generations.c.document_id)
             .join(sources, sources.c.id == generations.c.source_id)
-            .where(generations.c.state.not_in(("ready", "failed", "retired")), sources.c.deleted_at.is_(None))
+            .where(generations.c.state.not_in(("ready", "failed", SUPERSEDED)), sources.c.deleted_at.is_(None))
             .where(generations.c.id.not_in(active))
         )
         forgotten = await self._rows(waiting)
@@ -210,7 +211,7 @@ class Checkup:
                     known += 1
                 else:
                     bad[row.id] = why
-        strays = await self._stray_blobs({r.blob_key for r in rows})
+        strays = await self._stray_blobs({r.blob_key for r in (*rows, *newest.values())})
         detail = f"{len(rows)} sources, {len(bad)} without their bytes, {len(strays)} files of nobody"
         detail += f", {known} known to be lost" if known else ""
         done = ""

@@ -82,6 +82,8 @@ class Deletion:
         await self._vectors(job)
         report["passages"] = await self._batched(job, self._passage_batch)
         await failpoint("delete.passages")
+        for key in await self._new_bytes(source_id):  # before the rows that name them
+            await self._blobs.delete(key)
         await self._rows(job)
         async with self._db.read() as c:
             key = (await c.execute(sa.select(sources.c.blob_key).where(sources.c.id == source_id))).scalar_one()
@@ -184,6 +186,14 @@ class Deletion:
         for index in self._pipelines.indexes:
             if left := await index.count(scope):
                 raise StoreError(f"The index {index.instance} still holds {left} points.", code="index_not_emptied")
+
+    async def _new_bytes(self, source_id: str) -> list[str]:
+        """Blobs that no generation has made the source's own yet."""
+        query = sa.select(generations.c.blob_key).where(
+            generations.c.source_id == source_id, generations.c.blob_key.is_not(None)
+        )
+        async with self._db.read() as c:
+            return list((await c.execute(query)).scalars())
 
     async def _points(self, source_id: str) -> int:
         query = (

@@ -9,36 +9,41 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sourcebook import settings
+from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
-from sourcebook.documents import Chunk, Passage
+from sourcebook.documents import Chunk, Passage, Segment
 from sourcebook.embeddings import Embeddings
 from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
 from sourcebook.filters import FieldType, FieldValue, source_fields
+from sourcebook.generations import Generations
 from sourcebook.ids import new_id, passage_id
 from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
+from sourcebook.members import Members
 from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.progress import Pace
 from sourcebook.reading import Reading, encode_segment
-from sourcebook.sources import MAX_DEPTH, Sources
+from sourcebook.sources import Sources
 
 log = logging.getLogger(__name__)
 
 _ROWS = 500  # of passages in one transaction
-_SEGMENTS = 16  # of at most 64 Ki characters
+_SEGMENTS = 16  # of at most 64 Ki characters, and
+_BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Ingestion:
         blobs: BlobStore[Any],
         jail: Jail,
         filters: Mapping[str, FieldType] | None = None,
+        limits: settings.Jail | None = None,
     ) -> None:
         self._db = database
         self._jobs = queue
@@ -76,12 +82,21 @@ class Ingestion:
         self._pipelines = pipelines
         self._blobs = blobs
         self._jail = jail
+        self._generations = Generations(queue)
+        self._members = Members(database, accepted, limits or settings.Jail())
         self._reading = Reading(database)
         self._embeddings = Embeddings(database)
         self._filters = filters or {}
 
     async def ingest(self, job: Job) -> None:
         """From wherever the checkpoint says to `ready`. Raises `Lost`, or what made it fail."""
+        try:
+            await self._ingest(job)
+        except Lost:
+            self._sources.passwords.forget(job.generation_id)
+            raise
+
+    async def _ingest(self, job: Job) -> None:
         task = await self._task(job)
         if "next" not in job.checkpoint:
             job = await self._read(job, task)
@@ -91,13 +106,16 @@ class Ingestion:
             await self._jobs.finish(c, job)
             ready = {"state": "ready", "ready_at": now(), "problem": None}
             await c.execute(_generation(job).values(**ready))
+            await self._generations.switch(c, str(job.generation_id))
+        self._sources.passwords.forget(job.generation_id)
         await failpoint("finish.ready")
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Store why. A transient failure leaves the generation where it is; the job will come back."""
+        kept = self._sources.passwords.of(job.generation_id) is not None
         try:
             async with self._db.write() as c:
-                final = await self._jobs.fail(c, job, error)
+                final = await self._jobs.fail(c, job, error, kept=kept)
                 values: dict[str, Any] = {"problem": error.problem()}
                 if final:
                     values["state"] = "failed"
@@ -105,10 +123,19 @@ class Ingestion:
                 await c.execute(_generation(job).values(**values))
         except Lost:
             await self._jobs.cancelled(job)
+            final = True
+        if final:
+            self._sources.passwords.forget(job.generation_id)
 
     async def _task(self, job: Job) -> Task:
         query = (
-            sa.select(sources, generations.c.document_id, generations.c.index_spec_id)
+            sa.select(
+                sources,
+                generations.c.document_id,
+                generations.c.index_spec_id,
+                generations.c.blob_key.label("new_blob_key"),
+                generations.c.content,
+            )
             .join(generations, generations.c.source_id == sources.c.id)
             .where(generations.c.id == job.generation_id, sources.c.deleted_at.is_(None))
         )
@@ -119,27 +146,49 @@ class Ingestion:
             book = (await c.execute(sa.select(notebooks).where(notebooks.c.id == row["notebook_id"]))).mappings().one()
         values = {name: book[name] for name in Notebook.__dataclass_fields__}
         notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
-        return Task(dict(row), notebook, self._pipelines[notebook.pipeline], row["document_id"])
+        return Task(_with_new_bytes(dict(row)), notebook, self._pipelines[notebook.pipeline], row["document_id"])
 
     # Parsing and chunking.
 
     async def _read(self, job: Job, task: Task) -> Job:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
         await self._state(job, "parsing", {"stage": "parsing"})
+        source = task.source
+        parsed, parser = await self._parse(job, task)
+        try:
+            admitted = await self._members.admit(source, parsed.members)
+            parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
+            document_id = await self._store_document(job, task, parsed, parser)
+            await failpoint("chunk.document")
+            await self._members.accept(task.notebook, source, admitted.members)
+            job = await self._store_passages(job, task, document_id, parsed.chunks)
+            await failpoint("chunk.passages")
+            return job
+        finally:
+            parsed.close()
+
+    async def _parse(self, job: Job, task: Task) -> tuple[Parsed, str]:
+        """What the first parser that reads the file made of it, and that parser's identity."""
         source, pipeline = task.source, task.pipeline
-        cls, parser = self._pipelines.parser_for(source["name"], source["media_type"], pipeline.settings.parsers)
+        await self._members.check_time(source)
+        name, media_type = source["name"], source["media_type"]
         path = await self._blobs.local(source["blob_key"])
         await asyncio.to_thread(_check_bytes, path, source)
-        parsed = await self._jail.parse(
-            path, name=source["name"], media_type=source["media_type"], parser=parser, chunker=pipeline.chunker
-        )
+        candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, await head_of(path))
+        password = self._sources.passwords.of(job.generation_id)
+
+        def read(parser: ComponentRef) -> Awaitable[Parsed]:
+            return self._jail.parse(
+                path, name=name, media_type=media_type, parser=parser, chunker=pipeline.chunker, password=password
+            )
+
+        begun = time.monotonic()
+        try:
+            parsed, served = await first_that_reads(candidates, read)
+        finally:
+            await self._members.spend(source, time.monotonic() - begun)
         await failpoint("parse.parsed")
-        document_id = await self._store_document(job, task, parsed, _parser_identity(cls, parser))
-        await failpoint("chunk.document")
-        await self._accept_members(task, parsed)
-        job = await self._store_passages(job, task, document_id, parsed.chunks)
-        await failpoint("chunk.passages")
-        return job
+        return parsed, served.identity
 
     async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
         await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
@@ -160,13 +209,11 @@ class Ingestion:
             "created_at": now(),
         }
         # Small documents are most documents, and pay for transactions more than for rows: one here, one for passages.
-        for first in range(0, max(len(parsed.segments), 1), _SEGMENTS):
-            rows = [
-                {"document_id": document_id, **encode_segment(s)} for s in parsed.segments[first : first + _SEGMENTS]
-            ]
+        for n, some in enumerate(_batches(parsed.segments)):
+            rows = [{"document_id": document_id, **s} for s in some]
             async with self._db.write() as c:
                 await self._jobs.save(c, job, {**job.checkpoint, "progress": {"stage": "chunking"}})
-                if first == 0:
+                if n == 0:
                     await self._drop_half(c, job)
                     await c.execute(documents.insert().values(**row))
                     await c.execute(_generation(job).values(state="chunking"))
@@ -190,22 +237,6 @@ class Ingestion:
                     done = {"document_id": document_id, "passages": len(chunks), "state": stage}
                     await c.execute(_generation(job).values(**done))
         return job
-
-    async def _accept_members(self, task: Task, parsed: Parsed) -> None:
-        """Files inside this file become child sources, each with its own job; a repeated attempt finds them there."""
-        if not parsed.members or await self._depth(task.source) >= MAX_DEPTH:
-            return
-        for n, member in enumerate(parsed.members, start=1):
-            name = member.name.strip(" ./\\") or f"member {n}"  # some mails name an attachment '..'
-            await self._sources.accept(task.notebook, name, _once(member.data), parent_id=task.source["id"])
-
-    async def _depth(self, source: Mapping[str, Any]) -> int:
-        depth, parent = 0, source["parent_id"]
-        async with self._db.read() as c:
-            while parent is not None:
-                depth += 1
-                parent = (await c.execute(sa.select(sources.c.parent_id).where(sources.c.id == parent))).scalar()
-        return depth
 
     # Embedding and indexing.
 
@@ -276,15 +307,19 @@ class Ingestion:
             await c.execute(_generation(job).values(state=state))
 
 
+def _with_new_bytes(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The source as this generation reads it: with the bytes that it brings, where it brings any."""
+    values = dict(row)
+    blob_key, content = values.pop("new_blob_key"), values.pop("content")
+    if blob_key is not None:
+        given = {name: content[name] for name in ("sha256", "size", "media_type") if content.get(name)}
+        values |= {"blob_key": blob_key, "metadata": {**values["metadata"], **content.get("metadata", {})}, **given}
+    return values
+
+
 def _generation(job: Job) -> sa.Update:
     """The update of what a job is about."""
     return generations.update().where(generations.c.id == job.generation_id)
-
-
-def _parser_identity(cls: type[Any], parser: ComponentRef) -> str:
-    """Name and version, and settings where there are any: a document is read again when one of them changes."""
-    settings = orjson.dumps(dict(parser.settings), option=orjson.OPT_SORT_KEYS).decode() if parser.settings else ""
-    return f"{cls.name}/{cls.version}{settings}"[:200]
 
 
 def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, Any]:
@@ -329,5 +364,16 @@ def _check_bytes(path: Path, source: Mapping[str, Any]) -> None:
         )
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+def _batches(segments: Iterable[Segment]) -> Iterator[list[dict[str, Any]]]:
+    """Their rows, in batches of a size that neither memory nor the writer minds; one that is empty for none."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for segment in segments:
+        row = encode_segment(segment)
+        length = 4 * len(row["text"]) + len(row["blocks"]) + len(row["locators"])
+        if batch and (len(batch) >= _SEGMENTS or size + length > _BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += length
+    yield batch

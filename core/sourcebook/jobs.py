@@ -7,10 +7,12 @@ database's, never the worker's own; and on one machine, where the clock may be m
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -22,7 +24,7 @@ from sourcebook import settings
 from sourcebook.database.engine import Database, now
 from sourcebook.database.signals import QUEUED
 from sourcebook.database.tables import generations, jobs, owner_turns, sources
-from sourcebook.errors import Conflict, Lost, NotFound, QuotaExceeded, SourcebookError, StoreError
+from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.presence import Presence, process_of
 
@@ -63,6 +65,9 @@ class Jobs:
         self._db = database
         self.options = options
         self._presence = presence
+        self.keeping: Callable[[], None] = lambda: None
+        base = presence.name if presence else f"{socket.gethostname()[:40]}-{os.getpid()}-{new_id('p')[-6:]}"
+        self.keeper = f"{base}-kept"
         self._random = random.Random()  # jitter of our own: the global one belongs to the program
         self.held: set[str] = set()  # what this process does: never taken from itself, wherever its clock goes
         self._still: dict[str, tuple[datetime, float]] = {}  # late leases of others: as seen, and since when
@@ -78,41 +83,49 @@ class Jobs:
         await self._db.signals.send(c, QUEUED, *topics)
         return job_id
 
-    async def check_room(self, c: AsyncConnection, owner_id: str) -> None:
-        """Raise where no more may be queued: `QuotaExceeded` (`queue_share_full`) or `StoreError` (`queue_full`)."""
-        waiting = sa.select(sa.func.count()).where(jobs.c.state == "queued", jobs.c.kind == "ingest")
-        mine = sa.select(sa.func.count()).where(
-            jobs.c.state == "queued", jobs.c.kind == "ingest", jobs.c.owner_id == owner_id
-        )
-        own, every = (await c.execute(sa.select(mine.scalar_subquery(), waiting.scalar_subquery()))).one()
-        after = self._pause_of(max(own - self.options.queue_per_owner, every - self.options.queue, 0) + 1)
-        if own >= self.options.queue_per_owner:
-            raise QuotaExceeded(
-                f"{own} of your sources wait to be ingested, and no more than {self.options.queue_per_owner} may.",
-                code="queue_share_full",
-                remedy="Wait until some are ready, then send the rest.",
-                retry_after=after,
-            )
-        if every >= self.options.queue:
+    async def check_room(self, c: AsyncConnection) -> None:
+        """Raise `StoreError` (`server_queue_full`) where the server takes no more; an owner's own bound is a quota."""
+        waiting = sa.select(jobs.c.id).where(jobs.c.state == "queued", jobs.c.kind == "ingest")
+        # Counting ends at the bound: a short queue, as nearly every one is, costs next to nothing.
+        count = sa.select(sa.func.count()).select_from(waiting.limit(self.options.queue).subquery())
+        if int((await c.execute(count)).scalar_one()) >= self.options.queue:
             raise StoreError(
                 "The server has as many sources to ingest as it takes.",
-                code="queue_full",
+                code="server_queue_full",
                 remedy="Try again later, or ask the operator for more workers.",
-                retry_after=after,
+                retry_after=self._pause(),
             )
 
-    async def claim(self, worker: str) -> Job | None:
-        """Lease the next job that is due, or one whose worker has let its lease run out.
+    def kept(self) -> dict[str, Any]:
+        """Values for `add` of a job that this process alone can do: leased to it from the start.
 
-        The more urgent first; then whoever has the fewest jobs being done, then whoever was served longest ago: many
-        jobs of one owner delay another's by one at most.
+        Its workers claim it as if it were queued; when this process dies, the lease runs out and others may.
         """
+        self.keeping()
+        return {"state": "leased", "worker": self.keeper, "lease_until": self._db.clock(self.options.lease)}
+
+    async def renew_kept(self) -> None:
+        """Keep the lease of what waits for this process's workers."""
+        mine = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper)
+        async with self._db.write() as c:
+            await c.execute(jobs.update().where(mine).values(lease_until=self._db.clock(self.options.lease)))
+
+    async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
+        """Lease the next job that is due: kept for this process, let go by a worker that is gone, or queued.
+
+        Of the queued, the more urgent first; then whoever has the fewest jobs being done, then whoever was served
+        longest ago: many jobs of one owner delay another's by one at most.
+        """
+        kept = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper, jobs.c.run_at <= self._db.clock())
         async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
-            late = self._takeable((await c.execute(_LATE, {"at": await self._now(c)})).all())
-            waiting = (await c.execute(self._waiting())).all()
-        if not late and not waiting:
+            ours = (await c.execute(sa.select(jobs.c.id).where(kept).limit(1))).scalar()
+            late = [] if kept_only else self._takeable((await c.execute(_LATE, {"at": await self._now(c)})).all())
+            waiting = [] if kept_only else (await c.execute(self._waiting())).all()
+        if not ours and not late and not waiting:
             return None
         async with self._db.write() as c:
+            if ours and (taken := await self._take(c, worker, sa.and_(kept, jobs.c.id == ours))) is not None:
+                return taken
             for job_id, lease in late:
                 taken = await self._take(c, worker, sa.and_(jobs.c.id == job_id, jobs.c.lease_until == lease))
                 if taken is not None:
@@ -142,8 +155,11 @@ class Jobs:
         await self._fenced(c, job, {"state": "done", "lease_until": None, "problem": None, "updated_at": now()})
         self._finished.append(time.monotonic())
 
-    async def fail(self, c: AsyncConnection, job: Job, error: SourcebookError) -> bool:
-        """Queue again after a pause where the error is transient and attempts are left; else fail. True if final."""
+    async def fail(self, c: AsyncConnection, job: Job, error: SourcebookError, *, kept: bool = False) -> bool:
+        """Queue again after a pause where the error is transient and attempts are left; else fail. True if final.
+
+        `kept`: it is queued for this process alone.
+        """
         failures = job.failures + 1
         final = not error.transient or failures >= self.options.attempts
         values: dict[str, Any] = {"problem": error.problem(), "updated_at": now(), "lease_until": None}
@@ -151,6 +167,8 @@ class Jobs:
         if not final:
             pause = self.options.backoff * 2 ** (failures - 1) * self._random.uniform(0.5, 1.5)
             values["run_at"] = self._db.clock(min(pause, LONGEST_PAUSE))
+        if kept and not final:
+            values |= self.kept()
         await self._fenced(c, job, values)
         return final
 
@@ -278,7 +296,7 @@ class Jobs:
         """Of late leases, those that nobody here knows better of: where the clock was moved, all of them are late."""
         found, seen = [], {}
         for job_id, worker, lease in late:
-            if job_id in self.held:
+            if job_id in self.held or worker == self.keeper:
                 continue
             if self._presence is not None and self._presence.alive(process_of(worker)):
                 before, since = self._still.get(job_id, (None, 0.0))
@@ -315,12 +333,12 @@ class Jobs:
         await c.execute(generations.update().where(of).values(state="failed", problem=problem))
         await self._db.signals.send(c, *_topics(job))
 
-    def _pause_of(self, count: int) -> float:
-        """Seconds after which `count` more jobs will be done, at the pace of the last fifty."""
-        each = 1.0
+    def _pause(self) -> float:
+        """Seconds after which there is room for one more, at the pace of the last fifty."""
+        each = _RETRY_AFTER[0]
         if len(self._finished) > 1:
             each = (time.monotonic() - self._finished[0]) / len(self._finished)
-        return min(max(each * count, _RETRY_AFTER[0]), _RETRY_AFTER[1])
+        return min(max(each, _RETRY_AFTER[0]), _RETRY_AFTER[1])
 
 
 _LATE = sa.select(jobs.c.id, jobs.c.worker, jobs.c.lease_until).where(

@@ -7,12 +7,14 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar, cast
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
-from sourcebook import settings
+from sourcebook import choosing, settings
+from sourcebook.choosing import Candidate
 from sourcebook.configuration import Configuration, config_error
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
 from sourcebook.filters import BUILT_IN
@@ -102,11 +104,21 @@ class Pipelines:
             for instance in getattr(self._settings, kind):
                 self.resolve(kind, instance)
         self.resolve("blob_stores", self._settings.storage.blobs)
+        for instance in self._settings.jail.grants:
+            self._check_grant(instance)
         for name, wiring in self._settings.pipelines.items():
             try:
                 self._refs(wiring)
             except PluginError as error:
                 raise ConfigError(f"pipelines.{name}: {error.detail}", remedy=error.remedy) from error
+
+    def _check_grant(self, instance: str) -> None:
+        cls, _ = self.resolve("parsers", instance)
+        if cls.isolation != "worker":
+            raise ConfigError(
+                f"jail.grants.{instance}: the parser {cls.name} runs in the jail, where nothing can be granted.",
+                remedy='Only parsers with isolation = "worker" take grants; the limits of [jail] hold for the others.',
+            )
 
     def __getitem__(self, name: str) -> Pipeline:
         """The open pipeline; raises `ConfigError` where a notebook names one that is gone."""
@@ -129,34 +141,45 @@ class Pipelines:
         return await self.component("blob_stores", self._settings.storage.blobs, cast(type[BlobStore[Any]], BlobStore))
 
     async def fetcher(self, scheme: str) -> Fetcher[Any]:
-        """The first fetcher for a URL scheme. Raises `UnsupportedType`."""
-        for name, cls in self._plugins.classes["fetchers"].items():
-            if scheme in getattr(cls, "schemes", ()):
+        """The fetcher for a URL scheme, third-party before built-in. Raises `UnsupportedType`."""
+        classes: dict[str, type[Any]] = self._plugins.classes["fetchers"]
+        for name in sorted(classes, key=partial(self._plugins.is_built_in, "fetchers")):
+            if scheme in classes[name].schemes:
                 return await self.component("fetchers", name, cast(type[Fetcher[Any]], Fetcher))
         raise UnsupportedType(f"No plugin fetches {scheme}: addresses.", remedy="Use http or https, or add a fetcher.")
 
-    def parser_for(
-        self, name: str, media_type: str, choice: Mapping[str, Sequence[str]]
-    ) -> tuple[type[Any], ComponentRef]:
-        """The parser of a file: by the pipeline's `parsers`, then by extension, then by media type.
+    def parsers_for(
+        self, name: str, media_type: str, choice: Mapping[str, Sequence[str]], head: bytes = b""
+    ) -> list[Candidate]:
+        """The parsers of a file, the one to try first first; `head` is the file's first bytes, where they are at hand.
 
         Raises `UnsupportedType` with what is installed.
         """
-        extension = PurePosixPath(name.lower()).suffix
-        for key in (media_type, extension.lstrip(".")):
-            for chosen in choice.get(key, ()):
-                return self.resolve("parsers", chosen)
         classes: dict[str, type[Parser[Any]]] = self._plugins.classes["parsers"]
-        by_type = [n for n, cls in classes.items() if media_type in cls.media_types]
-        by_extension = [n for n, cls in classes.items() if extension in cls.extensions]
-        # The extension first: browsers and mail programs call too many things text/plain or octet-stream.
-        for found in (*by_extension, *by_type):
-            return self.resolve("parsers", found)
-        known = ", ".join(sorted({e for cls in classes.values() for e in cls.extensions}))
-        raise UnsupportedType(
-            f"No installed parser reads {extension or 'files without an extension'} ({media_type}).",
-            remedy=f"Upload one of: {known}; or install a parser plugin and enable it.",
-        )
+        is_built_in = partial(self._plugins.is_built_in, "parsers")
+        names = choosing.order(classes, is_built_in, name, media_type, choice, head)
+        if not names:
+            raise choosing.unsupported(name, media_type, classes.values())
+        listed = {instance for instances in choice.values() for instance in instances}
+        found: list[Candidate] = []
+        for candidate in map(self._candidate, names):
+            # A class that the pipeline lists with settings of its own is not asked again without them.
+            if candidate.instance in listed or candidate.cls not in {c.cls for c in found}:
+                found.append(candidate)
+        return found
+
+    def parser_for(
+        self, name: str, media_type: str, choice: Mapping[str, Sequence[str]], head: bytes = b"", served: str = ""
+    ) -> Candidate:
+        """The parser that is tried first, or the one that `served`: the identity that its document carries."""
+        found = self.parsers_for(name, media_type, choice, head)
+        return next((c for c in found if c.identity == served), found[0])
+
+    def _candidate(self, instance: str) -> Candidate:
+        cls, ref = self.resolve("parsers", instance)
+        info = self._plugins.owner("parsers", cls.name)
+        origin = "" if info is None or info.built_in else f"{info.distribution} {info.version}".strip()
+        return Candidate(instance, cls, ref, origin)
 
     def resolve(self, kind: str, instance: str) -> tuple[type[Any], ComponentRef]:
         """The class and validated settings of an instance. Raises `ConfigError` with file and key, or `PluginError`."""
@@ -164,7 +187,8 @@ class Pipelines:
         cls = self._plugins.component(kind, str(table.pop("use", instance)))
         validated = self._validated(cls, table, f"{kind}.{instance}.")
         target = f"{cls.__module__}:{cls.__qualname__}"
-        return cls, ComponentRef(target, validated.model_dump(mode="json"))
+        isolation: Literal["jail", "worker"] = cls.isolation if kind == "parsers" else "jail"
+        return cls, ComponentRef(target, validated.model_dump(mode="json"), isolation, instance)
 
     async def component(self, kind: str, instance: str, interface: type[C]) -> C:
         """The open component called `instance`, built when it is first asked for."""
@@ -238,6 +262,8 @@ def preload(plugins: Plugins) -> list[str]:
     modules: dict[str, None] = {}
     for kind in ("parsers", "chunkers"):
         for cls in plugins.classes[kind].values():
+            if getattr(cls, "isolation", "jail") == "worker":
+                continue  # it has a process of its own, and may be large
             modules[cls.__module__] = None
             for name in getattr(cls, "preload", ()):
                 if re.fullmatch(r"[\w.]+", name):

@@ -162,7 +162,7 @@ class _Filling:
         for table in (documents, document_segments):
             await self._copy(table)
         if same:
-            await self._copy(generations, index_spec_id=self._notebook.index_spec_id)
+            await self._copy(generations, index_spec_id=self._notebook.index_spec_id, blob_key=None, content=None)
             await self._copy(passages)
             await self._vectors()
         for table in (conversations, messages, citations, notes, note_citations):

@@ -34,7 +34,11 @@ class Storage(Section):
 
 
 class Server(Section):
-    """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are."""
+    """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are.
+
+    `require_if_match` refuses edits that do not say which version they are based on. `audit_log` is relative to the
+    data folder; empty writes none.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -42,25 +46,51 @@ class Server(Section):
     allowed_origins: tuple[str, ...] = ()
     max_upload: int = Field(default=512 * 1024 * 1024, gt=0)
     max_body: int = Field(default=4 * 1024 * 1024, gt=0)
+    require_if_match: bool = False
+    audit_log: str = "audit.log"
     shutdown_grace: float = Field(default=10.0, ge=0)
 
 
+class Limits(Section):
+    """What one key, one address, one owner and all together may use. 0 is without a limit.
+
+    A key's own `requests` and `concurrent` come before these; `storage` of an owner named in `owners` too.
+    """
+
+    requests: int = Field(default=6000, ge=0)
+    concurrent: int = Field(default=64, ge=0)
+    failures: int = Field(default=120, ge=0)
+    in_flight: int = Field(default=512, ge=0)
+    storage: int = Field(default=0, ge=0)
+    sources: int = Field(default=0, ge=0)
+    queued: int = Field(default=100_000, ge=0)
+    owners: dict[str, int] = {}
+    counters: str = "memory://"
+
+
 class PluginSettings(Section):
-    """`enabled` lists the third-party distributions that may load; `disabled` switches built-in modules off."""
+    """`enabled` lists the third-party distributions that may load; `disabled` switches built-in modules off.
+
+    `mount` puts a plugin's routes at another path than `/api/v1/x/<plugin>`.
+    """
 
     enabled: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
-    mount: dict[str, str] = {}
+    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {}
 
 
 class Search(Section):
-    """`limit` passages are kept of `overfetch` times as many per leg. `threshold` is on the fused score, 0 to 1."""
+    """`limit` passages are kept of `overfetch` times as many per leg. `threshold` is on the fused score, 0 to 1.
+
+    `relevance`: what a passage needs to be put before the model, a share of the question's words or the score of a leg.
+    """
 
     limit: int = Field(default=8, ge=1, le=100)
     overfetch: int = Field(default=4, ge=1, le=20)
     fusion_k: int = Field(default=60, ge=1)
     weights: dict[str, float] = {}
     threshold: float = Field(default=0.0, ge=0, le=1)
+    relevance: dict[str, float] = {"words": 0.25}
     neighbours: int = Field(default=0, ge=0, le=5)
     prefer_parent: bool = True
 
@@ -89,7 +119,7 @@ class Pipeline(Section):
 class Jobs(Section):
     """Seconds, but for counts. A lease that is not renewed in time is taken over.
 
-    `queue` sources may wait, `queue_per_owner` of them one owner's; more are refused until some are done.
+    `queue` sources may wait, whoever's they are; more are refused until some are done.
     """
 
     workers: int = Field(default=2, ge=0, le=64)
@@ -99,11 +129,28 @@ class Jobs(Section):
     poll: float = Field(default=1.0, gt=0)
     batch: int = Field(default=64, ge=1, le=500)
     queue: int = Field(default=100_000, ge=1)
-    queue_per_owner: int = Field(default=10_000, ge=1)
+
+
+class Grant(Section):
+    """What a parser with `isolation = "worker"` may do: seconds, bytes, folders. By the instance's name.
+
+    Its process is long-lived, and replaced after `recycle` documents; `threads` is for its numeric libraries.
+    """
+
+    network: bool = False
+    read: tuple[Path, ...] = ()
+    environment: dict[str, str] = {}
+    wall: float = Field(default=600.0, gt=0)
+    memory: int = Field(default=8 * 1024 * 1024 * 1024, gt=0)
+    threads: int = Field(default=1, ge=1)
+    recycle: int = Field(default=100, ge=1)
 
 
 class Jail(Section):
-    """What one document may cost: seconds and bytes. `strict` refuses to parse without every layer of confinement."""
+    """What one document may cost: seconds and bytes. `strict` refuses to parse without every layer of confinement.
+
+    `members`, `member_bytes` and `member_seconds` are for all files inside one upload together, at whatever depth.
+    """
 
     mode: Literal["strict", "best-effort"] = "best-effort"
     slots: int = Field(default=2, ge=1)
@@ -111,15 +158,33 @@ class Jail(Section):
     cpu: int = Field(default=30, gt=0)
     memory: int = Field(default=1024 * 1024 * 1024, gt=0)
     output: int = Field(default=256 * 1024 * 1024, gt=0)
+    members: int = Field(default=1000, ge=0)
+    member_bytes: int = Field(default=1024 * 1024 * 1024, ge=0)
+    member_seconds: float = Field(default=600.0, gt=0)
+    grants: dict[Name, Grant] = {}
 
 
 class Runs(Section):
-    """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`."""
+    """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`.
+
+    `log`: where the frames are kept; `auto` is `sql` on PostgreSQL, else `memory`. With `sql`, any process can follow.
+    """
 
     grace: float = Field(default=5.0, ge=0)
     keep: float = Field(default=300.0, ge=0)
     heartbeat: float = Field(default=15.0, gt=0)
+    log: Literal["auto", "memory", "sql"] = "auto"
+    lease: float = Field(default=15.0, ge=1)
+    flush: float = Field(default=0.05, ge=0.01, le=1)
     max_frames: int = Field(default=20_000, ge=100)
+    max_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+
+
+class Links(Section):
+    """Links that open a citation without a key. `public_url`: how clients reach this server; `lifetime` in seconds."""
+
+    public_url: str = ""
+    lifetime: float = Field(default=30 * 86_400.0, ge=60)
 
 
 class Settings(Section):
@@ -132,6 +197,8 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     jail: Jail = Jail()
     runs: Runs = Runs()
+    limits: Limits = Limits()
+    links: Links = Links()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}

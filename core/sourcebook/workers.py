@@ -41,40 +41,60 @@ class Worker:
         self._handle = handle
         self._failed = failed
         self._presence = presence
+        queue.keeping = self.keep
+        self._keeping: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
         self._doing: set[asyncio.Task[None]] = set()
         self._random = random.Random()
 
     def start(self, count: int) -> None:
         """Begin to take jobs."""
-        if count == 0:
-            return
+        if count > 0:
+            self._begin(count)
+
+    def keep(self) -> None:
+        """A job is kept for this process: see that its lease is renewed, and that there is a worker to do it."""
+        if self._claiming is None:
+            self._begin(1, kept_only=True)
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep(), name="keeper")
+
+    def _begin(self, count: int, *, kept_only: bool = False) -> None:
         base = f"{socket.gethostname()[:40]}-{os.getpid()}-{new_id('p')[-6:]}"
         if self._presence is not None:
             self._presence.enter()
             base = self._presence.name
-        self._claiming = asyncio.create_task(self._claim(f"{base}-w", count), name="worker")
+        self._claiming = asyncio.create_task(self._claim(f"{base}-w", count, kept_only), name="worker")
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._jobs.options.lease / 3)
+            try:
+                await self._jobs.renew_kept()
+            except SourcebookError as error:
+                log.warning("the leases of kept jobs could not be renewed: %s", error)
 
     async def close(self) -> None:
         """Stop; what was being done goes back to the queue."""
-        if self._claiming is not None:
-            self._claiming.cancel()
-            await asyncio.gather(self._claiming, return_exceptions=True)
-            self._claiming = None
+        for task in (self._claiming, self._keeping):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._claiming = self._keeping = None
         for task in list(self._doing):
             task.cancel()
         await asyncio.gather(*self._doing, return_exceptions=True)
         if self._presence is not None:
             self._presence.leave()
 
-    async def _claim(self, name: str, count: int) -> None:
+    async def _claim(self, name: str, count: int, kept_only: bool) -> None:
         room = asyncio.Semaphore(count)
         async with self._db.signals.following(QUEUED) as added:
             while True:
                 await room.acquire()
                 # Cleared before looking: what is added while we look sets it again, and is not slept over.
                 added.clear()
-                job = await self._next(name)
+                job = await self._next(name, kept_only)
                 if job is None:
                     room.release()
                     await self._rest(added)
@@ -84,9 +104,9 @@ class Worker:
                 self._doing.add(task)
                 task.add_done_callback(self._doing.discard)
 
-    async def _next(self, name: str) -> Job | None:
+    async def _next(self, name: str, kept_only: bool) -> Job | None:
         """Claimed to the end: one that is claimed while we are told to stop is given back, not forgotten."""
-        claim = asyncio.ensure_future(self._jobs.claim(name))
+        claim = asyncio.ensure_future(self._jobs.claim(name, kept_only=kept_only))
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:

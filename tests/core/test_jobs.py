@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import jobs, owners
-from sourcebook.errors import Conflict, Lost, Malformed, NotFound, QuotaExceeded, SourcebookError, StoreError
+from sourcebook.errors import Conflict, Lost, Malformed, NotFound, SourcebookError, StoreError
 from sourcebook.jobs import Job, Jobs
 from sourcebook.presence import Presence
 from sourcebook.settings import Jobs as Options
@@ -425,27 +425,21 @@ def test_whoever_has_jobs_being_done_waits_for_those_who_have_none(store: Store)
     asyncio.run(main())
 
 
-def test_a_full_queue_refuses_by_whose_fault_it_is_and_says_when_to_come_back(store: Store) -> None:
+def test_a_full_queue_refuses_and_says_when_to_come_back(store: Store) -> None:
     async def main() -> None:
-        async with queue(store, queue=4, queue_per_owner=2) as q:
-            async with q.db.write() as c:
-                for n in (2, 3):
-                    await c.execute(owners.insert().values(id=f"own_{n}", name=f"{n}", created_at=now()))
-                for owner in ("own_1", "own_1", "own_2", "own_3"):
-                    await q.jobs.add(c, "ingest", owner)
-            for owner, kind, code in (
-                ("own_1", QuotaExceeded, "queue_share_full"),
-                ("own_2", StoreError, "queue_full"),
-            ):
+        async with queue(store, queue=3) as q:
+            for _ in range(3):
                 async with q.db.read() as c:
-                    with pytest.raises(kind) as caught:
-                        await q.jobs.check_room(c, owner)
-                assert caught.value.problem_code == code
-                assert 1 < caught.value.details["retry_after"] <= 120
-            job = await q.jobs.claim("w")
-            assert job is not None
+                    await q.jobs.check_room(c)
+                await q.add()
             async with q.db.read() as c:
-                await q.jobs.check_room(c, "own_2")
+                with pytest.raises(StoreError) as caught:
+                    await q.jobs.check_room(c)
+            assert caught.value.problem_code == "server_queue_full"
+            assert 1 < caught.value.details["retry_after"] <= 120
+            assert await q.jobs.claim("w") is not None
+            async with q.db.read() as c:
+                await q.jobs.check_room(c)
 
     asyncio.run(main())
 

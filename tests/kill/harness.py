@@ -168,8 +168,9 @@ class Torture:
             self.operate()
         if timer:
             timer.join()
-        if death == "failpoint" and not self.server.alive:
-            self._dead(f"failpoint {name}")
+        if death == "failpoint":
+            self._dead("server" if self.server.alive else f"failpoint {name}")
+            self.server.kill()  # what was not reached must not be reached while we look
         if not self.server.alive:
             self.server.start()
         self.check()
@@ -257,7 +258,7 @@ class Torture:
     # What must be true.
 
     def check(self) -> None:
-        """After a restart: nothing acknowledged is lost, nothing deleted answers, and the unknown is one or the other."""
+        """After a restart: nothing acknowledged is lost, nothing deleted answers, the unknown is one or the other."""
         there = {s["name"]: s["id"] for s in self._sources()}
         for one in self.written.values():
             if one.state == "acknowledged":
