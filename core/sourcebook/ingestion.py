@@ -29,6 +29,7 @@ from sourcebook.failpoints import failpoint
 from sourcebook.filters import FieldType, FieldValue, source_fields
 from sourcebook.generations import Generations
 from sourcebook.ids import new_id, passage_id
+from sourcebook.indexing import Batch, Indexing
 from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
@@ -86,6 +87,7 @@ class Ingestion:
         self._members = Members(database, accepted, limits or settings.Jail())
         self._reading = Reading(database)
         self._embeddings = Embeddings(database)
+        self._indexing = Indexing()
         self._filters = filters or {}
 
     async def ingest(self, job: Job) -> None:
@@ -255,15 +257,16 @@ class Ingestion:
             await self._upsert(task, batch, language, fields)
             total = dict(job.checkpoint["progress"])["total"]
             progress = {"stage": stage, **pace.of(done + len(batch), total)}
+            last = done + len(batch) >= total
             async with self._db.write() as c:
                 job = await self._jobs.save(c, job, {"next": done + len(batch), "progress": progress})
+                if last and stage != "indexing":
+                    await c.execute(_generation(job).values(state="indexing"))
             await failpoint("index.saved")
-            if len(batch) < self._jobs.options.batch:
+            if last:
                 break
-        if stage != "indexing":
-            await self._state(job, "indexing", None)
         for index in task.pipeline.indexes:
-            await index.flush()
+            await self._indexing.flush(index)
         await failpoint("index.flushed")
         return job
 
@@ -274,9 +277,9 @@ class Ingestion:
         if task.pipeline.embedder:
             texts = [p.indexed for p in batch]
             vectors = await self._embeddings.passages(task.pipeline.embedder, task.notebook.owner_id, texts)
-        points = [_point(task, p, language, fields) for p in batch]
+        points = Batch(task.scope, [_point(task, p, language, fields) for p in batch], vectors)
         for index in task.pipeline.indexes:
-            await index.upsert(task.scope, points, vectors)
+            await self._indexing.upsert(index, points)
         await failpoint("index.upserted")
 
     async def _metadata(self, job: Job) -> Mapping[str, Any]:
