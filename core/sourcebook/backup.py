@@ -126,7 +126,7 @@ async def _fill(book: Sourcebook, bundle: BundleReader) -> int:
         for source_id in bundle.manifest["missing"]:
             owner_id = (await c.execute(sa.select(jobs.c.owner_id).where(jobs.c.source_id == source_id))).scalar()
             if owner_id is not None:
-                await book.sources.remove(c, owner_id, source_id)
+                await book.sources.removing.source(c, owner_id, source_id)
         return int((await c.execute(sa.select(sa.func.count()).where(sources.c.deleted_at.is_(None)))).scalar_one())
 
 

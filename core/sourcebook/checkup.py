@@ -189,7 +189,7 @@ class Checkup:
                     deletion = sa.select(deletions.c.id).where(deletions.c.subject_id == row.id)
                     known = (await c.execute(deletion)).scalar()
                     if known is None:
-                        await self._book.sources.remove(c, row.owner_id, row.id)
+                        await self._book.sources.removing.source(c, row.owner_id, row.id)
                     else:
                         of = {"source_id": row.id, "payload": {"deletion_id": known}, "priority": 1}
                         await self._book.jobs.add(c, "delete", row.owner_id, **of)

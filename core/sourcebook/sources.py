@@ -15,16 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import (
-    conversations,
-    deletions,
-    documents,
-    generations,
-    jobs,
-    keys,
-    notebooks,
-    sources,
-)
+from sourcebook.database.tables import documents, generations, jobs, notebooks, sources
 from sourcebook.errors import InvalidInput, NotFound
 from sourcebook.failpoints import failpoint
 from sourcebook.generations import SUPERSEDED, Generations
@@ -35,6 +26,7 @@ from sourcebook.notebooks import Notebook, visible
 from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
 from sourcebook.quotas import Quotas
+from sourcebook.removing import Removing
 from sourcebook.settings import Limits
 from sourcebook.writer import clean
 
@@ -89,6 +81,7 @@ class Sources:
         self._db = database
         self._blobs = blobs
         self._jobs = queue
+        self.removing = Removing(queue)
         self._quotas = quotas or Quotas(Limits())
         self._generations = Generations(queue)
         self.passwords = passwords or Passwords()
@@ -263,7 +256,7 @@ class Sources:
         """Invisible at once; the job whose id is returned removes the rest, and checks that it is gone."""
         source = await self.get(principal, source_id, "write")
         async with self._db.write() as c:
-            return await self.remove(c, principal.owner_id, source.id)
+            return await self.removing.source(c, principal.owner_id, source.id)
 
     async def delete_notebook(self, principal: Principal, notebook: Notebook) -> str:
         """The notebook and all its sources are invisible at once, and removed by their jobs. Its owner alone may.
@@ -273,47 +266,12 @@ class Sources:
         if notebook.owner_id != principal.owner_id:
             raise NotFound(f"There is no notebook {notebook.id}.")
         async with self._db.write() as c:
-            return await self._remove_notebook(c, principal.owner_id, notebook.id)
+            return await self.removing.notebook(c, principal.owner_id, notebook.id)
 
     async def delete_owner(self, owner_id: str) -> str:
         """Keys open nothing and notebooks are gone at once; the job whose id is returned ends when nothing is left."""
-        mine = sa.select(notebooks.c.id).where(notebooks.c.owner_id == owner_id, notebooks.c.deleted_at.is_(None))
         async with self._db.write() as c:
-            await c.execute(keys.update().where(keys.c.owner_id == owner_id).values(revoked_at=now()))
-            talk = sa.and_(conversations.c.owner_id == owner_id, conversations.c.deleted_at.is_(None))
-            await c.execute(conversations.update().where(talk).values(deleted_at=now()))
-            for notebook_id in (await c.execute(mine)).scalars().all():
-                await self._remove_notebook(c, owner_id, notebook_id)
-            return await self._removal(c, owner_id, "owner", owner_id)
-
-    async def _remove_notebook(self, c: AsyncConnection, owner_id: str, notebook_id: str) -> str:
-        top = sa.and_(
-            sources.c.notebook_id == notebook_id, sources.c.deleted_at.is_(None), sources.c.parent_id.is_(None)
-        )
-        gone = {"deleted_at": now(), "title": "", "description": "", "metadata": {}}
-        await c.execute(notebooks.update().where(notebooks.c.id == notebook_id).values(**gone))
-        for source_id in (await c.execute(sa.select(sources.c.id).where(top))).scalars().all():
-            await self.remove(c, owner_id, source_id)
-        return await self._removal(c, owner_id, "notebook", notebook_id, notebook_id=notebook_id)
-
-    async def _removal(self, c: AsyncConnection, owner_id: str, kind: str, subject: str, **of: Any) -> str:
-        """Record a deletion, and enqueue it: what is deleted goes before what is added."""
-        deletion = {"id": new_id("del"), "owner_id": owner_id, "kind": kind, "subject_id": subject}
-        await c.execute(deletions.insert().values(report={}, created_at=now(), **deletion))
-        return await self._jobs.add(c, "delete", owner_id, payload={"deletion_id": deletion["id"]}, priority=1, **of)
-
-    async def remove(self, c: AsyncConnection, owner_id: str, source_id: str) -> str:
-        """Tombstone a source and its members, and enqueue their removal, within the caller's transaction."""
-        ids = [source_id]
-        for parent in ids:  # members of members too; what is deleted already has its own job
-            of = sa.and_(sources.c.parent_id == parent, sources.c.deleted_at.is_(None))
-            ids += (await c.execute(sa.select(sources.c.id).where(of))).scalars()
-        await c.execute(sources.update().where(sources.c.id.in_(ids)).values(deleted_at=now(), updated_at=now()))
-        job_id = ""
-        for one in sorted(ids, key=lambda i: i == source_id):
-            await self._jobs.cancel_for(c, one)
-            job_id = await self._removal(c, owner_id, "source", one, source_id=one)
-        return job_id
+            return await self.removing.owner(c, owner_id)
 
     async def _same_bytes(self, c: AsyncConnection, notebook_id: str, blob: Blob, parent: str | None) -> str | None:
         query = sa.select(sources.c.id).where(

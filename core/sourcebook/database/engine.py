@@ -25,6 +25,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+_FULL = ("disk is full", "disk i/o error", "no space left", "could not extend file")
+_DAMAGED = ("malformed", "not a database", "invalid page in block")
+
+
 class Database:
     """`async with db.write() as c` is one transaction; `db.read()` cannot write. Keep both short.
 
@@ -141,4 +145,18 @@ def _cancels() -> int:
 def _translated(error: SQLAlchemyError) -> StoreError:
     """Without SQL or values: those may hold a user's text."""
     reason = str(getattr(error, "orig", None) or type(error).__name__)[:200]
+    said = reason.lower()
+    if any(words in said for words in _FULL):
+        return StoreError(
+            "The disk that keeps the database is full, or fails.",
+            code="storage_full",
+            remedy="Free some space or move the data folder, then try again.",
+        )
+    if any(words in said for words in _DAMAGED):
+        return StoreError(
+            "The database file is damaged.",
+            code="database_damaged",
+            remedy="Stop the server, and restore the newest backup into a new folder: `sourcebook restore`.",
+            transient=False,
+        )
     return StoreError(f"The database did not take this: {reason}", code="database_failed")
