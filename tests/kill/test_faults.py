@@ -44,13 +44,14 @@ async def main(folder):
         accepted, refused = [], 0
 
         async def ready(ids):
-            while any((await book.sources.get(me, i)).state != "ready" for i in ids):
-                await asyncio.sleep(0.05)
+            for i in ids:
+                while (await book.sources.get(me, i)).state != "ready":
+                    await asyncio.sleep(0.05)
 
         accepted.append((await book.sources.accept(notebook, "warm.txt", text(0)))[0])
         await ready(accepted)
         wal = Path(folder) / "sourcebook.db-wal"
-        for n in range(1, 41):
+        for n in range(1, 25):
             # Of a file of so many bytes the n-th page is one too many; below 3, so are the source's own bytes.
             limit = 4096 * n if n < 3 else (wal.stat().st_size if wal.exists() else 0) + 4096 * (n - 3)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, HARD))
