@@ -129,7 +129,7 @@ CODES: Mapping[int, Mapping[str, str]] = {
         "index_incomplete": "The index does not hold all passages of a source yet.",
         "index_not_emptied": "The index still holds what was to be deleted.",
         "index_unavailable": "The index does not answer.",
-        "server_queue_full": "As many sources wait to be ingested as the server takes. `Retry-After` says when to come.",
+        "server_queue_full": "The server has as many sources to ingest as it takes; see `Retry-After`.",
         "schema_newer": "The database was written by a later version.",
     },
     507: {"storage_full": "The disk is full. Nothing of the upload was kept; what was there is safe."},

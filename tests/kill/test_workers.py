@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sourcebook.testing.llm_server import FakeLLMServer
+from tests.postgres import Postgres, running
 
-from ..postgres import Postgres, running
 from .harness import Server, Torture, environment
 
 KILLS = int(os.environ.get("SOURCEBOOK_KILLS", "4"))
