@@ -323,14 +323,21 @@ class Torture:
             assert span["text"] == passage["text"]
 
     def doctor(self) -> None:
-        run = self.server.command("doctor", "--json")
-        findings = {f["check"]: f for f in json.loads(run.stdout)}
+        """All stores agree. Bytes of an upload that died before its row are all that may be left, for `--repair`."""
+        findings = self._findings()
+        strays = findings["blobs"]["data"]
+        if strays and set(strays.values()) == {"stray"}:
+            self.counts["bytes of uploads that died, removed by doctor"] += len(strays)
+            assert len(strays) <= self.counts["unknown"]
+            self._findings("--repair")
+            findings = self._findings()
         for name in ("database", "foreign_keys", "jobs", "documents", "deletions", "blobs", "dimensions", "index"):
             assert findings[name]["ok"], findings[name]
-        live = [w for w in self.written.values() if w.state == "acknowledged"]
-        assert findings["blobs"]["detail"].endswith("0 files of nobody"), findings["blobs"]
         self.counts["doctor"] += 1
-        assert live or not findings["index"]["data"].get("orphans")
+
+    def _findings(self, *options: str) -> dict[str, Any]:
+        run = self.server.command("doctor", "--json", *options)
+        return {f["check"]: f for f in json.loads(run.stdout)}
 
     def _paid_once(self) -> None:
         """No document is paid for twice beyond one batch a death: what was embedded and not yet kept."""
