@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sourcebook import settings
 from sourcebook.database.engine import Database, now
 from sourcebook.database.signals import QUEUED
-from sourcebook.database.tables import generations, jobs, owner_turns, sources
+from sourcebook.database.tables import generations, grants, jobs, owner_turns, sources
 from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.presence import Presence, process_of
@@ -201,8 +201,10 @@ class Jobs:
     # What people ask for.
 
     async def get(self, job_id: str, owner_id: str) -> Job:
-        """Raises `NotFound` also for another owner's."""
-        query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.owner_id == owner_id)
+        """Raises `NotFound` also for another owner's, unless it is of a notebook that this owner may write into."""
+        shared = sa.select(grants.c.notebook_id).where(grants.c.owner_id == owner_id, grants.c.permission == "write")
+        mine = sa.or_(jobs.c.owner_id == owner_id, jobs.c.notebook_id.in_(shared))
+        query = sa.select(jobs).where(jobs.c.id == job_id, mine)
         async with self._db.read() as c:
             row = (await c.execute(query)).mappings().first()
         if row is None:

@@ -57,6 +57,7 @@ WRITE = {
     "PATCH /api/v1/notebooks/{notebook_id}",
     "POST /api/v1/jobs/{job_id}/cancel",
     "POST /api/v1/jobs/{job_id}/retry",
+    "PATCH /api/v1/sources/{source_id}",
     "PATCH /api/v1/notes/{note_id}",
     "POST /api/v1/conversations",
     "POST /api/v1/notebooks",
@@ -67,6 +68,7 @@ WRITE = {
     "POST /api/v1/sources/{source_id}/refresh",
     "POST /api/v1/sources/{source_id}/reparse",
     "PUT /api/v1/notebooks/{notebook_id}/shares/{owner}",
+    "PUT /api/v1/sources/{source_id}/content",
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}",
 }
 
