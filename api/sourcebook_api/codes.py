@@ -49,6 +49,8 @@ CODES: Mapping[int, Mapping[str, str]] = {
         "idempotency_not_kept": "The request was done; its answer was too large to be kept.",
         "message_replaced": "The message gave way to an edit or to another answer.",
         "no_url": "The source was not fetched from an address, so it cannot be fetched again.",
+        "not_cancellable": "What is being deleted is deleted to the end.",
+        "not_retryable": "The job runs, is done, or its source is deleted.",
         "not_read_yet": "The source has no text yet.",
     },
     410: {"link_expired": "The link has expired. Ask for the citation again: it has a new one."},
@@ -122,10 +124,13 @@ CODES: Mapping[int, Mapping[str, str]] = {
         "overloaded": "The server has as much to do as it takes.",
         "store_failed": "A store failed.",
         "blob_missing": "The stored bytes of a source are gone or cut.",
+        "blob_damaged": "The stored bytes of a source are not those that were accepted. Upload the file again.",
         "database_failed": "The database did not take it.",
+        "database_damaged": "A page of the database is damaged. Restore the newest backup.",
         "index_incomplete": "The index does not hold all passages of a source yet.",
         "index_not_emptied": "The index still holds what was to be deleted.",
         "index_unavailable": "The index does not answer.",
+        "server_queue_full": "The server has as many sources to ingest as it takes; see `Retry-After`.",
         "schema_newer": "The database was written by a later version.",
     },
     507: {"storage_full": "The disk is full. Nothing of the upload was kept; what was there is safe."},
@@ -133,10 +138,18 @@ CODES: Mapping[int, Mapping[str, str]] = {
 """Status -> code -> what it means."""
 
 ELSEWHERE: Mapping[str, str] = {
+    "backup_newer": "The backup was written by a later version.",
+    "blob_left": "A deletion found bytes that are still there; it is tried again.",
+    "bundle_invalid": "The file is no whole backup or notebook of ours.",
+    "cancelled": "The ingestion was cancelled.",
     "cannot_listen": "The server's address cannot be bound.",
+    "failpoint": "A test made it fail.",
     "keys_needed": "A public address needs a key before the server starts.",
     "lease_lost": "A worker lost its job to another; nobody else sees it.",
+    "not_empty": "A backup is restored into an empty installation only.",
     "not_supported": "A component cannot do what it was asked for.",
+    "rows_left": "A deletion found rows that are still there; it is tried again.",
+    "schema_missing": "The database has no tables yet: `sourcebook db upgrade`.",
     "worker_died": "Workers died over this job, again and again.",
 }
 """Codes that are no answer of the API: they stand with a job or a source, or are told on the command line."""

@@ -12,7 +12,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sourcebook.database.engine import Database, now
+from sourcebook.database.engine import Database, insert_or_ignore, now
 from sourcebook.database.pages import Page, page
 from sourcebook.database.tables import grants, index_specs, notebooks, owners
 from sourcebook.errors import Conflict, InvalidInput, NotFound
@@ -198,9 +198,9 @@ async def pin_spec(c: AsyncConnection, spec: Mapping[str, Any]) -> str:
     found = (await c.execute(query)).scalar()
     if found:
         return str(found)
-    spec_id = new_id("spec")
-    await c.execute(index_specs.insert().values(id=spec_id, fingerprint=fingerprint, spec=dict(spec), created_at=now()))
-    return spec_id
+    row = {"id": new_id("spec"), "fingerprint": fingerprint, "spec": dict(spec), "created_at": now()}
+    await c.execute(insert_or_ignore(index_specs, c.dialect.name).values(**row))
+    return str((await c.execute(query)).scalar_one())  # another may have stored the same meanwhile
 
 
 def _notebook(row: Any) -> Notebook:

@@ -117,7 +117,10 @@ class Pipeline(Section):
 
 
 class Jobs(Section):
-    """Seconds, but `workers` and `attempts`. A lease that is not renewed in time is taken over."""
+    """Seconds, but for counts. A lease that is not renewed in time is taken over.
+
+    `queue` sources may wait, whoever's they are; more are refused until some are done.
+    """
 
     workers: int = Field(default=2, ge=0, le=64)
     lease: float = Field(default=30.0, gt=1)
@@ -125,6 +128,7 @@ class Jobs(Section):
     backoff: float = Field(default=2.0, gt=0)
     poll: float = Field(default=1.0, gt=0)
     batch: int = Field(default=64, ge=1, le=500)
+    queue: int = Field(default=100_000, ge=1)
 
 
 class Grant(Section):

@@ -217,19 +217,27 @@ def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
     return [(path, value)]
 
 
-def doctor(context: typer.Context, json: Json = False) -> None:
-    """Check the stores against each other, and this machine; exits with 1 where something is wrong."""
+def doctor(
+    context: typer.Context,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, and wait until it is.")] = False,
+    json: Json = False,
+) -> None:
+    """Check the stores against each other, and this machine.
+
+    Exits with 1 where something is wrong; with --repair, where something is that could not be mended.
+    """
 
     async def work(book: Sourcebook) -> list[Finding]:
         from sourcebook.doctor import examine
 
-        return [finding async for finding in examine(book)]
+        return [finding async for finding in examine(book, repair=repair)]
 
-    findings = common.with_book(common.configuration(context), work)
+    findings = common.with_book(common.configuration(context), work, workers=None if repair else 0)
     if json:
         give([dataclasses.asdict(f) for f in findings], as_json=True)
     else:
         for f in findings:
-            typer.echo(f"{'ok  ' if f.ok else 'FAIL'}  {f.check}: {f.detail}")
-    if not all(f.ok for f in findings):
+            word = "ok  " if f.ok else "DONE" if f.repaired else "FAIL"
+            typer.echo(f"{word}  {f.check}: {f.detail}" + (f" - {f.repaired}" if f.repaired else ""))
+    if not all(f.ok or f.repaired for f in findings):
         raise typer.Exit(1)
