@@ -90,7 +90,7 @@ class Search(Section):
     fusion_k: int = Field(default=60, ge=1)
     weights: dict[str, float] = {}
     threshold: float = Field(default=0.0, ge=0, le=1)
-    relevance: dict[str, float] = {"words": 0.25}
+    relevance: dict[str, float] = {"words": 0.35}
     neighbours: int = Field(default=0, ge=0, le=5)
     prefer_parent: bool = True
 
