@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
-SCHEMA = "0009"
+SCHEMA = "0004"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -226,6 +226,23 @@ jobs = Table(
     _time("created_at"),
     _time("updated_at"),
     Index("ix_jobs_next", "state", "priority", "run_at"),
+)
+
+reindexes = Table(
+    "reindexes",
+    metadata,
+    _id(),
+    _ref("notebook_id", "notebooks"),
+    _ref("from_spec_id", "index_specs"),
+    _ref("to_spec_id", "index_specs"),
+    Column("pipeline", String(100), nullable=False),  # the notebook's from the switch on
+    Column("state", String(20), nullable=False),  # building, switched, failed, cancelled, rolled_back, dropped
+    Column("job_id", String(48), nullable=False),
+    Column("estimate", JSON, nullable=False),
+    Column("problem", JSON),
+    _time("created_at"),
+    _time("switched_at", nullable=True),
+    _time("finished_at", nullable=True),
 )
 
 deletions = Table(
