@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -15,6 +15,7 @@ from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import behind, current, prepare
 from sourcebook.deletion import Deletion
+from sourcebook.dropping import Dropping
 from sourcebook.embeddings import import_numpy
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
 from sourcebook.filters import parse
@@ -36,10 +37,12 @@ from sourcebook.presence import Presence
 from sourcebook.progress import Following
 from sourcebook.quotas import Quotas
 from sourcebook.reading import Reading
+from sourcebook.reindexing import Reindexing
 from sourcebook.run import Run
 from sourcebook.runs import Runs
 from sourcebook.searching import Found, Searching
 from sourcebook.sources import Sources
+from sourcebook.specs import Specs
 from sourcebook.turns import Asked
 from sourcebook.workers import Worker
 
@@ -52,10 +55,14 @@ _UPGRADE_POLL = 5.0  # seconds
 class Sourcebook:
     """`async with Sourcebook(configuration) as book:` opens database, plugins, pipelines, jail and workers.
 
-    `workers=0` answers and accepts without doing any jobs. Every part is an attribute; nothing is global.
+    `workers=0` answers and accepts without doing any jobs. `mending` opens although stored vectors do not fit their
+    embedder any more, as whatever mends that must. Every part is an attribute; nothing is global.
     """
 
-    def __init__(self, configuration: Configuration | None = None, *, workers: int | None = None) -> None:
+    def __init__(
+        self, configuration: Configuration | None = None, *, workers: int | None = None, mending: bool = False
+    ) -> None:
+        self._mending = mending
         self.configuration = configuration or load()
         self.settings = self.configuration.settings
         self.folder = self.settings.storage.path.expanduser().resolve()
@@ -100,7 +107,9 @@ class Sourcebook:
         self.notes = Notes(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs, presence)
         self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
-        self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
+        self.specs = Specs(self.database, self.pipelines)
+        await self.specs.check(mending=self._mending)
+        self.searching = Searching(self.pipelines, self.plugins, self.reading, self.specs, self.settings.filters)
         self.links = Links(self.settings.links, self.database)
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
@@ -122,11 +131,16 @@ class Sourcebook:
             self.pipelines,
             self.blobs,
             self.jail,
+            self.specs,
             self.settings.filters,
             self.settings.jail,
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)
+        self._dropping = Dropping(self.database, self.jobs)
+        self.reindexing = Reindexing(
+            self.database, self.jobs, self.notebooks, self.pipelines, self.specs, self._dropping
+        )
         self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
         self._open = True
         if any(p.embedder for p in self.pipelines):
@@ -322,6 +336,8 @@ class Sourcebook:
 
     async def _start_workers(self) -> None:
         await self.jobs.bury()
+        if self._workers:
+            await self.reindexing.automatic()
         self._worker.start(self._workers)
 
     async def _wait_for_upgrade(self) -> None:
@@ -332,12 +348,20 @@ class Sourcebook:
         await self._start_workers()
 
     async def _handle(self, job: Job) -> None:
-        does = {"ingest": self._ingestion.ingest, "delete": self._deletion.delete, "retire": self._retiring.retire}
-        await does[job.kind](job)
+        await self._doing()[job.kind][0](job)
 
     async def _failed(self, job: Job, error: SourcebookError) -> None:
-        does = {"ingest": self._ingestion.failed, "delete": self._deletion.failed, "retire": self._retiring.failed}
-        await does[job.kind](job, error)
+        await self._doing()[job.kind][1](job, error)
+
+    def _doing(self) -> dict[str, tuple[Callable[[Job], Awaitable[None]], Callable[..., Awaitable[None]]]]:
+        """Who does the jobs of a kind, and what becomes of one that fails."""
+        return {
+            "ingest": (self._ingestion.ingest, self._ingestion.failed),
+            "delete": (self._deletion.delete, self._deletion.failed),
+            "retire": (self._retiring.retire, self._retiring.failed),
+            "reindex": (self.reindexing.build, self.reindexing.failed),
+            "drop": (self._dropping.drop, self._dropping.failed),
+        }
 
     def _jail_limits(self) -> JailLimits:
         jail = self.settings.jail

@@ -81,8 +81,11 @@ class Embeddings:
         async with self._db.read() as c:
             for sha256, space, vector in (await c.execute(query)).all():
                 found.setdefault(sha256, {})[space] = vector
-        names = {space.name for space in embedder.spaces}
-        return {h: spaces for h, spaces in found.items() if names <= spaces.keys()}
+        # A model that was replaced under the same identity may have left vectors of another size.
+        sizes = {space.name: 4 * space.dimensions for space in embedder.spaces}
+        return {
+            h: vectors for h, vectors in found.items() if all(len(vectors.get(s, b"")) == n for s, n in sizes.items())
+        }
 
     async def _keep(self, embedder: Embedder[Any], owner_id: str, fresh: dict[str, dict[str, bytes]]) -> None:
         stamp = {"owner_id": owner_id, "identity": embedder.identity, "kind": "passage", "created_at": now()}
@@ -91,7 +94,20 @@ class Embeddings:
             for h, spaces in fresh.items()
             for space, vector in spaces.items()
         ]
+        stale = sa.and_(
+            cache.c.owner_id == owner_id,
+            cache.c.identity == embedder.identity,
+            cache.c.kind == "passage",
+            cache.c.sha256.in_(fresh),
+            sa.or_(
+                *(
+                    sa.and_(cache.c.space == s.name, sa.func.length(cache.c.vector) != 4 * s.dimensions)
+                    for s in embedder.spaces
+                )
+            ),
+        )
         async with self._db.write() as c:
+            await c.execute(cache.delete().where(stale))
             await c.execute(self._db.insert_or_ignore(cache), rows)
 
 

@@ -39,6 +39,7 @@ from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.progress import Pace
 from sourcebook.reading import Reading, encode_segment
 from sourcebook.sources import Sources
+from sourcebook.specs import Specs
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Ingestion:
         pipelines: Pipelines,
         blobs: BlobStore[Any],
         jail: Jail,
+        specs: Specs,
         filters: Mapping[str, FieldType] | None = None,
         limits: settings.Jail | None = None,
     ) -> None:
@@ -84,6 +86,7 @@ class Ingestion:
         self._blobs = blobs
         self._jail = jail
         self._generations = Generations(queue)
+        self._specs = specs
         self._members = Members(database, accepted, limits or settings.Jail())
         self._reading = Reading(database)
         self._embeddings = Embeddings(database)
@@ -148,12 +151,17 @@ class Ingestion:
             book = (await c.execute(sa.select(notebooks).where(notebooks.c.id == row["notebook_id"]))).mappings().one()
         values = {name: book[name] for name in Notebook.__dataclass_fields__}
         notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
-        return Task(_with_new_bytes(dict(row)), notebook, self._pipelines[notebook.pipeline], row["document_id"])
+        # A reindex builds for the pipeline that the notebook will have.
+        name = str(job.payload.get("pipeline", notebook.pipeline))
+        pipeline = await self._specs.serving(name, notebook.index_spec_id)
+        return Task(_with_new_bytes(dict(row)), notebook, pipeline, row["document_id"])
 
     # Parsing and chunking.
 
     async def _read(self, job: Job, task: Task) -> Job:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
+        if (copied := await self._copied(job, task)) is not None:
+            return copied
         await self._state(job, "parsing", {"stage": "parsing"})
         source = task.source
         parsed, parser = await self._parse(job, task)
@@ -191,6 +199,21 @@ class Ingestion:
             await self._members.spend(source, time.monotonic() - begun)
         await failpoint("parse.parsed")
         return parsed, served.identity
+
+    async def _copied(self, job: Job, task: Task) -> Job | None:
+        """In a reindex that cuts nothing anew: the passages of the generation before, on the same document."""
+        origin = job.payload.get("copy_from")
+        of = sa.select(generations.c.document_id).where(generations.c.id == origin, generations.c.state == "ready")
+        cuts = sa.select(passages).where(passages.c.generation_id == origin).order_by(passages.c.ordinal)
+        async with self._db.read() as c:
+            document_id = (await c.execute(of)).scalar() if origin else None
+            if document_id is None:
+                return None
+            chunks = [_chunk(row) for row in (await c.execute(cuts)).mappings()]
+        async with self._db.write() as c:
+            await self._jobs.save(c, job)
+            await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
+        return await self._store_passages(job, task, str(document_id), chunks)
 
     async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
         await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
@@ -336,6 +359,11 @@ def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, An
         "parent_start": chunk.parent[0] if chunk.parent else None,
         "parent_end": chunk.parent[1] if chunk.parent else None,
     }
+
+
+def _chunk(row: Any) -> Chunk:
+    parent = (row["parent_start"], row["parent_end"]) if row["parent_start"] is not None else None
+    return Chunk(row["start"], row["end"], row["context"], parent)
 
 
 def _point(task: Task, passage: Passage, language: str, fields: Mapping[str, FieldValue]) -> Point:

@@ -192,8 +192,9 @@ class Notebooks:
 
 
 async def pin_spec(c: AsyncConnection, spec: Mapping[str, Any]) -> str:
-    """The id of this index spec, which is stored if new."""
-    fingerprint = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    """The id of this index spec, which is stored if new. Its `hints` do not decide about passages, so not of that."""
+    told = {key: value for key, value in spec.items() if key != "hints"}
+    fingerprint = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
     query = sa.select(index_specs.c.id).where(index_specs.c.fingerprint == fingerprint)
     found = (await c.execute(query)).scalar()
     if found:

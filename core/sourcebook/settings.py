@@ -104,7 +104,10 @@ class Prompts(Section):
 
 
 class Pipeline(Section):
-    """A named wiring of component instances. `embedder = ""` is lexical retrieval only."""
+    """A named wiring of component instances. `embedder = ""` is lexical retrieval only.
+
+    `reindex = "auto"` builds notebooks anew, at the next start, that an edit of this pipeline has made stale.
+    """
 
     chunker: Name = "markdown"
     embedder: Name | Literal[""] = ""
@@ -112,6 +115,7 @@ class Pipeline(Section):
     reranker: Name | Literal[""] = ""
     llm: tuple[Name, ...] = Field(default=("extractive",), min_length=1)
     parsers: dict[str, tuple[Name, ...]] = {}
+    reindex: Literal["manual", "auto"] = "manual"
     search: Search = Search()
     prompts: Prompts = Prompts()
 
@@ -119,7 +123,8 @@ class Pipeline(Section):
 class Jobs(Section):
     """Seconds, but for counts. A lease that is not renewed in time is taken over.
 
-    `queue` sources may wait, whoever's they are; more are refused until some are done.
+    `queue` sources may wait, whoever's they are; more are refused until some are done. `keep_replaced` is how long a
+    reindexed notebook can be rolled back.
     """
 
     workers: int = Field(default=2, ge=0, le=64)
@@ -129,6 +134,7 @@ class Jobs(Section):
     poll: float = Field(default=1.0, gt=0)
     batch: int = Field(default=64, ge=1, le=500)
     queue: int = Field(default=100_000, ge=1)
+    keep_replaced: float = Field(default=86_400.0, ge=0)
 
 
 class Grant(Section):

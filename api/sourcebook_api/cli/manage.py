@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sourcebook.doctor import Finding
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Key
+    from sourcebook.specs import Standing
 
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def add_to(cli: typer.Typer) -> None:
 def list_notebooks(context: typer.Context, owner: Owner = "local", json: Json = False) -> None:
     """Every notebook, newest first."""
 
-    async def work(book: Sourcebook) -> list[Notebook]:
+    async def work(book: Sourcebook) -> tuple[list[Notebook], dict[str, Standing]]:
         principal = await common.principal_of(book, owner)
         found: list[Notebook] = []
         cursor: str | None = None
@@ -44,14 +45,17 @@ def list_notebooks(context: typer.Context, owner: Owner = "local", json: Json = 
             found += part.items
             cursor = part.next_cursor
             if cursor is None:
-                return found
+                return found, await book.specs.standing(found)
 
-    found = common.with_book(common.configuration(context), work)
+    found, standings = common.with_book(common.configuration(context), work)
     if json:
-        give([dataclasses.asdict(n) for n in found], as_json=True)
+        give([{**dataclasses.asdict(n), "stale": standings[n.id].stale} for n in found], as_json=True)
         return
     for n in found:
-        typer.echo(f"{n.id}  {n.title}")
+        changed = " and ".join(standings[n.id].changed)
+        typer.echo(
+            f"{n.id}  {n.title}" + (f"  (stale: {changed} changed; see `sourcebook reindex`)" if changed else "")
+        )
 
 
 @notebooks.command("remove")
