@@ -31,6 +31,7 @@ HEADINGS = {
     "Settings": "Top level",
     "Storage": "[storage]",
     "Server": "[server]",
+    "Limits": "[limits]",
     "PluginSettings": "[plugins]",
     "Pipeline": "[pipelines.NAME]",
     "Search": "[pipelines.NAME.search]",
@@ -38,6 +39,7 @@ HEADINGS = {
     "Jobs": "[jobs]",
     "Jail": "[jail]",
     "Runs": "[runs]",
+    "Links": "[links]",
 }
 
 

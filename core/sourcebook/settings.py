@@ -34,7 +34,11 @@ class Storage(Section):
 
 
 class Server(Section):
-    """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are."""
+    """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are.
+
+    `require_if_match` refuses edits that do not say which version they are based on. `audit_log` is relative to the
+    data folder; empty writes none.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -42,7 +46,26 @@ class Server(Section):
     allowed_origins: tuple[str, ...] = ()
     max_upload: int = Field(default=512 * 1024 * 1024, gt=0)
     max_body: int = Field(default=4 * 1024 * 1024, gt=0)
+    require_if_match: bool = False
+    audit_log: str = "audit.log"
     shutdown_grace: float = Field(default=10.0, ge=0)
+
+
+class Limits(Section):
+    """What one key, one address, one owner and all together may use. 0 is without a limit.
+
+    A key's own `requests` and `concurrent` come before these; `storage` of an owner named in `owners` too.
+    """
+
+    requests: int = Field(default=6000, ge=0)
+    concurrent: int = Field(default=64, ge=0)
+    failures: int = Field(default=120, ge=0)
+    in_flight: int = Field(default=512, ge=0)
+    storage: int = Field(default=0, ge=0)
+    sources: int = Field(default=0, ge=0)
+    queued: int = Field(default=100_000, ge=0)
+    owners: dict[str, int] = {}
+    counters: str = "memory://"
 
 
 class PluginSettings(Section):
@@ -57,13 +80,17 @@ class PluginSettings(Section):
 
 
 class Search(Section):
-    """`limit` passages are kept of `overfetch` times as many per leg. `threshold` is on the fused score, 0 to 1."""
+    """`limit` passages are kept of `overfetch` times as many per leg. `threshold` is on the fused score, 0 to 1.
+
+    `relevance`: what a passage needs to be put before the model, a share of the question's words or the score of a leg.
+    """
 
     limit: int = Field(default=8, ge=1, le=100)
     overfetch: int = Field(default=4, ge=1, le=20)
     fusion_k: int = Field(default=60, ge=1)
     weights: dict[str, float] = {}
     threshold: float = Field(default=0.0, ge=0, le=1)
+    relevance: dict[str, float] = {"words": 0.25}
     neighbours: int = Field(default=0, ge=0, le=5)
     prefer_parent: bool = True
 
@@ -128,12 +155,26 @@ class Jail(Section):
 
 
 class Runs(Section):
-    """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`."""
+    """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`.
+
+    `log`: where the frames are kept; `auto` is `sql` on PostgreSQL, else `memory`. With `sql`, any process can follow.
+    """
 
     grace: float = Field(default=5.0, ge=0)
     keep: float = Field(default=300.0, ge=0)
     heartbeat: float = Field(default=15.0, gt=0)
+    log: Literal["auto", "memory", "sql"] = "auto"
+    lease: float = Field(default=15.0, ge=1)
+    flush: float = Field(default=0.05, ge=0.01, le=1)
     max_frames: int = Field(default=20_000, ge=100)
+    max_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+
+
+class Links(Section):
+    """Links that open a citation without a key. `public_url`: how clients reach this server; `lifetime` in seconds."""
+
+    public_url: str = ""
+    lifetime: float = Field(default=30 * 86_400.0, ge=60)
 
 
 class Settings(Section):
@@ -146,6 +187,8 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     jail: Jail = Jail()
     runs: Runs = Runs()
+    links: Links = Links()
+    limits: Limits = Limits()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}

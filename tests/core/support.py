@@ -92,16 +92,25 @@ class FakeJail:
 
     def __init__(self) -> None:
         self.parsed: list[str] = []
+        self.passwords: list[str | None] = []
         self.members: dict[str, list[Member]] = {}
         self.metadata: dict[str, Any] = {}
         self.error: BaseException | None = None
         self.chunks: Callable[[Document], Iterable[Chunk]] = Blocks(ComponentSettings()).chunk
 
     async def parse(
-        self, path: Path, *, name: str, media_type: str, parser: ComponentRef, chunker: ComponentRef | None = None
+        self,
+        path: Path,
+        *,
+        name: str,
+        media_type: str,
+        parser: ComponentRef,
+        chunker: ComponentRef | None = None,
+        password: str | None = None,
     ) -> Parsed:
         """As `Jail.parse`."""
         self.parsed.append(name)
+        self.passwords.append(password)
         if self.error is not None:
             raise self.error
         out = DocumentWriter()

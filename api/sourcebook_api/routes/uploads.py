@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from sourcebook.errors import InvalidInput, SourcebookError, UnsupportedType
 from sourcebook.media_types import is_specific, peeked, sniffed
@@ -22,9 +22,16 @@ router = APIRouter(tags=["sources"], prefix="/notebooks/{notebook_id}/sources")
 
 _CHUNK = 256 * 1024
 _MAX_FILES = 100
+_LONGEST_PASSWORD = 1000
 # What clients send when they know nothing; the name says more.
 _VAGUE = {"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"}
-_FILES = {"type": "object", "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
+_FILES = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "password": {"type": "string", "format": "password", "maxLength": 1000},
+    },
+}
 _FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FILES}}}}
 _RAW = {
     "requestBody": {
@@ -41,7 +48,8 @@ _THERE: dict[int | str, dict[str, Any]] = {
 async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> Listing[Accepted]:
     """Upload files as `multipart/form-data`, under any field name. Each file is accepted or refused on its own.
 
-    Where none is accepted, the answer is the first one's problem.
+    Where none is accepted, the answer is the first one's problem. A text field `password` is for the files of this form
+    that need one: it is kept in memory until they were read, and never stored.
     """
     notebook = await asking.notebook(notebook_id, "write")
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -52,11 +60,12 @@ async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> 
         )
     accepted, errors = [], []
     async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES) as form:
+        password = _password(form)
         for _, file in form.multi_items():
             if not isinstance(file, UploadFile):
-                raise InvalidInput("The form has a text field where only files are expected.")
+                continue
             try:
-                accepted.append(await _accept(asking, notebook, file))
+                accepted.append(await _accept(asking, notebook, file, password))
             except SourcebookError as error:
                 errors.append(error)
                 problem = Problem.model_validate(problem_of(error, request.state.request_id))
@@ -108,11 +117,26 @@ async def add_url(
     return await _answer(asking, *await asking.book.add_url(notebook, body.url), response)
 
 
-async def _accept(asking: Caller, notebook: Notebook, file: UploadFile) -> Accepted:
+def _password(form: FormData) -> str | None:
+    """The form's one text field. Raises `InvalidInput` for any other."""
+    fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    if not fields:
+        return None
+    if len(fields) > 1 or fields[0][0] != "password" or not 0 < len(fields[0][1]) <= _LONGEST_PASSWORD:
+        raise InvalidInput(
+            "The form has a text field where files are expected.",
+            remedy=f"Send files, and at most one field `password` of 1 to {_LONGEST_PASSWORD} characters.",
+        )
+    return fields[0][1]
+
+
+async def _accept(asking: Caller, notebook: Notebook, file: UploadFile, password: str | None) -> Accepted:
     name = file.filename or ""
     given = _media_type(name, file.content_type or "")
     media_type, chunks = await _typed(asking, notebook, name, given, _chunks(file))
-    source_id, created = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type)
+    source_id, created = await asking.book.sources.accept(
+        notebook, name, chunks, media_type=media_type, password=password
+    )
     source = SourceShown.model_validate(await asking.source(source_id))
     return Accepted(name=name, created=created, source=source)
 
