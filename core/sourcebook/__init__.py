@@ -29,6 +29,7 @@ from sourcebook.interfaces import (
     SearchQuery,
     Space,
 )
+from sourcebook.plugins import RouteHost
 from sourcebook.writer import DocumentWriter
 
 API_VERSION = 1
@@ -67,6 +68,7 @@ __all__ = [
     "Reasoning",
     "Reranker",
     "Retriever",
+    "RouteHost",
     "Scope",
     "ScopedNotebook",
     "SearchQuery",

@@ -23,14 +23,14 @@ from sourcebook.http import Http
 from sourcebook.idempotency import Idempotency
 from sourcebook.ingestion import Ingestion
 from sourcebook.interfaces import Fetched, Message
-from sourcebook.jail import Jail, JailLimits
+from sourcebook.jail import Jail
 from sourcebook.jobs import Job, Jobs, Worker
 from sourcebook.links import Links
 from sourcebook.notebooks import Notebook, Notebooks
 from sourcebook.notes import Notes
 from sourcebook.owners import Owners, Principal
 from sourcebook.pages import Pages
-from sourcebook.pipelines import Pipelines, preload
+from sourcebook.pipelines import Pipelines, jail_limits, preload
 from sourcebook.plugins import Plugins
 from sourcebook.quotas import Quotas
 from sourcebook.reading import Reading
@@ -99,8 +99,8 @@ class Sourcebook:
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
-        limits, jail = self._jail_limits(), self.settings.jail
-        self.jail = Jail(limits, preload(self.plugins), jail.slots, grants=jail.grants)
+        jail = self.settings.jail
+        self.jail = Jail(jail_limits(jail), preload(self.plugins), jail.slots, grants=jail.grants)
         self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
             self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters
@@ -289,12 +289,6 @@ class Sourcebook:
     async def _failed(self, job: Job, error: SourcebookError) -> None:
         does = {"ingest": self._ingestion.failed, "delete": self._deletion.failed, "retire": self._retiring.failed}
         await does[job.kind](job, error)
-
-    def _jail_limits(self) -> JailLimits:
-        jail = self.settings.jail
-        return JailLimits(
-            wall_seconds=jail.wall, cpu_seconds=jail.cpu, memory=jail.memory, output=jail.output, mode=jail.mode
-        )
 
     def _make_folder(self) -> None:
         try:

@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 
 from sourcebook import __version__
-from sourcebook_api.cli import common, manage, rereading, serving, work
+from sourcebook_api.cli import common, looking, manage, plugins, rereading, serving, work
 
 cli = typer.Typer(
     name="sourcebook",
     help="Answers from your own sources, cited to the character.",
+    cls=plugins.WithPlugins,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -41,6 +42,8 @@ work.add_to(cli)
 rereading.add_to(cli)
 serving.add_to(cli)
 manage.add_to(cli)
+plugins.add_to(cli)
+looking.add_to(cli)
 
 
 def main() -> None:
