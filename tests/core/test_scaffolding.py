@@ -40,6 +40,8 @@ def run(*command: str, cwd: Path, path: str = "") -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_each_passes_its_own_tests(made: Mapping[str, Path]) -> None:
     path = os.pathsep.join(map(str, made.values()))
     run("pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", *map(str, made.values()),
