@@ -100,10 +100,17 @@ class Sourcebook:
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
         jail = self.settings.jail
-        self.jail = Jail(jail_limits(jail), preload(self.plugins), jail.slots, grants=jail.grants)
+        self.jail = Jail(jail_limits(jail), preload(self.plugins), jail.slots, grants=jail.grants, folder=self.folder)
         self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
-            self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters
+            self.database,
+            self.jobs,
+            self.sources,
+            self.pipelines,
+            self.blobs,
+            self.jail,
+            self.settings.filters,
+            self.settings.jail,
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)

@@ -44,7 +44,7 @@ class Look:
             "locators": len(self.document.locators),
             "metadata": dict(self.parsed.metadata),
             "warnings": [{"code": w.code, "message": w.message} for w in self.parsed.warnings],
-            "members": [{"name": m.name, "size": len(m.data)} for m in self.parsed.members],
+            "members": [{"name": m.name, "size": m.size} for m in self.parsed.members],
             "chunks": len(self.parsed.chunks),
             "seconds": round(self.seconds, 4),
             "memory": self.memory,

@@ -143,7 +143,10 @@ class Grant(Section):
 
 
 class Jail(Section):
-    """What one document may cost: seconds and bytes. `strict` refuses to parse without every layer of confinement."""
+    """What one document may cost: seconds and bytes. `strict` refuses to parse without every layer of confinement.
+
+    `members`, `member_bytes` and `member_seconds` are for all files inside one upload together, at whatever depth.
+    """
 
     mode: Literal["strict", "best-effort"] = "best-effort"
     slots: int = Field(default=2, ge=1)
@@ -151,6 +154,9 @@ class Jail(Section):
     cpu: int = Field(default=30, gt=0)
     memory: int = Field(default=1024 * 1024 * 1024, gt=0)
     output: int = Field(default=256 * 1024 * 1024, gt=0)
+    members: int = Field(default=1000, ge=0)
+    member_bytes: int = Field(default=1024 * 1024 * 1024, ge=0)
+    member_seconds: float = Field(default=600.0, gt=0)
     grants: dict[Name, Grant] = {}
 
 
@@ -187,8 +193,8 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     jail: Jail = Jail()
     runs: Runs = Runs()
-    links: Links = Links()
     limits: Limits = Limits()
+    links: Links = Links()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}

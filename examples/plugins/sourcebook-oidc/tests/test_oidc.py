@@ -111,7 +111,7 @@ def test_a_key_of_sourcebooks_own_works_beside_it(server: Any) -> None:
 )
 def test_a_token_that_is_not_right_lets_nobody_in(provider: Provider, server: Any, claims: dict[str, Any]) -> None:
     if claims.get("algorithm") == "none":
-        head, body, _ = provider.token().split(".")
+        _, body, _ = provider.token().split(".")
         none = jwt.utils.base64url_encode(json.dumps({"alg": "none", "kid": "first"}).encode()).decode()
         token = f"{none}.{body}."
     else:
