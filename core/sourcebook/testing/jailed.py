@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import tempfile
@@ -18,8 +19,15 @@ from sourcebook.testing.in_process import Loop
 
 @cache
 def _jail() -> tuple[Loop, Jail]:
-    """It ends with this process: its server dies when our end of its socket closes."""
-    return Loop("sourcebook-test-jail"), Jail(JailLimits())
+    """Ended with this process."""
+    loop, jail = Loop("sourcebook-test-jail"), Jail(JailLimits())
+
+    def end() -> None:
+        loop.run(jail.close())
+        loop.close()
+
+    atexit.register(end)
+    return loop, jail
 
 
 def reference(parser: Parser[Any]) -> ComponentRef:
