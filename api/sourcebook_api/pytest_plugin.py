@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sourcebook.testing.pytest_plugin import fake_embedder, fake_llm, sourcebook_in_process
+from sourcebook.testing.pytest_plugin import fake_embedder, fake_llm, pytest_sessionfinish, sourcebook_in_process
 
 if TYPE_CHECKING:
     from sourcebook_api.testing import TestServer
 
-__all__ = ["fake_embedder", "fake_llm", "sourcebook_in_process", "sourcebook_server"]
+__all__ = ["fake_embedder", "fake_llm", "pytest_sessionfinish", "sourcebook_in_process", "sourcebook_server"]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from sourcebook import confinement
 from sourcebook.confinement import JailLimits, limit_exceeded
 from sourcebook.documents import Document, join_segments, segments_of
-from sourcebook.errors import ConfigError, DocumentError, PluginError, SourcebookError
+from sourcebook.errors import ConfigError, DocumentError, LimitExceeded, PluginError, SourcebookError
 from sourcebook.interfaces import Chunker, Parser
 from sourcebook.jail_collector import Collector
 from sourcebook.jail_frames import (
@@ -54,13 +54,17 @@ _SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zonei
 
 @dataclass(frozen=True)
 class Config:
-    """How the client starts the server. `search_path` comes after the interpreter's own `sys.path`."""
+    """How the client starts the server. `search_path` comes after the interpreter's own `sys.path`.
+
+    `readable` are further files and folders that children may read.
+    """
 
     limits: JailLimits
     preload: tuple[str, ...] = ()
     search_path: tuple[str, ...] = ()
     layers: tuple[str, ...] = confinement.LAYERS
     fork: bool = True
+    readable: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """For the command line."""
@@ -91,8 +95,8 @@ class JailedFile:
         return os.fdopen(os.dup(FILE), "rb")
 
 
-def readable_folders(modules: Iterable[str] = ()) -> list[Path]:
-    """What a parser may still read: the interpreter's own folders, and those that code is imported from.
+def readable_folders(modules: Iterable[str] = (), more: Iterable[str] = ()) -> list[Path]:
+    """What a parser may still read: the interpreter's own folders, those that code is imported from, and `more`.
 
     The packages of `modules` are imported already, and may lie outside `sys.path` (an editable install).
     """
@@ -100,6 +104,7 @@ def readable_folders(modules: Iterable[str] = ()) -> list[Path]:
     ours = [folder for package in packages for folder in getattr(package, "__path__", ())]
     named = [Path(p) for p in (sys.prefix, sys.base_prefix, *sys.path, *ours, *_SYSTEM_FOLDERS)]
     folders = {p.resolve() for p in named if p.is_absolute() and p.is_dir()}
+    folders |= {p.resolve() for p in map(Path, more) if p.exists()}
     return sorted(p for p in folders if not folders.intersection(p.parents))
 
 
@@ -234,6 +239,8 @@ def _last_words(error: BaseException, memory: Memory) -> bytes:
     if memory.used_up(error):
         confinement.make_room()
         error = limit_exceeded("memory", memory.limits)
+    if any(isinstance(e, RecursionError) for e in _chain(error)) and not isinstance(error, DocumentError):
+        error = LimitExceeded("The file's parts are nested too deeply.", code="nested_too_deeply")
     if not isinstance(error, DocumentError | PluginError | ConfigError):
         return encode(Died(type(error).__name__[:100], message_of(error)))
     try:

@@ -19,6 +19,7 @@ cli = typer.Typer(
     help="Answers from your own sources, cited to the character.",
     cls=plugins.WithPlugins,
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: to import rich and its Markdown takes longer than all the rest
     pretty_exceptions_enable=False,
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import signal
 import tempfile
@@ -19,15 +18,16 @@ from sourcebook.testing.in_process import Loop
 
 @cache
 def _jail() -> tuple[Loop, Jail]:
-    """Ended with this process."""
-    loop, jail = Loop("sourcebook-test-jail"), Jail(JailLimits())
+    return Loop("sourcebook-test-jail"), Jail(JailLimits())
 
-    def end() -> None:
+
+def close() -> None:
+    """End the jail, if there is one: the pytest plugin does, at the end of the session."""
+    if _jail.cache_info().currsize:
+        loop, jail = _jail()
         loop.run(jail.close())
         loop.close()
-
-    atexit.register(end)
-    return loop, jail
+        _jail.cache_clear()
 
 
 def reference(parser: Parser[Any]) -> ComponentRef:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -51,3 +52,10 @@ def sourcebook_in_process() -> Iterator[Callable[..., InProcess]]:
             return stack.enter_context(InProcess((Fakes(), *plugins), enabled=enabled, config=config))
 
         yield make
+
+
+def pytest_sessionfinish() -> None:
+    """End what the suites share."""
+    jailed = sys.modules.get("sourcebook.testing.jailed")
+    if jailed is not None:
+        jailed.close()
