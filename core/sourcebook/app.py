@@ -24,14 +24,14 @@ from sourcebook.http import Http
 from sourcebook.idempotency import Idempotency
 from sourcebook.ingestion import Ingestion
 from sourcebook.interfaces import Fetched, Message
-from sourcebook.jail import Jail, JailLimits
+from sourcebook.jail import Jail
 from sourcebook.jobs import Job, Jobs
 from sourcebook.links import Links
 from sourcebook.notebooks import Notebook, Notebooks
 from sourcebook.notes import Notes
 from sourcebook.owners import Owners, Principal
 from sourcebook.pages import Pages
-from sourcebook.pipelines import Pipelines, preload
+from sourcebook.pipelines import Pipelines, jail_limits, preload
 from sourcebook.plugins import Plugins
 from sourcebook.presence import Presence
 from sourcebook.progress import Following
@@ -114,9 +114,9 @@ class Sourcebook:
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
-        limits, jail = self._jail_limits(), self.settings.jail
+        jail = self.settings.jail
         self.jail = Jail(
-            limits,
+            jail_limits(jail),
             preload(self.plugins),
             jail.slots,
             grants=jail.grants,
@@ -362,12 +362,6 @@ class Sourcebook:
             "reindex": (self.reindexing.build, self.reindexing.failed),
             "drop": (self._dropping.drop, self._dropping.failed),
         }
-
-    def _jail_limits(self) -> JailLimits:
-        jail = self.settings.jail
-        return JailLimits(
-            wall_seconds=jail.wall, cpu_seconds=jail.cpu, memory=jail.memory, output=jail.output, mode=jail.mode
-        )
 
     def _make_folder(self) -> None:
         try:

@@ -62,7 +62,6 @@ class Dropping:
                 if not ids:
                     await self._finish(c, job, dropped=not needed)
                     return
-            self._jobs.wake()
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """What could not be removed takes room, and harms nobody: it is tried a few times."""

@@ -33,7 +33,7 @@ from sourcebook.interfaces import (
     Retriever,
     Space,
 )
-from sourcebook.jail import ComponentRef
+from sourcebook.jail import ComponentRef, JailLimits
 from sourcebook.plugins import Plugins
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class Pipelines:
             raise choosing.unsupported(name, media_type, classes.values())
         listed = {instance for instances in choice.values() for instance in instances}
         found: list[Candidate] = []
-        for candidate in map(self._candidate, names):
+        for candidate in map(self.candidate, names):
             # A class that the pipeline lists with settings of its own is not asked again without them.
             if candidate.instance in listed or candidate.cls not in {c.cls for c in found}:
                 found.append(candidate)
@@ -185,7 +185,8 @@ class Pipelines:
         found = self.parsers_for(name, media_type, choice, head)
         return next((c for c in found if c.identity == served), found[0])
 
-    def _candidate(self, instance: str) -> Candidate:
+    def candidate(self, instance: str) -> Candidate:
+        """One parser by its instance's name. Raises as `resolve` does."""
         cls, ref = self.resolve("parsers", instance)
         info = self._plugins.owner("parsers", cls.name)
         origin = "" if info is None or info.built_in else f"{info.distribution} {info.version}".strip()
@@ -291,6 +292,13 @@ class Pipelines:
 
     async def _maybe(self, kind: str, name: str, interface: type[C]) -> C | None:
         return await self.component(kind, name, interface) if name else None
+
+
+def jail_limits(jail: settings.Jail) -> JailLimits:
+    """What one document may cost."""
+    return JailLimits(
+        wall_seconds=jail.wall, cpu_seconds=jail.cpu, memory=jail.memory, output=jail.output, mode=jail.mode
+    )
 
 
 def preload(plugins: Plugins) -> list[str]:

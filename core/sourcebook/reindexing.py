@@ -107,7 +107,6 @@ class Reindexing:
             if to == notebook.index_spec_id and name == notebook.pipeline:
                 raise Conflict(f"The notebook {notebook.title!r} is up to date.", code="not_stale")
             found = await self._begin(c, principal, notebook, to, name, asdict(estimate), skip_failed)
-        self._jobs.wake()
         return found
 
     async def rollback(self, principal: Principal, notebook: Notebook) -> Reindex:
@@ -127,7 +126,6 @@ class Reindexing:
             found = await self._begin(
                 c, principal, notebook, last.from_spec_id, last.estimate.get("from_pipeline", last.pipeline), {}, True
             )
-        self._jobs.wake()
         return found
 
     async def cancel(self, principal: Principal, notebook: Notebook) -> Reindex:
@@ -139,7 +137,6 @@ class Reindexing:
         async with self._db.write() as c:
             await c.execute(_of(last.id).values(state="cancelled", finished_at=now()))
             await self._dropping.enqueue(c, principal.owner_id, notebook.id, last.to_spec_id)
-        self._jobs.wake()
         found = await self.latest(notebook.id)
         assert found is not None
         return found
@@ -152,7 +149,6 @@ class Reindexing:
             raise Conflict("Nothing is kept of an earlier index of this notebook.", code="no_rollback")
         async with self._db.write() as c:
             job_id = await self._dropping.enqueue(c, principal.owner_id, notebook.id, last.from_spec_id, last.id)
-        self._jobs.wake()
         return job_id
 
     async def automatic(self) -> int:
@@ -274,7 +270,6 @@ class Reindexing:
             if blocked and not job.payload.get("skip_failed"):
                 raise _blocked(blocked)
             await self._switch(c, job, row)
-        self._jobs.wake()
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """The old index goes on answering; whoever looks is told why."""
@@ -312,7 +307,6 @@ class Reindexing:
                         payload["copy_from"] = old_id
                     of = {"notebook_id": row.notebook_id, "source_id": source_id, "generation_id": generation_id}
                     await self._jobs.add(c, "ingest", owner_id, payload=payload, priority=_LATER, **of)
-            self._jobs.wake()
             if len(found) < _SOURCES:
                 return
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from sourcebook.hookspecs import hookimpl
 from sourcebook.interfaces import Chunker, ComponentSettings, Context, Embedder, Space
 from sourcebook.notebooks import Notebook
 
-from .support import Crash, Lines, Room, in_a_room
+from .support import Crash, Lines, Room, Store, in_a_room
 
 VOWELS = "aeiou"
 FAST = {"jobs": {"batch": 3, "backoff": 0.001, "poll": 0.001, "attempts": 1}}
@@ -68,7 +67,7 @@ class More:
         return [Pairs]
 
 
-def in_a_moving_room(**options: Any) -> Callable[[Callable[[Room], Awaitable[None]]], Callable[[Path], None]]:
+def in_a_moving_room(**options: Any) -> Callable[[Callable[[Room], Awaitable[None]]], Callable[[Store], None]]:
     return in_a_room(plugins=[More()], **{**FAST, **options})
 
 

@@ -12,12 +12,14 @@ from typing import Annotated
 import typer
 
 from sourcebook import __version__
-from sourcebook_api.cli import common, indexing, manage, operations, rereading, serving, work
+from sourcebook_api.cli import common, indexing, looking, manage, operations, plugins, rereading, serving, work
 
 cli = typer.Typer(
     name="sourcebook",
     help="Answers from your own sources, cited to the character.",
+    cls=plugins.WithPlugins,
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: to import rich and its Markdown takes longer than all the rest
     pretty_exceptions_enable=False,
 )
 
@@ -43,6 +45,8 @@ serving.add_to(cli)
 indexing.add_to(cli)
 manage.add_to(cli)
 operations.add_to(cli)
+plugins.add_to(cli)
+looking.add_to(cli)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`notebooks`, `keys`, `plugins`, `config` and `doctor`: looking after an installation."""
+"""`notebooks`, `keys`, `config` and `doctor`: looking after an installation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sourcebook_api.cli.common import Json, Owner, give, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
-    from sourcebook.configuration import Configuration
     from sourcebook.doctor import Finding
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Key
@@ -21,13 +20,12 @@ if TYPE_CHECKING:
 
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
-plugins = typer.Typer(help="See which plugins there are, and what each adds.", no_args_is_help=True)
 config = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 
 
 def add_to(cli: typer.Typer) -> None:
     """Add these commands."""
-    for group, name in ((notebooks, "notebooks"), (keys, "keys"), (plugins, "plugins"), (config, "config")):
+    for group, name in ((notebooks, "notebooks"), (keys, "keys"), (config, "config")):
         cli.add_typer(group, name=name)
     cli.command()(doctor)
 
@@ -156,37 +154,6 @@ def _audited(book: Sourcebook, action: str, **values: Any) -> None:
     log = audit_of(book)
     log.command(action, **values)
     log.close()
-
-
-@plugins.command("list")
-def list_plugins(context: typer.Context, json: Json = False) -> None:
-    """Every plugin that is installed: active, off or failed, and why."""
-    found = _loaded(common.configuration(context))
-    if json:
-        give([dataclasses.asdict(i) for i in found], as_json=True)
-        return
-    for i in found:
-        parts = ", ".join(f"{kind}: {' '.join(names)}" for kind, names in i.components.items())
-        typer.echo(f"{i.name:<14} {i.state:<7} {i.distribution} {i.version}  {parts or i.reason}")
-
-
-@plugins.command("show")
-def show_plugin(context: typer.Context, name: str) -> None:
-    """One plugin, whole."""
-    for info in _loaded(common.configuration(context)):
-        if info.name == name:
-            give(dataclasses.asdict(info), as_json=True)
-            return
-    say(f"There is no plugin {name!r}.")
-    raise typer.Exit(1)
-
-
-def _loaded(settings: Configuration) -> list[Any]:
-    from sourcebook.plugins import Plugins
-
-    found = Plugins(settings.settings.plugins)
-    found.load()
-    return list(found.infos.values())
 
 
 @config.command("check")
