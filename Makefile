@@ -42,7 +42,7 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
-	@for script in startup ingest search stream; do $(BIN)/python bench/$$script.py || exit 1; done
+	@for script in startup ingest search stream parse; do $(BIN)/python bench/$$script.py || exit 1; done
 
 proof: $(VENV)/.dev ## What takes longer than a test should: many kills
 	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill
