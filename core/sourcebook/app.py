@@ -100,7 +100,14 @@ class Sourcebook:
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
         limits, jail = self._jail_limits(), self.settings.jail
-        self.jail = Jail(limits, preload(self.plugins), jail.slots, grants=jail.grants, folder=self.folder)
+        self.jail = Jail(
+            limits,
+            preload(self.plugins),
+            jail.slots,
+            grants=jail.grants,
+            folder=self.folder,
+            readable=self.pipelines.jail_files(),
+        )
         self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
             self.database,
