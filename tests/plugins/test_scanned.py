@@ -71,9 +71,8 @@ def test_a_scan_is_read_with_boxes_where_the_words_stand() -> None:
     place = document.places(document.text.index("harbour"), document.text.index("harbour") + 1)[0]
     assert place.box
     left, top, right, bottom = place.box
-    inside = page.get_textpage().get_text_bounded(
-        left - 3, page.get_height() - bottom - 3, right + 3, page.get_height() - top + 3
-    )
+    height = page.get_height()
+    inside = page.get_textpage().get_text_bounded(left - 3, height - bottom - 3, right + 3, height - top + 3)
     assert "harbour" in inside
 
 

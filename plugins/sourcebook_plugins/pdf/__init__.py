@@ -77,6 +77,12 @@ class PdfParser(Parser[PdfSettings]):
                 return
             if tally.damaged == len(pdf):
                 raise Malformed("None of the file's pages can be read.")
+        if tally.failed:
+            raise NoText(
+                f"The file holds images of pages, and OCR failed: {tally.failed}",
+                code="no_text_layer",
+                remedy="Give the jail more memory and time, or run the file through OCR and upload the result.",
+            )
         raise NoText(
             "The file holds images of pages and no text.",
             code="no_text_layer",
@@ -130,6 +136,7 @@ class _Tally:
     """How many pages may yet be read by OCR, how many hold text, and how many are damaged."""
 
     ocr: int
+    failed: str = ""  # what the engine last said when it could not
     written: int = 0
     damaged: int = 0
 
@@ -173,7 +180,8 @@ def _recognised(
     try:
         found = engine.lines_of(page)
     except Exception as error:  # the engine's own: one page is lost, and not the file
-        out.warn("ocr_failed", f"Page {number} could not be read by OCR: {type(error).__name__}.")
+        tally.failed = (str(error).strip().splitlines() or [""])[-1][-200:] or type(error).__name__
+        out.warn("ocr_failed", f"Page {number} could not be read by OCR: {tally.failed}")
         return drawn
     if not found:
         return drawn

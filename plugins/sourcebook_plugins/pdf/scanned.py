@@ -16,6 +16,7 @@ from sourcebook_plugins.pdf.lines import Line
 
 _DOTS = 200 / 72  # pixels a point
 _MOST_PIXELS = 3500  # along the longer side; larger pages are read smaller
+_FOUND_IN = 1280  # pixels, in which lines are looked for; they are read from the whole picture
 _FEW = 40  # characters; a page with so few of them that is a picture has a poor text layer, such as a stamp
 _COVERED = 0.5  # of the page by pictures
 _UNREADABLE = 0.3  # of the characters: fonts without a table of what they mean
@@ -101,7 +102,9 @@ class Recogniser:
 
             # One thread: a jailed child has one processor's time, and pages of other documents are read beside it.
             threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
-            self._engine = RapidOCR(params={"Global.log_level": "critical", **threads})
+            # Lines are looked for in a smaller picture, as the models were trained: memory goes with its square.
+            found_in = {"Det.limit_type": "max", "Det.limit_side_len": _FOUND_IN}
+            self._engine = RapidOCR(params={"Global.log_level": "critical", **found_in, **threads})
             logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
         return self._engine
 
