@@ -64,8 +64,9 @@ def confine(
 ) -> dict[str, str]:
     """Confine the calling thread and its children; returns the state of every layer.
 
-    `readable`: folders and files that may still be read. `parent`: the process to die with. `base`: the address space in
-    bytes that is in use already and does not count. `layers` names those to put on. `network` leaves the network open.
+    `readable`: folders and files that may still be read. `parent`: the process to die with. `base`: the address space
+    in bytes that is in use already and does not count. `layers` names those to put on; `network` leaves the network
+    open.
     """
     chosen = set(layers)
     steps: dict[str, Callable[[], None]] = {
