@@ -75,11 +75,12 @@ def bare_pptx(path: Path) -> int:
 
     size = 0
     for slide in pptx.Presentation(str(path)).slides:
-        for shape in slide.shapes:
+        shapes: Any = slide.shapes
+        for shape in shapes:
             if shape.has_text_frame:
-                size += len(shape.text_frame.text)  # type: ignore[attr-defined]
+                size += len(shape.text_frame.text)
             elif shape.has_table:
-                size += sum(len(c.text) for row in shape.table.rows for c in row.cells)  # type: ignore[attr-defined]
+                size += sum(len(c.text) for row in shape.table.rows for c in row.cells)
     return size
 
 
@@ -216,7 +217,8 @@ async def jailed(book: Sourcebook, sample: Sample, repeats: int) -> tuple[float,
 
 
 def _ref(book: Sourcebook, sample: Sample) -> ComponentRef:
-    for name, cls in book.plugins.classes["parsers"].items():
+    parsers: dict[str, type[Parser[Any]]] = book.plugins.classes["parsers"]
+    for name, cls in parsers.items():
         if sample.path.suffix in cls.extensions:
             return book.pipelines.resolve("parsers", name)[1]
     raise SystemExit(f"no parser reads {sample.path.suffix}")
@@ -241,7 +243,8 @@ async def measure(quick: bool) -> None:
     repeats = 1 if quick else 5
     with workspace("parse") as folder:
         files = samples(folder, 2 if quick else 12)
-        one = samples(folder / "one" if (folder / "one").mkdir() is None else folder, 1)
+        (folder / "one").mkdir()
+        one = samples(folder / "one", 1)
         single = next(s for s in one if s.kind == "pdf")
         overrides = {"storage": {"path": str(folder / "data")}, "retrievers": {"qdrant": {"idle_seconds": 0}}}
         async with Sourcebook(load(environ={}, overrides=overrides)) as book:
