@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from functools import cache
 from typing import Any, Literal
 
 Kind = Literal["heading", "paragraph", "list_item", "table"]
@@ -337,6 +338,7 @@ BUILT: dict[str, Callable[..., bytes]] = {
 """A maker for each format; `seed` chooses between its variants."""
 
 
+@cache
 def made(kind: str, seed: int) -> Made:
     """A file of `kind` (an extension without its dot) and what was put into it."""
     content = units(seed, latin=kind == "pdf", tables=kind not in ("json", "jsonl"))
