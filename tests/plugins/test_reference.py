@@ -62,7 +62,7 @@ def score(entry: dict[str, Any]) -> dict[str, float]:
     path = FOLDER / entry["file"]
     kind = PARSERS[path.suffix[1:]]
     # The reference has a page's menus too.
-    settings = {".html": HtmlSettings(navigation=True), ".pdf": PdfSettings(ocr=False)}.get(
+    settings = {".html": HtmlSettings(navigation=True, main=False), ".pdf": PdfSettings(ocr=False)}.get(
         path.suffix, kind.Settings()
     )
     parser = kind(settings)
