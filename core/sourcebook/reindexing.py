@@ -106,8 +106,7 @@ class Reindexing:
             to = await pin_spec(c, spec)
             if to == notebook.index_spec_id and name == notebook.pipeline:
                 raise Conflict(f"The notebook {notebook.title!r} is up to date.", code="not_stale")
-            found = await self._begin(c, principal, notebook, to, name, asdict(estimate), skip_failed)
-        return found
+            return await self._begin(c, principal, notebook, to, name, asdict(estimate), skip_failed)
 
     async def rollback(self, principal: Principal, notebook: Notebook) -> Reindex:
         """Go back to the spec before the last switch, at once where every source is still there under it.
@@ -123,10 +122,9 @@ class Reindexing:
             )
         async with self._db.write() as c:
             await c.execute(_of(last.id).values(state="rolled_back", finished_at=now()))
-            found = await self._begin(
+            return await self._begin(
                 c, principal, notebook, last.from_spec_id, last.estimate.get("from_pipeline", last.pipeline), {}, True
             )
-        return found
 
     async def cancel(self, principal: Principal, notebook: Notebook) -> Reindex:
         """Stop building and remove what was built. Raises `Conflict` (code `not_reindexing`)."""
@@ -148,8 +146,7 @@ class Reindexing:
         if last is None or last.state != "switched":
             raise Conflict("Nothing is kept of an earlier index of this notebook.", code="no_rollback")
         async with self._db.write() as c:
-            job_id = await self._dropping.enqueue(c, principal.owner_id, notebook.id, last.from_spec_id, last.id)
-        return job_id
+            return await self._dropping.enqueue(c, principal.owner_id, notebook.id, last.from_spec_id, last.id)
 
     async def automatic(self) -> int:
         """Start those of pipelines with `reindex = "auto"`, but for what somebody rolled back; how many."""
