@@ -160,7 +160,9 @@ class Sourcebook:
             principal, title, pipeline=pipeline, spec=spec, description=description, metadata=metadata
         )
 
-    async def add_url(self, notebook: Notebook, url: str) -> tuple[str, bool]:
+    async def add_url(
+        self, notebook: Notebook, url: str, *, tags: Sequence[str] = (), metadata: Mapping[str, Any] | None = None
+    ) -> tuple[str, bool]:
         """Fetch an address and accept what it gives. Raises `FetchError`."""
         with tempfile.TemporaryFile(dir=self.folder) as file:
             fetched = await self._fetch(url, file)
@@ -170,7 +172,8 @@ class Sourcebook:
                 _chunks(file),
                 media_type=fetched.media_type,
                 url=fetched.url,
-                metadata=fetched.metadata,
+                tags=tags,
+                metadata={**fetched.metadata, **(metadata or {})},
             )
 
     async def refresh(self, principal: Principal, source_id: str) -> str | None:

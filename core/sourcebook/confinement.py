@@ -65,7 +65,7 @@ def confine(
     """Confine the calling thread and its children; returns the state of every layer.
 
     `readable`: folders and files that may still be read. `parent`: the process to die with. `base`: the address space
-    in bytes that is in use already and does not count. `layers` names those to put on. `network` leaves the network
+    in bytes that is in use already and does not count. `layers` names those to put on; `network` leaves the network
     open.
     """
     chosen = set(layers)
