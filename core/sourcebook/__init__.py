@@ -28,6 +28,7 @@ from sourcebook.interfaces import (
     ScopedNotebook,
     SearchQuery,
     Space,
+    Stored,
 )
 from sourcebook.writer import DocumentWriter
 
@@ -71,6 +72,7 @@ __all__ = [
     "ScopedNotebook",
     "SearchQuery",
     "Space",
+    "Stored",
     "Text",
     "ToolCall",
     "Usage",

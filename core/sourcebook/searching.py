@@ -18,6 +18,7 @@ from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.plugins import Plugins
 from sourcebook.reading import Reading
+from sourcebook.specs import Specs
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,15 @@ class Searching:
     """Searches the notebooks of a scope, each with its own pipeline."""
 
     def __init__(
-        self, pipelines: Pipelines, plugins: Plugins, reading: Reading, keys: Mapping[str, FieldType] | None = None
+        self,
+        pipelines: Pipelines,
+        plugins: Plugins,
+        reading: Reading,
+        specs: Specs,
+        keys: Mapping[str, FieldType] | None = None,
     ) -> None:
         self._pipelines = pipelines
+        self._specs = specs
         self._plugins = plugins
         self._reading = reading
         self._keys = keys or {}
@@ -54,17 +61,18 @@ class Searching:
         """The best passages that the scope may see. `expand` fills in what a model reads (parent or neighbours)."""
         began = time.perf_counter()
         queries = await self._plugins.refine_query(question, (question,))
-        by_pipeline: dict[str, list[str]] = {}
+        # A notebook that its pipeline left is searched with the components of the spec that it has pinned.
+        wired: dict[tuple[str, str], list[str]] = {}
         for notebook in notebooks:
-            by_pipeline.setdefault(notebook.pipeline, []).append(notebook.id)
+            wired.setdefault((notebook.pipeline, notebook.index_spec_id), []).append(notebook.id)
         narrowed = tuple(sources) if sources is not None else None
         where = parse(filters, self._keys) if filters else None
         parts = [
-            await self._one(self._pipelines[name], queries, _narrow(scope, ids), limit, narrowed, where)
-            for name, ids in by_pipeline.items()
+            await self._one(await self._specs.serving(name, spec), queries, _narrow(scope, ids), limit, narrowed, where)
+            for (name, spec), ids in wired.items()
         ]
         passages = sorted((p for part in parts for p in part), key=lambda p: -p.score)
-        wanted = limit or max((self._pipelines[name].settings.search.limit for name in by_pipeline), default=8)
+        wanted = limit or max((self._pipelines[name].settings.search.limit for name, _ in wired), default=8)
         passages = passages[:wanted]
         if expand:
             passages = await self._expand(passages, {n.id: n.pipeline for n in notebooks})

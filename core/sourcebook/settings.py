@@ -90,7 +90,7 @@ class Search(Section):
     fusion_k: int = Field(default=60, ge=1)
     weights: dict[str, float] = {}
     threshold: float = Field(default=0.0, ge=0, le=1)
-    relevance: dict[str, float] = {"words": 0.25}
+    relevance: dict[str, float] = {"words": 0.35}
     neighbours: int = Field(default=0, ge=0, le=5)
     prefer_parent: bool = True
 
@@ -104,7 +104,10 @@ class Prompts(Section):
 
 
 class Pipeline(Section):
-    """A named wiring of component instances. `embedder = ""` is lexical retrieval only."""
+    """A named wiring of component instances. `embedder = ""` is lexical retrieval only.
+
+    `reindex = "auto"` builds notebooks anew, at the next start, that an edit of this pipeline has made stale.
+    """
 
     chunker: Name = "markdown"
     embedder: Name | Literal[""] = ""
@@ -112,12 +115,17 @@ class Pipeline(Section):
     reranker: Name | Literal[""] = ""
     llm: tuple[Name, ...] = Field(default=("extractive",), min_length=1)
     parsers: dict[str, tuple[Name, ...]] = {}
+    reindex: Literal["manual", "auto"] = "manual"
     search: Search = Search()
     prompts: Prompts = Prompts()
 
 
 class Jobs(Section):
-    """Seconds, but `workers` and `attempts`. A lease that is not renewed in time is taken over."""
+    """Seconds, but for counts. A lease that is not renewed in time is taken over.
+
+    `queue` sources may wait, whoever's they are; more are refused until some are done. `keep_replaced` is how long a
+    reindexed notebook can be rolled back.
+    """
 
     workers: int = Field(default=2, ge=0, le=64)
     lease: float = Field(default=30.0, gt=1)
@@ -125,6 +133,8 @@ class Jobs(Section):
     backoff: float = Field(default=2.0, gt=0)
     poll: float = Field(default=1.0, gt=0)
     batch: int = Field(default=64, ge=1, le=500)
+    queue: int = Field(default=100_000, ge=1)
+    keep_replaced: float = Field(default=86_400.0, ge=0)
 
 
 class Grant(Section):

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sourcebook import __version__
-from sourcebook_api.cli import common, manage, rereading, serving, work
+from sourcebook_api.cli import common, indexing, manage, operations, rereading, serving, work
 
 cli = typer.Typer(
     name="sourcebook",
@@ -40,7 +40,9 @@ def version() -> None:
 work.add_to(cli)
 rereading.add_to(cli)
 serving.add_to(cli)
+indexing.add_to(cli)
 manage.add_to(cli)
+operations.add_to(cli)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from sourcebook.filters import FieldValue, Filter
@@ -48,8 +49,11 @@ STEMMED = {
 
 
 def vector_name(space: str, dimensions: int) -> str:
-    """A space's vector on the point. Two models may call their spaces alike: their sizes keep them apart."""
-    return f"{space}:{dimensions}"
+    """A space's vector on the point. Two models may call their spaces alike: their sizes keep them apart.
+
+    Qdrant keeps each in a folder of that name, so the characters that it forbids there are escaped.
+    """
+    return f"{quote(space, safe='')}@{dimensions}"
 
 
 def analyzer(tokenizer: str, default: str, language: str = "") -> str:

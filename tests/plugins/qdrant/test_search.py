@@ -180,8 +180,6 @@ def test_what_this_version_cannot_do_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(PluginError, match="one vector a token"):
         check(tmp_path, nothing)
-    with pytest.raises(PluginError, match="only has the embedded Qdrant"):
-        check(tmp_path, nothing, url="http://localhost:6333")
     with pytest.raises(ValidationError):
         Qdrant.Settings.model_validate({"language": "klingon"})
 
