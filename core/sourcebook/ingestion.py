@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from sourcebook import settings
 from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
-from sourcebook.documents import Chunk, Passage, Segment
+from sourcebook.documents import Chunk, Passage
 from sourcebook.embeddings import Embeddings
 from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
@@ -37,15 +37,13 @@ from sourcebook.members import Members
 from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.progress import Pace
-from sourcebook.reading import Reading, encode_segment
+from sourcebook.reading import Reading, segment_batches
 from sourcebook.sources import Sources
 from sourcebook.specs import Specs
 
 log = logging.getLogger(__name__)
 
 _ROWS = 500  # of passages in one transaction
-_SEGMENTS = 16  # of at most 64 Ki characters, and
-_BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,7 @@ class Ingestion:
             "created_at": now(),
         }
         # Small documents are most documents, and pay for transactions more than for rows: one here, one for passages.
-        for n, some in enumerate(_batches(parsed.segments)):
+        for n, some in enumerate(segment_batches(parsed.segments)):
             rows = [{"document_id": document_id, **s} for s in some]
             async with self._db.write() as c:
                 await self._jobs.save(c, job, {**job.checkpoint, "progress": {"stage": "chunking"}})
@@ -393,18 +391,3 @@ def _check_bytes(path: Path, source: Mapping[str, Any]) -> None:
             remedy="Delete the source and upload the file again.",
             code="blob_damaged",
         )
-
-
-def _batches(segments: Iterable[Segment]) -> Iterator[list[dict[str, Any]]]:
-    """Their rows, in batches of a size that neither memory nor the writer minds; one that is empty for none."""
-    batch: list[dict[str, Any]] = []
-    size = 0
-    for segment in segments:
-        row = encode_segment(segment)
-        length = 4 * len(row["text"]) + len(row["blocks"]) + len(row["locators"])
-        if batch and (len(batch) >= _SEGMENTS or size + length > _BATCH):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += length
-    yield batch
