@@ -37,6 +37,7 @@ from sourcebook.jail_frames import (
     raw_frames,
     segment_frames,
 )
+from sourcebook.languages import with_language
 from sourcebook.writer import DocumentWriter
 
 CONNECTION, FILE = 3, 4
@@ -177,7 +178,7 @@ def _parse(request: Request, ref: ComponentRef, chunker: ComponentRef | None) ->
     load_parser(ref).parse(JailedFile(request), out)
     document = out.document()
     yield from segment_frames(segments_of(document))
-    yield encode(Extras(dict(document.metadata), document.warnings))
+    yield encode(Extras(with_language(document.metadata, document.text), document.warnings))
     if chunker is not None and document.text.strip():
         yield from chunk_frames(load_chunker(chunker).chunk(document))
     for member in out.members:
