@@ -98,7 +98,7 @@ def bare(files: Sequence[Path], folder: Path) -> Result:
     database.execute("CREATE TABLE passages (id TEXT PRIMARY KEY, document INTEGER, text TEXT)")
     config = edge.EdgeConfig(sparse_vectors={"bm25": edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)})
     shard = edge.EdgeShard.create(str(folder / "shard"), config)
-    terms = edge.Bm25(edge.Bm25Config(tokenizer=edge.TokenizerType.Multilingual, language="english"))
+    terms = edge.Bm25(edge.Bm25Config(tokenizer=edge.TokenizerType.Word, language="english"))
     readers = {".pdf": _pdf, ".docx": _docx, ".md": _markdown}
     for reader in readers.values():  # their imports, as Sourcebook's are paid too
         _try(reader, files[0])

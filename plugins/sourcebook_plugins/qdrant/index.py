@@ -24,6 +24,7 @@ from sourcebook.interfaces import (
 )
 from sourcebook_plugins.qdrant import layout
 from sourcebook_plugins.qdrant.client import Client
+from sourcebook_plugins.qdrant.terms import analyzer
 
 if TYPE_CHECKING:
     from sourcebook.filters import FieldType, FieldValue
@@ -33,7 +34,7 @@ BATCH = 64
 """Points in one request: larger ones are no faster, and keep others waiting."""
 
 BATCH_CHARACTERS = 64 * 1024
-"""And of their text together, for the same reason: BM25 cuts this much English in 15 ms, and Chinese in 350."""
+"""And of their text together, for the same reason: BM25 cuts this much English in 15 ms."""
 
 Language = Literal[
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
@@ -44,17 +45,13 @@ Language = Literal[
 class QdrantSettings(ComponentSettings):
     """The section of an instance with `use = "qdrant"`.
 
-    With the defaults, English, German, Arabic and Chinese are all found without configuration: the `multilingual`
-    tokenizer splits scripts that have no spaces (nDCG@10 on Chinese questions 0.96, against 0.12 with `word`) and folds
-    accents; a document whose language is known is stemmed in it; and English stemming of those whose language is not
-    known gains a point or two on English and does not hurt the rest.
+    English, German, Arabic and Chinese are all found without configuration: a document is stemmed by its own language,
+    a script without spaces is cut into pairs of characters (`terms.py`), and English stemming of what has no language
+    that can be told gains a point or two on English and does not hurt the rest.
     """
 
     url: str = Field("", description="Of a Qdrant server. Empty: embedded, below the data folder.")
     language: Language = Field("english", description="Stemmer and stop words for texts whose language is not known.")
-    tokenizer: Literal["multilingual", "word"] = Field(
-        "multilingual", description="`word` takes a third of the time, and needs spaces between words."
-    )
     idle_seconds: float = Field(30, ge=0, le=86_400, description="How long the index process outlives its last client.")
     timeout_seconds: float = Field(30, gt=0, description="The longest that one call may take.")
 
@@ -151,6 +148,7 @@ class Qdrant(Index[QdrantSettings]):
             return {"lexical": (), **{f"dense:{name}": () for name, _ in announced}}
         body = {
             "filter": layout.scope_filter(query.scope, query.sources, where=query.filters),
+            "scopes": layout.scopes(query.scope),
             "corpus": layout.corpus_filter(query.scope),
             "limit": query.limit,
             "texts": [text for text in query.texts if text.strip()] if query.mode != "dense" else [],
@@ -163,7 +161,7 @@ class Qdrant(Index[QdrantSettings]):
         await self._call("flush")
 
     def _stored(self, point: Point) -> tuple[str, dict[str, Any], str]:
-        how = layout.analyzer(self.settings.tokenizer, self.settings.language, point.language)
+        how = analyzer(self.settings.language, point.language)
         return point.id, layout.payload(point, how), point.text
 
     async def _call(self, op: str, body: Mapping[str, Any] | None = None, raw: bytes = b"") -> dict[str, Any]:

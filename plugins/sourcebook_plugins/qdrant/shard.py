@@ -21,6 +21,7 @@ from typing import Any, cast
 import qdrant_edge as edge
 
 from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, vector_name
+from sourcebook_plugins.qdrant.terms import Languages, document_terms, query_terms
 
 LAYOUT = 1
 """Goes up when data of an older version can no longer be read."""
@@ -29,7 +30,7 @@ PAGE = 1000
 """Points in one page of a scroll, at most."""
 
 MAX_ANALYZERS = 64
-"""More than there are: tokenizers times languages."""
+"""More than there are."""
 
 Json = dict[str, Any]
 
@@ -44,7 +45,7 @@ class Shard:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._spaces: dict[str, Json] = {}  # by name of the vector
-        self._bm25: dict[str, edge.Bm25] = {}  # by analyzer
+        self._languages = Languages(self._count_analyzers)  # nobody else writes here
         self._read_layout()
         self._shard = _load_or_create(folder / "shard")
         for vector, space in self._spaces.items():
@@ -73,9 +74,11 @@ class Shard:
         points = []
         for i, (point_id, stored, text) in enumerate(body["points"]):
             vectors: dict[str, Any] = {name: vector[i] for name, vector in rows.items()}
-            vectors[SPARSE] = self._terms(stored["analyzer"]).embed_document(text)
+            vectors[SPARSE] = edge.SparseVector(*document_terms(stored["analyzer"], text))
             points.append(edge.Point(point_id, vectors, stored))
         self._shard.update(edge.UpdateOperation.upsert_points(points))
+        for _, stored, _ in body["points"]:
+            self._languages.added(stored["scope"], stored["analyzer"])
         return {}
 
     def delete(self, body: Json, _raw: memoryview) -> Json:
@@ -118,7 +121,7 @@ class Shard:
     def search(self, body: Json, raw: memoryview) -> Json:
         """The legs, each [[id, score], ...] best first. Of several texts or vectors the best score counts."""
         where, limit = to_filter(body["filter"]), body["limit"]
-        legs = {"lexical": self._lexical(body["texts"], where, to_filter(body["corpus"]), limit)}
+        legs = {"lexical": self._lexical(body["texts"], body["scopes"], where, to_filter(body["corpus"]), limit)}
         known = [(name, size) for name, size in body["vectors"] if self._is_known(name, size)]
         for (name, _size), (vector, rows) in zip(known, self._rows(body["vectors"], raw, lenient=True), strict=True):
             requests = [_nearest(row, vector, where, limit) for row in rows]
@@ -138,19 +141,20 @@ class Shard:
         self._shard.close()
 
     def _lexical(
-        self, texts: list[str], where: edge.Filter, corpus: edge.Filter, limit: int
+        self, texts: list[str], scopes: list[str], where: edge.Filter, corpus: edge.Filter, limit: int
     ) -> list[tuple[str, float]]:
-        # All that the shard has, from the keyword index: to ask which of them the filter leaves costs more than to
-        # search for those that it does not.
-        found = self._shard.facet(edge.FacetRequest("analyzer", limit=MAX_ANALYZERS))
-        analyzers = [str(hit.value) for hit in found.hits]
+        if not texts:
+            return []
+        analyzers = self._languages.of(scopes)
         params = edge.SearchParams(idf=edge.IdfParams(corpus=corpus))
-        requests = []
-        for how in analyzers:
-            own = where if len(analyzers) == 1 else edge.Filter(must=[where, _any("analyzer", [how])])
-            queries = [self._terms(how).embed_query(text) for text in texts]
-            requests += [_nearest(terms, SPARSE, own, limit, params) for terms in queries if terms.indices]
+        queries = [edge.SparseVector(*query_terms(analyzers, text)) for text in texts]
+        requests = [_nearest(terms, SPARSE, where, limit, params) for terms in queries if terms.indices]
         return self._best(requests, limit, 1.0)
+
+    def _count_analyzers(self, scope: str) -> dict[str, int]:
+        where = edge.Filter(must=[_any("scope", [scope])])
+        found = self._shard.facet(edge.FacetRequest("analyzer", limit=MAX_ANALYZERS, filter=where))
+        return {str(hit.value): hit.count for hit in found.hits}
 
     def _best(self, requests: list[edge.QueryRequest], limit: int, sign: float) -> list[tuple[str, float]]:
         best: dict[str, float] = {}
@@ -159,13 +163,6 @@ class Shard:
                 point_id, score = str(hit.id), sign * hit.score
                 best[point_id] = max(score, best.get(point_id, score))
         return nsmallest(limit, best.items(), key=lambda item: (-item[1], item[0]))
-
-    def _terms(self, how: str) -> edge.Bm25:
-        if how not in self._bm25:
-            tokenizer, _, language = how.partition("/")
-            kinds = {"multilingual": edge.TokenizerType.Multilingual, "word": edge.TokenizerType.Word}
-            self._bm25[how] = edge.Bm25(edge.Bm25Config(tokenizer=kinds[tokenizer], language=language))
-        return self._bm25[how]
 
     def _is_known(self, name: str, size: int) -> bool:
         """Whether this space can be searched. One that was never ensured holds nothing; of another size is an error."""
