@@ -23,8 +23,8 @@ from pathlib import Path
 from measuring import Words, cpu_below, machine, median, table, workspace
 
 from sourcebook.app import Sourcebook, chunks_of
+from sourcebook.configuration import load
 from sourcebook.owners import Principal
-from sourcebook.settings import load
 from sourcebook.sources import Source
 
 _SIZE = 1200

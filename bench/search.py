@@ -23,7 +23,7 @@ from measuring import Words, machine, median, percentile, table, workspace
 
 from sourcebook import Point, SearchQuery
 from sourcebook.app import Sourcebook
-from sourcebook.settings import load
+from sourcebook.configuration import load
 
 _PER_SOURCE, _LIMIT, _OVERFETCH, _BATCH = 100, 8, 4, 256
 Ask = Callable[[str], Awaitable[None]]

@@ -14,11 +14,12 @@ import pytest
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
+from sourcebook.configuration import MASK, load
 from sourcebook.deadlines import Timeouts
 from sourcebook.http import Http
 from sourcebook.pipelines import Pipelines
 from sourcebook.plugins import Plugins
-from sourcebook.settings import KINDS, MASK, Pipeline, PluginSettings, Settings, load
+from sourcebook.settings import KINDS, Pipeline, PluginSettings, Settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -30,6 +31,7 @@ HEADINGS = {
     "Settings": "Top level",
     "Storage": "[storage]",
     "Server": "[server]",
+    "Limits": "[limits]",
     "PluginSettings": "[plugins]",
     "Pipeline": "[pipelines.NAME]",
     "Search": "[pipelines.NAME.search]",
@@ -37,6 +39,7 @@ HEADINGS = {
     "Jobs": "[jobs]",
     "Jail": "[jail]",
     "Runs": "[runs]",
+    "Links": "[links]",
 }
 
 

@@ -14,15 +14,27 @@ from pathlib import Path
 import pytest
 
 from sourcebook.app import Sourcebook, chunks_of
+from sourcebook.configuration import load
 from sourcebook.documents import Passage
 from sourcebook.owners import Principal
-from sourcebook.settings import load
 from sourcebook.sources import Source
 
 DATA = os.environ.get("SOURCEBOOK_EVAL_DATA", "")
 READ = (".pdf", ".docx", ".md", ".txt")
 # How reading may fail, each with a sentence that says what to do. A parser that died is a bug, whatever the file.
-STATED = {"no_text", "encrypted", "malformed", "limit_exceeded", "unsupported_type"}
+STATED = {
+    "corrupt",
+    "encrypted",
+    "no_text",
+    "no_text_layer",
+    "out_of_memory",
+    "text_too_long",
+    "timeout",
+    "too_large_unpacked",
+    "too_many_members",
+    "too_many_pages",
+    "unsupported_type",
+}
 WALL = 20  # seconds for one file: no file may take the test's whole time
 
 pytestmark = [

@@ -21,14 +21,14 @@ from pathlib import Path
 from sourcebook.http import Http
 from sourcebook.pipelines import Pipelines
 from sourcebook.plugins import Plugins
-from sourcebook.settings import load
+from sourcebook.configuration import load
 
 configuration = load(Path(sys.argv[1]))
 plugins = Plugins(configuration.settings.plugins)
 plugins.load()
 pipelines = Pipelines(plugins, configuration, Path(sys.argv[1]).parent, Http())
 try:
-    found = pipelines.parser_for("a.shout", "application/octet-stream", {})[1].target
+    found = pipelines.parser_for("a.shout", "application/octet-stream", {}).ref.target
 except Exception as error:
     found = type(error).__name__
 info = plugins.infos["sourcebook-shout"]

@@ -29,6 +29,11 @@ class Caller:
         await self.book.plugins.authorize(self.principal, permission, notebook.id)
         return notebook
 
+    async def own_notebook(self, notebook_id: str) -> Notebook:
+        """One of this owner's own notebooks; one that is shared with them is not. Raises `NotFound` or `Forbidden`."""
+        await self.notebook(notebook_id, "write")
+        return await self.book.notebooks.own(self.principal, notebook_id)
+
     async def notebooks(self, notebook_ids: Sequence[str]) -> None:
         """Check several before they are searched. Raises `NotFound` or `Forbidden`."""
         await self.book.notebooks.scope(self.principal, notebook_ids)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 
 from sourcebook import __version__
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import Configuration
 from sourcebook.plugins import RouteHost
-from sourcebook.settings import Configuration
 from sourcebook_api import routes
+from sourcebook_api.audit import Audit
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.gate import Gate
 from sourcebook_api.hosts import Hosts
+from sourcebook_api.idempotent import Idempotent
+from sourcebook_api.limits import Limiter
 from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id
 from sourcebook_api.problems import add_handlers
-from sourcebook_api.routes import health
+from sourcebook_api.routes import health, openai, opened
 
 
 def create_app(book: Sourcebook | Configuration) -> FastAPI:
@@ -40,23 +44,43 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     app.state.book = book
     app.state.stopping = asyncio.Event()
     app.state.authenticator = Authenticator(book, hosts)
-    app.add_middleware(Gate, book=book, hosts=hosts, authenticator=app.state.authenticator)
+    app.add_middleware(Idempotent, book=book)
+    app.state.audit = Audit(_audit_file(book))
+    app.add_middleware(
+        Gate,
+        book=book,
+        hosts=hosts,
+        authenticator=app.state.authenticator,
+        limiter=Limiter(book.settings.limits),
+        audit=app.state.audit,
+    )
     add_handlers(app)
     app.include_router(health.router)
     app.include_router(routes.api())
+    app.include_router(openai.router)
+    app.include_router(opened.router)
     return app
+
+
+def _audit_file(book: Sourcebook) -> Path | None:
+    """`[server] audit_log`, relative to the data folder; none where it is empty."""
+    named = book.settings.server.audit_log
+    return book.folder / named if named else None
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     book: Sourcebook = app.state.book
-    if book.is_open:
-        _mount_plugins(app, book)
-        yield
-        return
-    async with book:
-        _mount_plugins(app, book)
-        yield
+    try:
+        if book.is_open:
+            _mount_plugins(app, book)
+            yield
+            return
+        async with book:
+            _mount_plugins(app, book)
+            yield
+    finally:
+        app.state.audit.close()
 
 
 def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:

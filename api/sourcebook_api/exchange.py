@@ -63,15 +63,22 @@ class Outgoing:
         if scope["path"] == "/docs":
             self._extra.insert(0, (b"content-security-policy", _DOCS_POLICY))
         self.started = False
+        self.streams = False
+        self.status = 0
         self.incoming: Incoming | None = None
+
+    def add(self, headers: Mapping[bytes, bytes]) -> None:
+        """More headers for the answer."""
+        self._extra.extend(headers.items())
 
     async def send(self, message: Message) -> None:
         """Pass a message on. Nothing of an answer to a body that was cut off: the gate gives that one."""
         if self.incoming is not None and self.incoming.over and not self.started:
             return
         if message["type"] == "http.response.start":
-            self.started = True
+            self.started, self.status = True, message["status"]
             headers = list(message.get("headers", ()))
+            self.streams = any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in headers)
             for name, value in self._extra:
                 if all(name != given for given, _ in headers):
                     headers.append((name, value))

@@ -1,7 +1,7 @@
 """What every request passes before a byte of its body is read: plain ASGI, since anything later comes too late.
 
-In this order: Host, Origin, no key in the address, who asks, what they may, how large. Whatever the routes let through
-as an exception ends here too.
+In this order: Host, Origin, no key in the address, room for one more, who asks, how often, what they may, how large.
+Whatever the routes let through as an exception ends here too, and what was done is written into the audit log.
 """
 
 from __future__ import annotations
@@ -10,36 +10,56 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook.app import Sourcebook
-from sourcebook.errors import Forbidden, InvalidInput, SourcebookError
-from sourcebook.owners import Permission
+from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, Unauthenticated
+from sourcebook.owners import Permission, Principal
+from sourcebook_api.audit import Audit, route_of
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
 from sourcebook_api.hosts import Hosts
+from sourcebook_api.limits import Limiter
+from sourcebook_api.openai_errors import OpenAIErrors
 from sourcebook_api.problems import ProblemResponse, internal, response_of
+from sourcebook_api.revoking import StillValid
 
 log = logging.getLogger(__name__)
 
 OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
-"""Answered without a credential, to GET and HEAD."""
+"""Answered without a credential, to GET and HEAD; and so are signed links."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ADMIN = re.compile(r"/api/v1/(?:keys|config)(?:/.*)?")
-_ASKING = re.compile(r"/api/v1/(?:search|chat|runs/[^/]+/cancel)")
-_UPLOAD = re.compile(r"POST /api/v1/notebooks/[^/]+/sources|PUT /api/v1/notebooks/[^/]+/sources/[^/]+")
+_ASKING = re.compile(
+    r"/api/v1/(?:search|chat|runs/[^/]+/cancel|messages/[^/]+/regenerate)|/v1/(?:chat/completions|embeddings)"
+)
+_LINK = re.compile(r"/open/[^/]+(?:/page\.png)?")
+_UPLOAD = re.compile(
+    r"POST /api/v1/notebooks/[^/]+/sources|PUT /api/v1/notebooks/[^/]+/sources/[^/]+|PUT /api/v1/sources/[^/]+/content"
+)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY_NAMES = frozenset({"access_token", "api-key", "api_key", "apikey", "authorization", "x-api-key"})
 _KEY = re.compile(r"sbk_[\w-]{8}")
+_RECHECK = 15.0  # seconds between two looks at the key of an open stream
+_ALLOWED = (
+    b"authorization, content-type, idempotency-key, if-match, if-none-match, if-range, last-event-id, range, "
+    b"x-api-key, x-request-id"
+)
+_EXPOSED = (
+    b"content-disposition, content-location, content-range, etag, idempotency-replayed, location, ratelimit-limit, "
+    b"ratelimit-remaining, ratelimit-reset, retry-after, x-request-id"
+)
 
 
 def permission_for(method: str, path: str) -> Permission | None:
     """What a key needs for this; None for what is open to all."""
-    if path in OPEN and method in ("GET", "HEAD"):
+    if (path in OPEN or _LINK.fullmatch(path)) and method in ("GET", "HEAD"):
         return None
     if _ADMIN.fullmatch(path):
         return "admin"
@@ -49,11 +69,22 @@ def permission_for(method: str, path: str) -> Permission | None:
 class Gate:
     """The outermost application."""
 
-    def __init__(self, app: ASGIApp, book: Sourcebook, hosts: Hosts, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        book: Sourcebook,
+        hosts: Hosts,
+        authenticator: Authenticator,
+        limiter: Limiter,
+        audit: Audit,
+    ) -> None:
         self._app = app
         self._book = book
         self._hosts = hosts
         self._authenticator = authenticator
+        self._limiter = limiter
+        self._audit = audit
+        self._recheck = _RECHECK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Lifespan messages pass; there are no web sockets."""
@@ -65,24 +96,36 @@ class Gate:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         request_id = _request_id(headers)
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        if scope["path"].startswith("/v1/"):
+            send = OpenAIErrors(send).send
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id, "principal": None}
         out = Outgoing(scope, send, request_id, self._cors(headers))
-        try:
-            self._check_address(scope, headers)
-            if self._is_preflight(scope, headers):
-                await _preflight(out)
+        with ExitStack() as ending:
+            ending.callback(self._audit_it, scope, out)
+            try:
+                self._check_address(scope, headers)
+                if self._is_preflight(scope, headers):
+                    await _preflight(out)
+                    return
+                await self._check_caller(scope, headers, out, ending)
+                limit = self._limit(scope, headers)
+            except SourcebookError as error:
+                await refuse(response_of(error, request_id), receive, out.send)
                 return
-            await self._check_caller(scope, headers)
-            limit = self._limit(scope, headers)
-        except SourcebookError as error:
-            await refuse(response_of(error, request_id), receive, out.send)
-            return
-        except Exception:  # a check that breaks lets nobody through, and tells nobody why
-            log.exception("request %s could not be checked", request_id)
-            await refuse(ProblemResponse(internal(request_id)), receive, out.send)
-            return
-        out.incoming = Incoming(receive, limit)
-        await self._serve(scope, out.incoming, out, request_id)
+            except Exception:  # a check that breaks lets nobody through, and tells nobody why
+                log.exception("request %s could not be checked", request_id)
+                await refuse(ProblemResponse(internal(request_id)), receive, out.send)
+                return
+            out.incoming = Incoming(receive, limit)
+            principal: Principal | None = scope["state"]["principal"]
+            if principal is None or principal.local:
+                await self._serve(scope, out.incoming, out, request_id)
+                return
+            again = partial(self._authenticator.principal, headers)
+            async with StillValid(again, lambda: out.streams, self._recheck) as key:
+                await self._serve(scope, out.incoming, out, request_id)
+            if key.revoked:
+                await out.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _serve(self, scope: Scope, incoming: Incoming, out: Outgoing, request_id: str) -> None:
         """Run the routes. What they raise is logged here and told to nobody."""
@@ -94,13 +137,16 @@ class Gate:
             if out.started:
                 raise  # the server breaks the connection: the client must not take this for the end
             if not incoming.over:
-                log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+                log.exception("request %s failed: %s %s", request_id, scope["method"], route_of(scope))
                 await ProblemResponse(internal(request_id))(scope, incoming.receive, out.send)
                 return
         if incoming.over and not out.started:
             incoming.over = False  # our own answer may pass
             error = too_large(incoming.limit)
             await refuse(response_of(error, request_id), incoming.source, out.send)
+
+    def _audit_it(self, scope: Scope, out: Outgoing) -> None:
+        self._audit.record(scope, out.status, route_of(scope))
 
     def _check_address(self, scope: Scope, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")
@@ -127,16 +173,29 @@ class Gate:
                 remedy="Send `Authorization: Bearer <key>`, and revoke this key.",
             )
 
-    async def _check_caller(self, scope: Scope, headers: Mapping[str, str]) -> None:
+    async def _check_caller(self, scope: Scope, headers: Mapping[str, str], out: Outgoing, ending: ExitStack) -> None:
+        """Who asks, whether they may, and whether they have asked too much. What is open to all is open to all."""
         needed = permission_for(scope["method"], scope["path"])
         if needed is None:
             scope["state"]["principal"] = await self._authenticator.maybe(headers)
             return
-        principal = await self._authenticator.principal(headers)
+        self._limiter.admit()
+        ending.callback(self._limiter.dismiss)
+        principal = scope["state"]["principal"] = await self._principal(scope, headers)
+        entered = await self._limiter.enter(principal)
+        ending.callback(entered.leave)
+        out.add(entered.headers)
         if not principal.may(needed):
             raise Forbidden(f"This key lacks the permission `{needed}`.", needed=needed)
         await self._book.plugins.authorize(principal, needed, None)
-        scope["state"]["principal"] = principal
+
+    async def _principal(self, scope: Scope, headers: Mapping[str, str]) -> Principal:
+        try:
+            return await self._authenticator.principal(headers)
+        except Unauthenticated:
+            if "authorization" in headers or "x-api-key" in headers:
+                await self._limiter.refused((scope.get("client") or ("",))[0])
+            raise
 
     def _limit(self, scope: Scope, headers: Mapping[str, str]) -> int:
         """How large this body may be. Raises `TooLarge` where it says itself that it is larger."""
@@ -154,7 +213,7 @@ class Gate:
             return {}
         return {
             b"access-control-allow-origin": origin.encode("latin-1"),
-            b"access-control-expose-headers": b"etag, x-request-id, content-disposition, retry-after",
+            b"access-control-expose-headers": _EXPOSED,
             b"cross-origin-resource-policy": b"cross-origin",
             b"vary": b"Origin",
         }
@@ -168,7 +227,7 @@ async def _preflight(out: Outgoing) -> None:
     """The browser's question before a page of a listed origin may send its request."""
     allowed = [
         (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
-        (b"access-control-allow-headers", b"authorization, content-type, if-match, last-event-id, range, x-api-key"),
+        (b"access-control-allow-headers", _ALLOWED),
         (b"access-control-max-age", b"600"),
     ]
     await out.send({"type": "http.response.start", "status": 204, "headers": allowed})

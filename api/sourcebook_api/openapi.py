@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 
+from sourcebook.events import EVENTS
 from sourcebook_api.gate import permission_for
 
 TAGS = [
@@ -17,6 +19,8 @@ TAGS = [
     {"name": "sources", "description": "Files, pages and texts, and what was read from them."},
     {"name": "answers", "description": "Search and chat; an answer is a run that can be followed, left and resumed."},
     {"name": "conversations", "description": "What was asked and answered, with every citation."},
+    {"name": "notes", "description": "What is kept in a notebook, among it answers with their citations."},
+    {"name": "openai", "description": "The same answers on OpenAI's wire: a notebook is a model."},
     {"name": "jobs", "description": "Work in the background, and its progress."},
     {"name": "keys", "description": "Who may use this server. Needs the permission `admin`."},
     {"name": "server", "description": "Plugins, configuration and health."},
@@ -32,10 +36,13 @@ _MEANINGS = {
     403: "The key lacks the permission, or the page's origin is not allowed.",
     404: "There is no such thing, or it is not yours.",
     409: "The state of this thing does not allow it.",
+    410: "This link has expired, or what it opened was deleted.",
     412: "Somebody edited it meanwhile.",
     413: "The body is too large.",
     415: "Nothing here reads this type.",
     416: "Nothing of the range lies in the file.",
+    428: "This server takes such an edit only with an If-Match header.",
+    429: "A limit of this key, address or owner is reached; Retry-After says when to come back.",
     421: "This server does not answer to that Host.",
     422: "The request does not fit its model, or a value in it has no meaning.",
     500: "The server made a mistake.",
@@ -45,6 +52,8 @@ _MEANINGS = {
 # What the gate can answer to any request, and what can happen to any.
 _ANYWHERE, _WITH_KEY = (400, 421, 500, 503), (401, 403)
 _PROBLEM = "application/problem+json"
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is the one that the client has."}}
+"""The `responses` of a GET that takes `If-None-Match`."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -70,6 +79,7 @@ class Described(FastAPI):
             "bearer": {"type": "http", "scheme": "bearer", "description": "A key, as `sourcebook keys create` gives."},
             "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         }
+        document["components"]["schemas"] |= _events()
         for path, method, operation in _operations(document):
             permission = permission_for(method.upper(), path)
             # The last, empty alternative: on a loopback address no key is needed as long as there is none.
@@ -81,7 +91,7 @@ class Described(FastAPI):
             responses.pop("422", None)  # as the framework would have said it
             for status in (*_ANYWHERE, *(_WITH_KEY if permission else ()), *takes):
                 responses.setdefault(str(status), problems(status)[status])
-            _share(responses, document["components"].setdefault("responses", {}))
+            _share(responses, document["components"].setdefault("responses", {}), openai=path.startswith("/v1/"))
         for unused in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(unused, None)
         return document
@@ -93,12 +103,41 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, 
             yield path, method, operation
 
 
-def _share(responses: dict[str, Any], shared: dict[str, Any]) -> None:
-    """Every status has one problem response, which operations refer to."""
+def _share(responses: dict[str, Any], shared: dict[str, Any], *, openai: bool) -> None:
+    """Every status has one problem response, which operations refer to; one of OpenAI's shape below `/v1`."""
     for status, response in responses.items():
         if _PROBLEM in response.get("content", ()):
-            shared[f"Problem{status}"] = problems(int(status))[int(status)]
-            responses[status] = {"$ref": f"#/components/responses/Problem{status}"}
+            name, described = f"Problem{status}", problems(int(status))[int(status)]
+            if openai:
+                name = f"OpenAI{name}"
+                error = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
+                described = {"description": described["description"], "content": error}
+            shared[name] = described
+            responses[status] = {"$ref": f"#/components/responses/{name}"}
+
+
+def _events() -> dict[str, Any]:
+    """The schemas of every event of a run, and their union."""
+    schemas: dict[str, Any] = {}
+    for event in EVENTS:
+        schema = TypeAdapter(event).json_schema()
+        common = {
+            "type": {"const": event.type, "type": "string"},
+            "run_id": {"type": "string"},
+            "seq": {"type": "integer"},
+        }
+        name = event.__name__ if event.__name__.endswith("Event") else f"{event.__name__}Event"
+        schemas[name] = {
+            "title": name,
+            "type": "object",
+            "description": " ".join((event.__doc__ or "").split()),
+            "properties": common | schema["properties"],
+            "required": [*common, *schema.get("required", [])],
+        }
+    union = [{"$ref": f"#/components/schemas/{name}"} for name in schemas]
+    mapping = {s["properties"]["type"]["const"]: f"#/components/schemas/{name}" for name, s in schemas.items()}
+    discriminator = {"propertyName": "type", "mapping": mapping}
+    return {**schemas, "RunEvent": {"title": "RunEvent", "oneOf": union, "discriminator": discriminator}}
 
 
 def render(app: FastAPI) -> bytes:
@@ -108,7 +147,7 @@ def render(app: FastAPI) -> bytes:
 
 def main() -> None:
     """Print the document of a server without any configuration."""
-    from sourcebook.settings import load
+    from sourcebook.configuration import load
     from sourcebook_api.app import create_app
 
     sys.stdout.buffer.write(render(create_app(load(environ={}, overrides={}))))

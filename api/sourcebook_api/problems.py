@@ -40,13 +40,17 @@ _STATUSES: Mapping[type[SourcebookError], int] = {
 _BY_CODE: Mapping[str, int] = {
     "bad_request": 400,
     "edited_meanwhile": 412,
+    "precondition_required": 428,
     "fetch_blocked": 422,
     "fetch_too_large": 422,
     "host_not_allowed": 421,
     "key_in_query": 400,
     "no_host": 400,
     "not_multipart": 415,
+    "link_expired": 410,
     "range_not_satisfiable": 416,
+    "tools_unsupported": 400,
+    "storage_quota_exceeded": 413,
 }
 _CODES: Mapping[int, str] = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
@@ -108,7 +112,7 @@ def headers_of(error: SourcebookError) -> dict[str, str]:
 def response_of(error: SourcebookError, request_id: str) -> ProblemResponse:
     """The answer for one of our errors; what is our own fault is logged."""
     answer = ProblemResponse(problem_of(error, request_id), headers_of(error))
-    if answer.status_code >= 500:
+    if answer.status_code >= 500 and error.problem_code != "overloaded":  # whoever is busy has no time to tell
         log.warning("request %s: %s: %s", request_id, error.problem_code, error.detail)
     return answer
 

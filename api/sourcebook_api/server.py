@@ -12,8 +12,8 @@ from types import FrameType
 import uvicorn
 
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError
-from sourcebook.settings import Configuration
 from sourcebook_api.app import create_app
 from sourcebook_api.hosts import is_loopback
 

@@ -29,12 +29,14 @@ from sourcebook.events import (
 )
 from sourcebook.ids import new_id
 from sourcebook.interfaces import LLMRequest, Message, Scope
+from sourcebook.links import Links
 from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.plugins import Plugins
-from sourcebook.prompts import Prompts, fit
+from sourcebook.prompts import Fitted, Prompts, fit
 from sourcebook.reading import Reading
-from sourcebook.searching import Searching
+from sourcebook.relevance import relevant
+from sourcebook.searching import Found, Searching
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +47,20 @@ _ANSWER_TOKENS = 1024  # kept free for the answer where the caller sets no max_t
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, by whom it may be answered, and what was said before."""
+    """What is asked, by whom it may be answered, and what was said before.
+
+    `instructions` go below the system prompt, as the client's own wishes.
+    """
 
     text: str
     scope: Scope
     notebooks: Sequence[Notebook]
     history: Sequence[Message] = ()
     sources: Sequence[str] | None = None
+    filters: Mapping[str, Any] | None = None
     limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    instructions: str = ""
 
     @property
     def pipeline(self) -> str:
@@ -65,19 +72,41 @@ class Question:
 class Progress:
     """How far an answer is; kept by the run, so that a cancelled one still has what was made."""
 
-    text: str = ""
-    reasoning: str = ""
     citations: list[CitationEvent] = field(default_factory=list)
-    dropped: int = 0
     finish: str = ""
     llm: str = ""
     usage: Usage = field(default_factory=Usage)
+    reader: MarkerReader = field(default_factory=lambda: MarkerReader(0))
+    thoughts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return self.reader.text
+
+    @property
+    def reasoning(self) -> str:
+        """The model's thoughts so far."""
+        return "".join(self.thoughts)
+
+    @property
+    def dropped(self) -> int:
+        """Numbers in the answer that name no passage."""
+        return self.reader.dropped
+
+    @property
+    def grounded(self) -> bool:
+        """Whether any sentence is supported by what it cites."""
+        return any(citation.supported for citation in self.citations)
 
 
 class Answering:
     """Answers questions from notebooks."""
 
-    def __init__(self, pipelines: Pipelines, plugins: Plugins, searching: Searching, reading: Reading) -> None:
+    def __init__(
+        self, pipelines: Pipelines, plugins: Plugins, searching: Searching, reading: Reading, links: Links
+    ) -> None:
+        self.links = links
         self._pipelines = pipelines
         self._plugins = plugins
         self._searching = searching
@@ -91,16 +120,21 @@ class Answering:
         prompts = self._prompts[pipeline.name]
         asked = await self._condensed(question, pipeline, prompts)
         found = await self._searching.search(
-            asked, question.scope, question.notebooks, limit=question.limit, sources=question.sources, expand=True
+            asked,
+            question.scope,
+            question.notebooks,
+            limit=question.limit,
+            sources=question.sources,
+            filters=question.filters,
+            expand=True,
         )
         room = int(question.options.get("max_tokens") or _ANSWER_TOKENS)
-        messages, passages, dropped = fit(
-            pipeline.llms[0], prompts, question.text, found.passages, question.history, room
-        )
-        request = LLMRequest(messages, asked, passages, question.options)
+        fitting = relevant(asked, found.passages, pipeline.settings.search.relevance)
+        fitted = fit(pipeline.llms[0], prompts, question.text, fitting, question.history, room, question.instructions)
+        request = LLMRequest(fitted.messages, asked, fitted.passages, question.options)
         request = await self._plugins.refine_prompt(asked, request)
         # Only now are the numbers those of the prompt.
-        yield _retrieval(found.queries[0], request.passages, found.took_ms, dropped)
+        yield _retrieval(found, request.passages, fitted, len(found.passages) - len(fitting))
         first_token: float | None = None
         async with (
             aclosing(self._stream(pipeline, request, progress)) as deltas,
@@ -149,12 +183,11 @@ class Answering:
     async def _cited(
         self, deltas: AsyncIterator[Delta], passages: Sequence[Passage], progress: Progress
     ) -> AsyncGenerator[Event, None]:
-        reader = MarkerReader(len(passages))
+        reader = progress.reader = MarkerReader(len(passages))
         async for delta in deltas:
             if isinstance(delta, Text):
                 text = _storable(delta.text)
                 markers = reader.feed(text)
-                progress.text, progress.dropped = reader.text, reader.dropped
                 yield ContentDelta(delta=text)
                 for marker in markers:
                     citation = await self._citation(marker, reader.text, passages[marker.n - 1])
@@ -162,7 +195,7 @@ class Answering:
                     yield citation
             elif isinstance(delta, Reasoning):
                 text = _storable(delta.text)
-                progress.reasoning += text
+                progress.thoughts.append(text)
                 yield ReasoningDelta(delta=text)
             elif isinstance(delta, Finish):
                 progress.finish = delta.reason
@@ -180,8 +213,9 @@ class Answering:
     async def _citation(self, marker: Marker, text: str, passage: Passage) -> CitationEvent:
         found = support(text[marker.answer_start : marker.answer_end], passage)
         places = await self._reading.places(passage.document_id, found.start, found.end)
+        citation_id = new_id("cite")
         return CitationEvent(
-            id=new_id("cite"),
+            id=citation_id,
             n=marker.n,
             passage_id=passage.id,
             source_id=passage.source_id,
@@ -194,6 +228,7 @@ class Answering:
             answer_start=marker.answer_start,
             answer_end=marker.answer_end,
             supported=found.supported,
+            url=self.links.url(citation_id),
         )
 
 
@@ -232,10 +267,22 @@ def passage_json(passage: Passage, n: int | None = None) -> dict[str, Any]:
     return shown if n is None else {"n": n, **shown}
 
 
-def _retrieval(query: str, passages: Sequence[Passage], took_ms: float, dropped: int) -> Retrieval:
+def _retrieval(found: Found, passages: Sequence[Passage], fitted: Fitted, irrelevant: int) -> Retrieval:
     listed = [passage_json(p, n) for n, p in enumerate(passages, start=1)]
-    warnings = [f"{dropped} passages did not fit the model's window."] if dropped else []
-    return Retrieval(query=query, passages=listed, took_ms=round(took_ms, 1), dropped=dropped, warnings=warnings)
+    warnings = []
+    if fitted.dropped:
+        warnings.append(f"{fitted.dropped} passages did not fit the model's window.")
+    if fitted.dropped_turns:
+        warnings.append(f"{fitted.dropped_turns} turns of the conversation did not fit the model's window.")
+    return Retrieval(
+        query=found.queries[0],
+        passages=listed,
+        took_ms=round(found.took_ms, 1),
+        dropped=fitted.dropped,
+        dropped_turns=fitted.dropped_turns,
+        irrelevant=irrelevant,
+        warnings=warnings,
+    )
 
 
 def _usage(progress: Progress, retrieval_ms: float, first_token: float | None, total: float) -> UsageEvent:

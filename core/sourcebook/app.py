@@ -6,29 +6,39 @@ import logging
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from sourcebook.answering import Answering, Question
+from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import SCHEMA
 from sourcebook.database.upgrade import current, upgrade
 from sourcebook.deletion import Deletion
 from sourcebook.embeddings import import_numpy
-from sourcebook.errors import ConfigError, InvalidInput, SourcebookError
+from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
+from sourcebook.filters import parse
+from sourcebook.generations import Retiring
 from sourcebook.http import Http
+from sourcebook.idempotency import Idempotency
 from sourcebook.ingestion import Ingestion
+from sourcebook.interfaces import Fetched, Message
 from sourcebook.jail import Jail, JailLimits
 from sourcebook.jobs import Job, Jobs, Worker
+from sourcebook.links import Links
 from sourcebook.notebooks import Notebook, Notebooks
+from sourcebook.notes import Notes
 from sourcebook.owners import Owners, Principal
+from sourcebook.pages import Pages
 from sourcebook.pipelines import Pipelines, preload
 from sourcebook.plugins import Plugins
+from sourcebook.quotas import Quotas
 from sourcebook.reading import Reading
-from sourcebook.runs import Run, Runs
+from sourcebook.run import Run
+from sourcebook.runs import Runs
 from sourcebook.searching import Found, Searching
-from sourcebook.settings import Configuration, load
 from sourcebook.sources import Sources
+from sourcebook.turns import Asked
 
 log = logging.getLogger(__name__)
 
@@ -77,24 +87,31 @@ class Sourcebook:
         await self.pipelines.open()
         self.blobs = await self.pipelines.blob_store()
         self.owners = Owners(self.database)
+        self.idempotency = Idempotency(self.database)
         self.notebooks = Notebooks(self.database)
         self.reading = Reading(self.database)
         self.conversations = Conversations(self.database)
+        self.notes = Notes(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs)
-        self.sources = Sources(self.database, self.blobs, self.jobs)
+        self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
         self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
-        self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading)
-        self.runs = Runs(self.settings.runs, self.answering, self.conversations)
+        self.links = Links(self.settings.links, self.database)
+        await self.links.open()
+        self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
+        self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
         self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
+        self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
             self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
+        self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)
         self._worker = Worker(self.jobs, self.database, self._handle, self._failed)
         self._open = True
         if any(p.embedder for p in self.pipelines):
             await import_numpy()
         await self.plugins.startup(self)
+        self.runs.open()
         self._worker.start(self._workers)
 
     async def close(self) -> None:
@@ -130,10 +147,8 @@ class Sourcebook:
 
     async def add_url(self, notebook: Notebook, url: str) -> tuple[str, bool]:
         """Fetch an address and accept what it gives. Raises `FetchError`."""
-        fetcher = await self.pipelines.fetcher(url.partition(":")[0].lower())
-        with tempfile.TemporaryFile() as file:
-            fetched = await fetcher.fetch(url, file)
-            file.seek(0)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            fetched = await self._fetch(url, file)
             return await self.sources.accept(
                 notebook,
                 fetched.name,
@@ -142,6 +157,36 @@ class Sourcebook:
                 url=fetched.url,
                 metadata=fetched.metadata,
             )
+
+    async def refresh(self, principal: Principal, source_id: str) -> str | None:
+        """Fetch a source's address again. The job that reads new bytes; None where they are those that it has.
+
+        Raises `FetchError`, and `Conflict` (code `no_url`) for a source that came from no address.
+        """
+        source = await self.sources.get(principal, source_id, "write")
+        if source.url is None:
+            raise Conflict(
+                "This source was uploaded, so there is no address to fetch it from again.",
+                code="no_url",
+                remedy="Upload the new file.",
+            )
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            fetched = await self._fetch(source.url, file)
+            return await self.sources.replace(
+                principal,
+                source_id,
+                _chunks(file),
+                media_type=fetched.media_type,
+                url=fetched.url,
+                metadata=fetched.metadata,
+            )
+
+    async def _fetch(self, url: str, file: BinaryIO) -> Fetched:
+        """What stands at an address, in `file`, at its beginning."""
+        fetcher = await self.pipelines.fetcher(url.partition(":")[0].lower())
+        fetched = await fetcher.fetch(url, file)
+        file.seek(0)
+        return fetched
 
     async def search(
         self,
@@ -167,21 +212,56 @@ class Sourcebook:
         notebook_ids: Sequence[str],
         *,
         conversation_id: str | None = None,
+        replaces: str | None = None,
+        again: str | None = None,
+        history: Sequence[Message] | None = None,
         sources: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
         options: Mapping[str, Any] | None = None,
+        instructions: str = "",
+        origin: str = "",
         grace: float | None = None,
     ) -> Run:
-        """Begin an answer; follow the run that is returned. All checks are made before anything starts."""
+        """Begin an answer; follow the run that is returned. All checks are made before anything starts.
+
+        `replaces` and `again`: see `Asked`. `history` is what was said before, where the client and not the
+        conversation tells it.
+        """
         if not notebook_ids:
             raise InvalidInput("A question needs at least one notebook to be answered from.")
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
-        history = []
-        if conversation_id is not None:
-            await self.conversations.get(principal, conversation_id)
-            history = await self.conversations.history(conversation_id)
-        question = Question(text, scope, notebooks, history, sources, limit, dict(options or {}))
-        return await self.runs.start(principal, question, conversation_id=conversation_id, grace=grace)
+        if filters:
+            parse(filters, self.settings.filters)
+        if history is None:
+            history = []
+            if conversation_id is not None:
+                await self.conversations.get(principal, conversation_id)
+                history = await self.conversations.history(conversation_id, before=replaces or again)
+        chosen: dict[str, Any] = {"sources": sources, "filters": filters, "limit": limit}
+        question = Question(text, scope, notebooks, history, options=options or {}, instructions=instructions, **chosen)
+        how = {"notebooks": list(notebook_ids), "options": dict(options or {}), **chosen}
+        details = {name: value for name, value in how.items() if value}
+        asked = Asked(text, list(notebook_ids), details, conversation_id, replaces, again, origin)
+        return await self.runs.start(principal, question, asked, grace=grace)
+
+    async def asked_before(self, principal: Principal, message_id: str) -> tuple[list[str], dict[str, Any]]:
+        """The notebooks of a question of a conversation, and what `ask` needs to answer it again.
+
+        `message_id` is the question's, or its answer's. Raises `NotFound`, or `Conflict` where it has given way.
+        """
+        conversation, message = await self.conversations.message(principal, message_id)
+        turns = await self.conversations.messages(conversation.id)
+        place = next((i for i, turn in enumerate(turns) if turn.id == message.id), None)
+        if place is None:
+            raise Conflict("This message has given way to another.", code="message_replaced")
+        while place > 0 and turns[place].role != "user":
+            place -= 1
+        question = turns[place]
+        how = {k: v for k, v in question.details.items() if k in ("sources", "filters", "limit", "options")}
+        notebooks = list(question.details.get("notebooks") or conversation.notebooks)
+        where = {"conversation_id": conversation.id, "again": question.id}
+        return notebooks, {"text": question.text, "notebook_ids": notebooks, **where, **how}
 
     async def ready(self) -> dict[str, str]:
         """Part -> `ok` or what is wrong with it, for `/readyz`."""
@@ -202,10 +282,12 @@ class Sourcebook:
         return state
 
     async def _handle(self, job: Job) -> None:
-        await {"ingest": self._ingestion.ingest, "delete": self._deletion.delete}[job.kind](job)
+        does = {"ingest": self._ingestion.ingest, "delete": self._deletion.delete, "retire": self._retiring.retire}
+        await does[job.kind](job)
 
     async def _failed(self, job: Job, error: SourcebookError) -> None:
-        await {"ingest": self._ingestion.failed, "delete": self._deletion.failed}[job.kind](job, error)
+        does = {"ingest": self._ingestion.failed, "delete": self._deletion.failed, "retire": self._retiring.failed}
+        await does[job.kind](job, error)
 
     def _jail_limits(self) -> JailLimits:
         jail = self.settings.jail

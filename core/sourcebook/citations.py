@@ -41,29 +41,39 @@ class Support:
 
 
 class MarkerReader:
-    """Reads an answer as it grows. A marker split over pieces is found when it closes."""
+    """Reads an answer as it grows. A marker split over pieces is found when it closes, once."""
 
     def __init__(self, passages: int) -> None:
-        self.text = ""
         self.dropped = 0
         self._passages = passages
-        self._from = 0
+        self._pieces: list[str] = []
+        self._from = 0  # in the text: what lies before was looked at
+
+    @property
+    def text(self) -> str:
+        """The answer so far. Joined when it is asked for: to add to one string a word at a time copies it each time."""
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
 
     def feed(self, piece: str) -> list[Marker]:
         """The markers that this piece closed; a number that names no passage is dropped and counted."""
-        self.text += piece
+        self._pieces.append(piece)
+        if "]" not in piece and "】" not in piece:
+            return []
+        text = self.text
         found: list[Marker] = []
-        for match in _MARKER.finditer(self.text, self._from):
-            start, end = sentence_before(self.text, match.start())
-            stands = any(c.isalnum() for c in self.text[start:end])  # for a claim, not for a bullet or a bracket
+        # Nothing that ended before this piece was left over; a marker that ends in it began not long before.
+        self._from = max(self._from, len(text) - len(piece) - _LONGEST)
+        for match in _MARKER.finditer(text, self._from):
             self._from = match.end()
-            for number in re.findall(r"\d+", match.group()):
-                n = int(number)
-                if 1 <= n <= self._passages and stands:
-                    found.append(Marker(n, start, end))
+            start, end = sentence_before(text, match.start())
+            stands = any(c.isalnum() for c in text[start:end])  # for a claim, not for a bullet or a bracket
+            for number in dict.fromkeys(map(int, re.findall(r"\d+", match.group()))):
+                if 1 <= number <= self._passages and stands:
+                    found.append(Marker(number, start, end))
                 else:
                     self.dropped += 1
-        self._from = max(self._from, len(self.text) - _LONGEST)  # what is left may hold the beginning of a marker
         return found
 
 

@@ -88,16 +88,17 @@ def refusal(lacking: Iterable[str]) -> ConfigError:
 
 
 def limit_exceeded(what: Literal["time", "cpu", "memory", "output"], limits: JailLimits) -> LimitExceeded:
-    """One error for every limit that a document may reach; `details` has `what` and `limit`."""
-    limit, text = {
-        "time": (limits.wall_seconds, f"it took longer than {limits.wall_seconds:g} seconds"),
-        "cpu": (limits.cpu_seconds, f"it took more than {limits.cpu_seconds} seconds of processor time"),
-        "memory": (limits.memory, f"it needs more than {limits.memory:,} bytes of memory"),
-        "output": (limits.output, f"its contents came to more than {limits.output:,} bytes"),
+    """The error for a limit that a document reached; `details` has `what` and `limit`."""
+    code, limit, text = {
+        "time": ("timeout", limits.wall_seconds, f"it took longer than {limits.wall_seconds:g} seconds"),
+        "cpu": ("timeout", limits.cpu_seconds, f"it took more than {limits.cpu_seconds} seconds of processor time"),
+        "memory": ("out_of_memory", limits.memory, f"it needs more than {limits.memory:,} bytes of memory"),
+        "output": ("too_large_unpacked", limits.output, f"its contents came to more than {limits.output:,} bytes"),
     }[what]
     return LimitExceeded(
         f"Reading the file was stopped: {text}.",
         remedy="Split the file and upload its parts, or raise the limit in [jail].",
+        code=code,
         what=what,
         limit=limit,
     )

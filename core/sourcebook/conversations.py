@@ -1,4 +1,4 @@
-"""Conversations: what was asked and answered, with the citations of every answer, and the runs that made them."""
+"""Conversations: what was asked and answered, with the citations of every answer."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.citations import without_markers
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import citations, conversations, messages, runs, sources
-from sourcebook.errors import NotFound
-from sourcebook.events import CitationEvent
+from sourcebook.database.tables import citations, conversations, messages, note_citations, runs
+from sourcebook.errors import Conflict, NotFound
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Message
 from sourcebook.owners import Principal
 
-_TITLE = 80
-
 
 @dataclass(frozen=True)
 class Conversation:
-    """A thread of messages over some notebooks."""
+    """A thread of messages over some notebooks. `origin` is `openai` where it came over `/v1`, else empty."""
 
     id: str
     owner_id: str
     title: str
     notebooks: Sequence[str]
+    origin: str
+    version: int
     created_at: datetime
     updated_at: datetime
 
 
 @dataclass(frozen=True)
 class StoredMessage:
-    """One stored turn. `citations` are rows of the table; empty for a user's."""
+    """One stored turn. `citations` are rows of the table; empty for a user's. `replaced_at`: another took its place."""
 
     id: str
     role: str
@@ -45,20 +45,8 @@ class StoredMessage:
     state: str
     details: Mapping[str, Any]
     created_at: datetime
+    replaced_at: datetime | None
     citations: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a finished run leaves behind. `state`: complete or incomplete; `outcome`: done, cancelled or failed."""
-
-    text: str
-    reasoning: str
-    state: str
-    outcome: str
-    details: Mapping[str, Any]
-    citations: Sequence[CitationEvent]
-    last_seq: int
 
 
 class Conversations:
@@ -67,52 +55,14 @@ class Conversations:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def begin(
-        self, principal: Principal, question: str, notebooks: Sequence[str], conversation_id: str | None, run_id: str
-    ) -> tuple[str, str]:
-        """Store the question and the run that will answer it. The conversation's id, and the answer's message id."""
-        at, answer_id = now(), new_id("msg")
+    async def create(self, principal: Principal, title: str, notebooks: Sequence[str]) -> Conversation:
+        """An empty one; its first question gives it a title where it has none."""
+        at = now()
+        row = {"id": new_id("conv"), "owner_id": principal.owner_id, "title": title, "notebooks": list(notebooks)}
+        made = {"origin": "", "version": 1, "created_at": at, "updated_at": at}
         async with self._db.write() as c:
-            if conversation_id is None:
-                conversation_id = new_id("conv")
-                stamps = {"created_at": at, "updated_at": at}
-                await c.execute(
-                    conversations.insert().values(
-                        id=conversation_id,
-                        owner_id=principal.owner_id,
-                        title=question[:_TITLE],
-                        notebooks=list(notebooks),
-                        **stamps,
-                    )
-                )
-            else:
-                mine = _mine(principal, conversation_id)
-                done = await c.execute(conversations.update().where(mine).values(updated_at=at))
-                if done.rowcount == 0:
-                    raise NotFound(f"There is no conversation {conversation_id}.")
-            asked = {"id": new_id("msg"), "role": "user", "text": question, "state": "complete"}
-            await c.execute(
-                messages.insert().values(conversation_id=conversation_id, created_at=at, details={}, **asked)
-            )
-            run = {"id": run_id, "owner_id": principal.owner_id, "conversation_id": conversation_id, "state": "running"}
-            await c.execute(runs.insert().values(created_at=at, **run))
-        return conversation_id, answer_id
-
-    async def finish(self, run_id: str, conversation_id: str, message_id: str, answer: Answer) -> None:
-        """Store the answer with its citations, and end the run, in one transaction."""
-        async with self._db.write() as c:
-            row = {"id": message_id, "role": "assistant", "text": answer.text, "reasoning": answer.reasoning}
-            made = {"state": answer.state, "details": dict(answer.details), "created_at": now()}
-            await c.execute(messages.insert().values(conversation_id=conversation_id, **row, **made))
-            if answer.citations:
-                # A source that was deleted while it was cited leaves no quote behind.
-                cited = sources.c.id.in_({e.source_id for e in answer.citations})
-                alive = sa.select(sources.c.id).where(cited, sources.c.deleted_at.is_(None))
-                there = set((await c.execute(alive)).scalars())
-                rows = [_citation_row(message_id, e, gone=e.source_id not in there) for e in answer.citations]
-                await c.execute(citations.insert(), rows)
-            ended = {"state": answer.outcome, "message_id": message_id, "last_seq": answer.last_seq}
-            await c.execute(runs.update().where(runs.c.id == run_id).values(finished_at=now(), **ended))
+            await c.execute(conversations.insert().values(**row, **made))
+        return _conversation(row | made)
 
     async def get(self, principal: Principal, conversation_id: str) -> Conversation:
         """Raises `NotFound` also for another owner's."""
@@ -123,10 +73,14 @@ class Conversations:
             raise NotFound(f"There is no conversation {conversation_id}.")
         return _conversation(row)
 
-    async def listing(self, principal: Principal, limit: int = 50, cursor: str | None = None) -> Page[Conversation]:
-        """Newest first."""
+    async def listing(
+        self, principal: Principal, limit: int = 50, cursor: str | None = None, origin: str = ""
+    ) -> Page[Conversation]:
+        """Newest first, of one origin."""
         query = sa.select(conversations).where(
-            conversations.c.owner_id == principal.owner_id, conversations.c.deleted_at.is_(None)
+            conversations.c.owner_id == principal.owner_id,
+            conversations.c.deleted_at.is_(None),
+            conversations.c.origin == origin,
         )
         if cursor:
             query = query.where(conversations.c.id < cursor)
@@ -134,65 +88,129 @@ class Conversations:
             rows = (await c.execute(query.order_by(conversations.c.id.desc()).limit(limit + 1))).mappings()
             return page([_conversation(row) for row in rows], limit)
 
-    async def messages(self, conversation_id: str) -> list[StoredMessage]:
-        """All turns, oldest first, each answer with its citations."""
-        async with self._db.read() as c:
-            rows = (
-                (
-                    await c.execute(
-                        # Not by id: question and answer get theirs in the same millisecond.
-                        sa.select(messages)
-                        .where(messages.c.conversation_id == conversation_id)
-                        .order_by(messages.c.created_at, messages.c.id)
-                    )
-                )
-                .mappings()
-                .all()
+    async def edit(
+        self, principal: Principal, conversation_id: str, changes: Mapping[str, Any], version: int | None = None
+    ) -> Conversation:
+        """Change title or notebooks. Raises `Conflict` (code `edited_meanwhile`) on another version."""
+        await self.get(principal, conversation_id)
+        where = [_mine(principal, conversation_id)]
+        if version is not None:
+            where.append(conversations.c.version == version)
+        values = {k: v for k, v in changes.items() if k in ("title", "notebooks")}
+        stamps = {"version": conversations.c.version + 1, "updated_at": now()}
+        async with self._db.write() as c:
+            done = await c.execute(conversations.update().where(*where).values(**values, **stamps))
+        if done.rowcount == 0:
+            raise Conflict(
+                "Somebody edited this conversation meanwhile.",
+                code="edited_meanwhile",
+                remedy="Read it again, then retry.",
             )
-            of = sa.select(citations).join(messages).where(messages.c.conversation_id == conversation_id)
+        return await self.get(principal, conversation_id)
+
+    async def delete(self, principal: Principal, conversation_id: str) -> None:
+        """Remove it with its messages; what a note keeps of them stays, without another word. Raises `NotFound`."""
+        await self.get(principal, conversation_id)
+        async with self._db.write() as c:
+            await c.execute(
+                conversations.update().where(conversations.c.id == conversation_id).values(deleted_at=now())
+            )
+            await forget(c, [conversation_id])
+
+    async def expire(self, origin: str, before: datetime) -> int:
+        """Remove the conversations of an origin that nobody has used since."""
+        table = conversations.c
+        old = sa.select(table.id).where(table.origin == origin, table.updated_at < before, table.deleted_at.is_(None))
+        async with self._db.read() as c:
+            ids = list((await c.execute(old.limit(100))).scalars())
+        if ids:
+            async with self._db.write() as c:
+                await c.execute(conversations.update().where(table.id.in_(ids)).values(deleted_at=now()))
+                await forget(c, ids)
+        return len(ids)
+
+    async def messages(self, conversation_id: str, *, replaced: bool = False) -> list[StoredMessage]:
+        """All turns, oldest first, each answer with its citations; those that gave way to others only if asked for."""
+        # Not by id: question and answer get theirs in the same millisecond.
+        query = sa.select(messages).where(messages.c.conversation_id == conversation_id)
+        if not replaced:
+            query = query.where(messages.c.replaced_at.is_(None))
+        of = sa.select(citations).join(messages).where(messages.c.conversation_id == conversation_id)
+        async with self._db.read() as c:
+            rows = (await c.execute(query.order_by(messages.c.created_at, messages.c.id))).mappings().all()
             cited = (await c.execute(of.order_by(citations.c.answer_start, citations.c.n))).mappings().all()
         by_message: dict[str, list[Mapping[str, Any]]] = {}
         for row in cited:
             by_message.setdefault(row["message_id"], []).append(dict(row))
-        names = ("id", "role", "text", "reasoning", "state", "details", "created_at")
-        return [StoredMessage(**{n: row[n] for n in names}, citations=by_message.get(row["id"], ())) for row in rows]
+        return [_message(row, by_message.get(row["id"], ())) for row in rows]
 
-    async def history(self, conversation_id: str, turns: int = 12) -> list[Message]:
-        """The latest turns for a model, without the markers' numbers, which named other passages."""
-        rows = [m for m in await self.messages(conversation_id) if m.text]
+    async def message(self, principal: Principal, message_id: str) -> tuple[Conversation, StoredMessage]:
+        """One turn, with the conversation that it belongs to. Raises `NotFound`."""
+        query = sa.select(messages).where(messages.c.id == message_id)
+        async with self._db.read() as c:
+            row = (await c.execute(query)).mappings().first()
+            cited = await c.execute(sa.select(citations).where(citations.c.message_id == message_id))
+            found = [dict(one) for one in cited.mappings()]
+        missing = NotFound(f"There is no message {message_id}.")
+        if row is None:
+            raise missing
+        try:
+            conversation = await self.get(principal, row["conversation_id"])
+        except NotFound:
+            raise missing from None
+        return conversation, _message(row, found)
+
+    async def history(self, conversation_id: str, turns: int = 12, before: str | None = None) -> list[Message]:
+        """The latest turns for a model, without the markers' numbers, which named other passages.
+
+        `before`: only what was said before this message.
+        """
+        rows = await self.messages(conversation_id)
+        if before is not None:
+            ids = [m.id for m in rows]
+            rows = rows[: ids.index(before)] if before in ids else rows
         return [
             Message("assistant", without_markers(m.text)) if m.role == "assistant" else Message("user", m.text)
-            for m in rows[-turns:]
+            for m in [m for m in rows if m.text][-turns:]
         ]
 
     async def citation(self, principal: Principal, citation_id: str) -> Mapping[str, Any]:
         """One citation of this owner's. Raises `NotFound`."""
+        row, owner_id = await self.linked(citation_id)
+        if owner_id != principal.owner_id:
+            raise NotFound(f"There is no citation {citation_id}.")
+        return row
+
+    async def linked(self, citation_id: str) -> tuple[Mapping[str, Any], str]:
+        """One citation, and the owner of the answer that it belongs to. Raises `NotFound`."""
         query = (
-            sa.select(citations)
+            sa.select(citations, conversations.c.owner_id)
             .join(messages, messages.c.id == citations.c.message_id)
             .join(conversations, conversations.c.id == messages.c.conversation_id)
-            .where(citations.c.id == citation_id, conversations.c.owner_id == principal.owner_id)
+            .where(citations.c.id == citation_id)
         )
         async with self._db.read() as c:
             row = (await c.execute(query)).mappings().first()
         if row is None:
             raise NotFound(f"There is no citation {citation_id}.")
-        return dict(row)
+        found = dict(row)
+        return found, str(found.pop("owner_id"))
 
-    async def run_state(self, principal: Principal, run_id: str) -> Mapping[str, Any]:
-        """A run's row. Raises `NotFound` also for another owner's."""
-        query = sa.select(runs).where(runs.c.id == run_id, runs.c.owner_id == principal.owner_id)
-        async with self._db.read() as c:
-            row = (await c.execute(query)).mappings().first()
-        if row is None:
-            raise NotFound(f"There is no run {run_id}.")
-        return dict(row)
 
-    async def interrupt_lost(self, before: datetime) -> int:
-        """End the runs of a server that died: their answer is gone, and nobody should wait for it."""
-        lost = sa.and_(runs.c.state == "running", runs.c.created_at < before)
-        async with self._db.write() as c:
-            return int((await c.execute(runs.update().where(lost).values(state="failed", finished_at=now()))).rowcount)
+async def forget(c: AsyncConnection, conversation_ids: Sequence[str]) -> None:
+    """Remove what deleted conversations hold. Citations that a note keeps stay, with an empty message around them."""
+    mine = sa.select(messages.c.id).where(messages.c.conversation_id.in_(conversation_ids))
+    kept = sa.select(note_citations.c.citation_id)
+    await c.execute(citations.delete().where(citations.c.message_id.in_(mine), citations.c.id.not_in(kept)))
+    left = sa.select(citations.c.message_id)
+    await c.execute(messages.delete().where(messages.c.id.in_(mine), messages.c.id.not_in(left)))
+    blank = {"text": "", "reasoning": "", "details": {}}
+    await c.execute(messages.update().where(messages.c.conversation_id.in_(conversation_ids)).values(**blank))
+    await c.execute(runs.delete().where(runs.c.conversation_id.in_(conversation_ids), runs.c.state != "running"))
+    empty = sa.select(messages.c.conversation_id).union(sa.select(runs.c.conversation_id))
+    those = conversations.c.id.in_(conversation_ids)
+    await c.execute(conversations.update().where(those).values(title=""))
+    await c.execute(conversations.delete().where(those, conversations.c.id.not_in(empty)))
 
 
 def _mine(principal: Principal, conversation_id: str) -> sa.ColumnElement[bool]:
@@ -207,8 +225,6 @@ def _conversation(row: Any) -> Conversation:
     return Conversation(**{name: row[name] for name in Conversation.__dataclass_fields__})
 
 
-def _citation_row(message_id: str, e: CitationEvent, *, gone: bool) -> dict[str, Any]:
-    names = ("id", "n", "source_id", "document_id", "passage_id", "start", "end", "quote")
-    row = {name: getattr(e, name) for name in (*names, "answer_start", "answer_end", "supported")}
-    left = {"document_id": None, "passage_id": None, "quote": "", "removed_at": now()} if gone else {"removed_at": None}
-    return {"message_id": message_id, **row, **left}
+def _message(row: Any, cited: Sequence[Mapping[str, Any]]) -> StoredMessage:
+    names = ("id", "role", "text", "reasoning", "state", "details", "created_at", "replaced_at")
+    return StoredMessage(**{name: row[name] for name in names}, citations=cited)

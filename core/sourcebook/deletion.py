@@ -44,6 +44,8 @@ class Deletion:
         report = {"points": await self._points(source_id)}
         await self._vectors(job)
         report["passages"] = await self._batched(job, self._passage_batch)
+        for key in await self._new_bytes(source_id):  # before the rows that name them
+            await self._blobs.delete(key)
         await self._rows(job)
         async with self._db.read() as c:
             key = (await c.execute(sa.select(sources.c.blob_key).where(sources.c.id == source_id))).scalar_one()
@@ -74,6 +76,14 @@ class Deletion:
         )
         async with self._db.read() as c:
             return (await c.execute(query)).first() is not None
+
+    async def _new_bytes(self, source_id: str) -> list[str]:
+        """Blobs that no generation has made the source's own yet."""
+        query = sa.select(generations.c.blob_key).where(
+            generations.c.source_id == source_id, generations.c.blob_key.is_not(None)
+        )
+        async with self._db.read() as c:
+            return list((await c.execute(query)).scalars())
 
     async def _points(self, source_id: str) -> int:
         query = (

@@ -40,11 +40,13 @@ from typing import Any, ClassVar
 class SourcebookError(Exception):
     """The root. `str(error)` is one sentence for a person; `code` is for programs.
 
-    `transient` says that the same call may succeed later; `details` is JSON-safe extra data.
+    `transient` says that the same call may succeed later; `details` is JSON-safe extra data. `advice` is the remedy
+    where an error brings none of its own.
     """
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Something went wrong"
+    advice: ClassVar[str] = ""
     transient: bool = False
 
     def __init__(
@@ -52,7 +54,7 @@ class SourcebookError(Exception):
     ) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.remedy = remedy
+        self.remedy = remedy or type(self).advice
         self.details: dict[str, Any] = details
         self._code = code
         if transient is not None:
@@ -161,13 +163,15 @@ class UnsupportedType(DocumentError):
 
     code = "unsupported_type"
     title = "No parser reads this type"
+    advice = "Convert it to a type that is read, or install and enable a parser plugin for this one."
 
 
 class Malformed(DocumentError):
     """The bytes are not what their type promises."""
 
-    code = "malformed"
+    code = "corrupt"
     title = "The file is damaged"
+    advice = "Open it in the program that made it, save it anew, and upload that."
 
 
 class Encrypted(DocumentError):
@@ -175,20 +179,25 @@ class Encrypted(DocumentError):
 
     code = "encrypted"
     title = "The file is encrypted"
+    advice = "Give its password with the upload, or save it without one."
 
 
 class NoText(DocumentError):
-    """Nothing to read: image-only pages, or an empty file."""
+    """Nothing to read: an empty file, or (code `no_text_layer`) pages that are images."""
 
     code = "no_text"
     title = "The file holds no text"
+    advice = "Upload a file with text in it."
 
 
 class LimitExceeded(DocumentError):
-    """Over a limit of size, pages, memory, time or output."""
+    """Over a limit. Codes: `timeout`, `out_of_memory`, `too_large_unpacked`, `too_many_pages`, `text_too_long`,
+    `too_many_members`; where none of them fits, `limit_exceeded`.
+    """
 
     code = "limit_exceeded"
     title = "The file goes over a limit"
+    advice = "Split the file and upload its parts."
 
 
 class ParserDied(DocumentError):
@@ -196,6 +205,7 @@ class ParserDied(DocumentError):
 
     code = "parser_died"
     title = "The parser died on this file"
+    advice = "Save the file in another format and upload that; the server's log may say more."
 
 
 # What other servers do to us.

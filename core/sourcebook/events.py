@@ -85,13 +85,19 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieval(Event):
-    """What was found: `passages` are numbered from 1, as in the prompt. An empty list is an answer too."""
+    """What was found: `passages` are numbered from 1, as in the prompt. An empty list is an answer too.
+
+    Left out of the prompt: `dropped` passages and `dropped_turns` of the conversation for want of room, `irrelevant`
+    passages because they do not fit the question.
+    """
 
     type = "retrieval"
     query: str
     passages: list[dict[str, Any]]
     took_ms: float
     dropped: int = 0
+    dropped_turns: int = 0
+    irrelevant: int = 0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -115,7 +121,8 @@ class ContentDelta(Event):
 class CitationEvent(Event):
     """A `[n]` that closed. `answer_start`, `answer_end`: the sentence in the answer, in code points.
 
-    `start`, `end`: the supporting range in the document; `quote` is cut from the stored text there.
+    `start`, `end`: the supporting range in the document; `quote` is cut from the stored text there. `url` opens it in
+    any browser, without a key, until it expires.
     """
 
     type = "citation"
@@ -132,6 +139,7 @@ class CitationEvent(Event):
     answer_start: int
     answer_end: int
     supported: bool
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +179,8 @@ class Snapshot(Event):
 class Done(Event):
     """Last of every run, also after an error; enough for a client that ignored all before.
 
-    `finish`: stop, length, content_filter, cancelled, error. `message_state`: complete or incomplete.
+    `finish`: stop, length, content_filter, cancelled, error. `message_state`: complete or incomplete. `grounded`:
+    whether at least one sentence is supported by what it cites. `dropped_citations`: numbers that named no passage.
     """
 
     type = "done"
@@ -180,7 +189,14 @@ class Done(Event):
     message_state: str
     text: str
     citations: list[dict[str, Any]]
+    grounded: bool = False
     dropped_citations: int = 0
+
+
+EVENTS: tuple[type[Event], ...] = (
+    RunStarted, Retrieval, ReasoningDelta, ContentDelta, CitationEvent, UsageEvent, ErrorEvent, Snapshot, Done,
+)  # fmt: skip
+"""Every event of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +210,11 @@ class Frame:
 
 def encode(run_id: str, seq: int, event: Event) -> Frame:
     """The SSE frame of one event. orjson escapes line ends, so model text can never forge a field or an event."""
+    # Nine in ten: put together by hand, which is five times faster.
+    if type(event) is ContentDelta or type(event) is ReasoningDelta:
+        kind, run = event.type, run_id
+        head = f'id: {run}:{seq}\nevent: {kind}\ndata: {{"type":"{kind}","run_id":"{run}","seq":{seq},"delta":'
+        return Frame(seq, event, b"%b%b}\n\n" % (head.encode(), orjson.dumps(event.delta)))
     data: Mapping[str, Any] = {"type": event.type, "run_id": run_id, "seq": seq, **event.payload()}
     wire = b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (run_id.encode(), seq, event.type.encode(), orjson.dumps(data))
     return Frame(seq, event, wire)

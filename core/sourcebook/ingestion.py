@@ -7,20 +7,21 @@ twice is writing it once.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
 from sourcebook.documents import Chunk, Passage
 from sourcebook.embeddings import Embeddings
 from sourcebook.errors import Lost, SourcebookError, StoreError
 from sourcebook.filters import FieldType, FieldValue, source_fields
+from sourcebook.generations import Generations
 from sourcebook.ids import new_id, passage_id
 from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
@@ -71,12 +72,20 @@ class Ingestion:
         self._pipelines = pipelines
         self._blobs = blobs
         self._jail = jail
+        self._generations = Generations(queue)
         self._reading = Reading(database)
         self._embeddings = Embeddings(database)
         self._filters = filters or {}
 
     async def ingest(self, job: Job) -> None:
         """From wherever the checkpoint says to `ready`. Raises `Lost`, or what made it fail."""
+        try:
+            await self._ingest(job)
+        except Lost:
+            self._sources.passwords.forget(job.generation_id)
+            raise
+
+    async def _ingest(self, job: Job) -> None:
         task = await self._task(job)
         if "next" not in job.checkpoint:
             job = await self._read(job, task)
@@ -86,12 +95,16 @@ class Ingestion:
             await self._jobs.finish(c, job)
             ready = {"state": "ready", "ready_at": now(), "problem": None}
             await c.execute(_generation(job).values(**ready))
+            await self._generations.switch(c, str(job.generation_id))
+        self._sources.passwords.forget(job.generation_id)
+        self._jobs.wake()
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Store why. A transient failure leaves the generation where it is; the job will come back."""
+        kept = self._sources.passwords.of(job.generation_id) is not None
         try:
             async with self._db.write() as c:
-                final = await self._jobs.fail(c, job, error)
+                final = await self._jobs.fail(c, job, error, kept=kept)
                 values: dict[str, Any] = {"problem": error.problem()}
                 if final:
                     values["state"] = "failed"
@@ -99,10 +112,19 @@ class Ingestion:
                 await c.execute(_generation(job).values(**values))
         except Lost:
             await self._jobs.cancelled(job)
+            final = True
+        if final:
+            self._sources.passwords.forget(job.generation_id)
 
     async def _task(self, job: Job) -> Task:
         query = (
-            sa.select(sources, generations.c.document_id, generations.c.index_spec_id)
+            sa.select(
+                sources,
+                generations.c.document_id,
+                generations.c.index_spec_id,
+                generations.c.blob_key.label("new_blob_key"),
+                generations.c.content,
+            )
             .join(generations, generations.c.source_id == sources.c.id)
             .where(generations.c.id == job.generation_id, sources.c.deleted_at.is_(None))
         )
@@ -113,7 +135,7 @@ class Ingestion:
             book = (await c.execute(sa.select(notebooks).where(notebooks.c.id == row["notebook_id"]))).mappings().one()
         values = {name: book[name] for name in Notebook.__dataclass_fields__}
         notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
-        return Task(dict(row), notebook, self._pipelines[notebook.pipeline], row["document_id"])
+        return Task(_with_new_bytes(dict(row)), notebook, self._pipelines[notebook.pipeline], row["document_id"])
 
     # Parsing and chunking.
 
@@ -121,12 +143,19 @@ class Ingestion:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
         await self._state(job, "parsing", {"stage": "parsing"})
         source, pipeline = task.source, task.pipeline
-        cls, parser = self._pipelines.parser_for(source["name"], source["media_type"], pipeline.settings.parsers)
+        name, media_type = source["name"], source["media_type"]
         path = await self._blobs.local(source["blob_key"])
-        parsed = await self._jail.parse(
-            path, name=source["name"], media_type=source["media_type"], parser=parser, chunker=pipeline.chunker
-        )
-        document_id = await self._store_document(job, task, parsed, _parser_identity(cls, parser))
+        choice = pipeline.settings.parsers
+        candidates = self._pipelines.parsers_for(name, media_type, choice, await head_of(path))
+        password = self._sources.passwords.of(job.generation_id)
+
+        def read(parser: ComponentRef) -> Awaitable[Parsed]:
+            return self._jail.parse(
+                path, name=name, media_type=media_type, parser=parser, chunker=pipeline.chunker, password=password
+            )
+
+        parsed, served = await first_that_reads(candidates, read)
+        document_id = await self._store_document(job, task, parsed, served.identity)
         await self._accept_members(task, parsed)
         return await self._store_passages(job, task, document_id, parsed.chunks)
 
@@ -261,15 +290,19 @@ class Ingestion:
             await c.execute(_generation(job).values(state=state))
 
 
+def _with_new_bytes(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The source as this generation reads it: with the bytes that it brings, where it brings any."""
+    values = dict(row)
+    blob_key, content = values.pop("new_blob_key"), values.pop("content")
+    if blob_key is not None:
+        given = {name: content[name] for name in ("sha256", "size", "media_type") if content.get(name)}
+        values |= {"blob_key": blob_key, **given}
+    return values
+
+
 def _generation(job: Job) -> sa.Update:
     """The update of what a job is about."""
     return generations.update().where(generations.c.id == job.generation_id)
-
-
-def _parser_identity(cls: type[Any], parser: ComponentRef) -> str:
-    """Name and version, and settings where there are any: a document is read again when one of them changes."""
-    settings = orjson.dumps(dict(parser.settings), option=orjson.OPT_SORT_KEYS).decode() if parser.settings else ""
-    return f"{cls.name}/{cls.version}{settings}"[:200]
 
 
 def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, Any]:

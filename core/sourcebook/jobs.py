@@ -60,6 +60,8 @@ class Jobs:
         self._db = database
         self.options = options
         self.added = asyncio.Event()
+        self.keeping: Callable[[], None] = lambda: None
+        self.keeper = f"{socket.gethostname()}-{os.getpid()}-{new_id('keep')[-6:]}"
         self._random = random.Random()  # jitter of our own: the global one belongs to the program
 
     async def add(self, c: AsyncConnection, kind: str, owner_id: str, **values: Any) -> str:
@@ -69,17 +71,35 @@ class Jobs:
         await c.execute(jobs.insert().values(id=job_id, kind=kind, owner_id=owner_id, **{**row, **values}))
         return job_id
 
+    def kept(self) -> dict[str, Any]:
+        """Values for `add` of a job that this process alone can do: leased to it from the start.
+
+        Its workers claim it as if it were queued; when this process dies, the lease runs out and others may.
+        """
+        self.keeping()
+        return {"state": "leased", "worker": self.keeper, "lease_until": self._until(now())}
+
+    async def renew_kept(self) -> None:
+        """Keep the lease of what waits for this process's workers."""
+        mine = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper)
+        async with self._db.write() as c:
+            await c.execute(jobs.update().where(mine).values(lease_until=self._until(now())))
+
     def wake(self) -> None:
         """Tell this process's workers, after the commit, that there is something to do."""
         self.added.set()
 
-    async def claim(self, worker: str) -> Job | None:
-        """Lease the next job that is due, or one whose worker has let its lease run out."""
+    async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
+        """Lease the next job that is due: queued, kept for this process, or one whose worker let its lease run out."""
         at = now()
-        due = sa.or_(
-            sa.and_(jobs.c.state == "queued", jobs.c.run_at <= at),
-            sa.and_(jobs.c.state == "leased", jobs.c.lease_until < at),
-        )
+        kept = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper, jobs.c.run_at <= at)
+        due = kept
+        if not kept_only:
+            due = sa.or_(
+                sa.and_(jobs.c.state == "queued", jobs.c.run_at <= at),
+                sa.and_(jobs.c.state == "leased", jobs.c.lease_until < at),
+                kept,
+            )
         first = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority.desc(), jobs.c.run_at).limit(1)
         taken = (
             jobs.update()
@@ -109,13 +129,18 @@ class Jobs:
         """It is done. Raises `Lost`."""
         await self._fenced(c, job, {"state": "done", "lease_until": None, "problem": None, "updated_at": now()})
 
-    async def fail(self, c: AsyncConnection, job: Job, error: SourcebookError) -> bool:
-        """Queue again after a pause where the error is transient and attempts are left; else fail. True if final."""
+    async def fail(self, c: AsyncConnection, job: Job, error: SourcebookError, *, kept: bool = False) -> bool:
+        """Queue again after a pause where the error is transient and attempts are left; else fail. True if final.
+
+        `kept`: it is queued for this process alone.
+        """
         at = now()
         final = not error.transient or job.attempt >= self.options.attempts
         pause = self.options.backoff * 2 ** (job.attempt - 1) * self._random.uniform(0.5, 1.5)
         values: dict[str, Any] = {"problem": error.problem(), "updated_at": at, "lease_until": None}
         values |= {"state": "failed"} if final else {"state": "queued", "run_at": at + timedelta(seconds=pause)}
+        if kept and not final:
+            values |= self.kept()
         await self._fenced(c, job, values)
         return final
 
@@ -186,13 +211,31 @@ class Worker:
         self._db = database
         self._handle = handle
         self._failed = failed
+        queue.keeping = self.keep
         self._tasks: list[asyncio.Task[None]] = []
+        self._base = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')[-6:]}"
         self._random = random.Random()
 
     def start(self, count: int) -> None:
         """Begin to take jobs."""
-        base = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')[-6:]}"
-        self._tasks = [asyncio.create_task(self._work(f"{base}-{n}"), name=f"worker {n}") for n in range(count)]
+        self._tasks = [asyncio.create_task(self._work(f"{self._base}-{n}"), name=f"worker {n}") for n in range(count)]
+
+    def keep(self) -> None:
+        """A job is kept for this process: see that its lease is renewed, and that there is a worker to do it."""
+        if any(task.get_name() == "keeper" for task in self._tasks):
+            return
+        if not self._tasks:
+            work = self._work(f"{self._base}-kept", kept_only=True)
+            self._tasks.append(asyncio.create_task(work, name="worker of kept jobs"))
+        self._tasks.append(asyncio.create_task(self._keep(), name="keeper"))
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._jobs.options.lease / 3)
+            try:
+                await self._jobs.renew_kept()
+            except SourcebookError as error:
+                log.warning("the leases of kept jobs could not be renewed: %s", error)
 
     async def close(self) -> None:
         """Stop; what was being done goes back to the queue."""
@@ -201,12 +244,12 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
-    async def _work(self, name: str) -> None:
+    async def _work(self, name: str, *, kept_only: bool = False) -> None:
         while True:
             # Cleared before looking: what is added while we look sets it again, and is not slept over.
             self._jobs.added.clear()
             try:
-                job = await self._jobs.claim(name)
+                job = await self._jobs.claim(name, kept_only=kept_only)
             except SourcebookError as error:
                 log.warning("no job could be claimed: %s", error)
                 job = None

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import grants, index_specs, notebooks
+from sourcebook.database.tables import grants, index_specs, notebooks, owners
 from sourcebook.errors import Conflict, InvalidInput, NotFound
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Scope, ScopedNotebook
@@ -35,6 +35,16 @@ class Notebook:
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Share:
+    """One other owner's part in a notebook. `permission`: read or write."""
+
+    id: str
+    owner: str
+    permission: str
+    created_at: datetime
 
 
 def visible(principal: Principal, permission: str = "read") -> sa.ColumnElement[bool]:
@@ -133,14 +143,42 @@ class Notebooks:
         """Let another owner read or write this notebook; only its own may. Raises `InvalidInput` for another word."""
         if permission not in ("read", "write"):
             raise InvalidInput(f"A notebook is shared for 'read' or 'write', not {permission!r}.")
-        notebook = await self.get(principal, notebook_id, "write")
-        if notebook.owner_id != principal.owner_id:
-            raise NotFound(f"There is no notebook {notebook_id}.")
+        notebook = await self.own(principal, notebook_id)
+        if owner_id == notebook.owner_id:
+            raise InvalidInput("A notebook is its owner's already.", code="already_owner")
         async with self._db.write() as c:
             same = sa.and_(grants.c.notebook_id == notebook_id, grants.c.owner_id == owner_id)
             await c.execute(grants.delete().where(same))
             row = {"notebook_id": notebook_id, "owner_id": owner_id, "permission": permission}
             await c.execute(grants.insert().values(id=new_id("grant"), created_at=now(), **row))
+
+    async def unshare(self, principal: Principal, notebook_id: str, owner_id: str) -> None:
+        """From now on it does not exist for them. Raises `NotFound` where it was not shared with them."""
+        await self.own(principal, notebook_id)
+        async with self._db.write() as c:
+            same = sa.and_(grants.c.notebook_id == notebook_id, grants.c.owner_id == owner_id)
+            if (await c.execute(grants.delete().where(same))).rowcount == 0:
+                raise NotFound("The notebook is not shared with this owner.", code="not_shared")
+
+    async def shares(
+        self, principal: Principal, notebook_id: str, limit: int = 50, cursor: str | None = None
+    ) -> Page[Share]:
+        """With whom it is shared, oldest first; its owner alone is told."""
+        await self.own(principal, notebook_id)
+        query = sa.select(grants, owners.c.name.label("owner")).join(owners, owners.c.id == grants.c.owner_id)
+        query = query.where(grants.c.notebook_id == notebook_id).order_by(grants.c.id).limit(limit + 1)
+        if cursor:
+            query = query.where(grants.c.id > cursor)
+        names = Share.__dataclass_fields__
+        async with self._db.read() as c:
+            return page([Share(**{n: row[n] for n in names}) for row in (await c.execute(query)).mappings()], limit)
+
+    async def own(self, principal: Principal, notebook_id: str) -> Notebook:
+        """A notebook of this owner's own. Raises `NotFound` also for one that is shared with them."""
+        notebook = await self.get(principal, notebook_id, "write")
+        if notebook.owner_id != principal.owner_id:
+            raise NotFound(f"There is no notebook {notebook_id}.")
+        return notebook
 
     async def scope(self, principal: Principal, notebook_ids: Sequence[str]) -> tuple[Scope, list[Notebook]]:
         """The scope of one request. Raises `NotFound` for any notebook that is not the principal's to read."""

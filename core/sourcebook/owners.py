@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
+import logging
 import secrets
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from sourcebook.database.engine import Database, now
+from sourcebook.database.pages import Page, page
 from sourcebook.database.tables import keys, owners
-from sourcebook.errors import InvalidInput, NotFound, Unauthenticated
+from sourcebook.errors import InvalidInput, NotFound, StoreError, Unauthenticated
 from sourcebook.ids import new_id
+
+log = logging.getLogger(__name__)
 
 Permission = Literal["read", "write", "admin"]
 PERMISSIONS: tuple[Permission, ...] = ("read", "write", "admin")
@@ -22,16 +28,25 @@ LOCAL = "local"
 """The owner of everything that is made without keys, on a loopback address."""
 
 _PREFIX = "sbk_"
+_ENTROPY, _CHECK = 43, 6  # characters: 256 random bits, and a checksum by which scanners tell a key from a lookalike
+_LIMITS = ("requests", "concurrent")
+_USED_EVERY = timedelta(minutes=1)  # so that reading costs no writing
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks. `permissions` are not implied by each other."""
+    """Who asks. `permissions` are not implied by each other.
+
+    `limits` are the key's own (`requests` a minute, `concurrent`), before those of the settings; `local` is whoever
+    uses a server without keys from its own machine.
+    """
 
     owner_id: str
     name: str
     permissions: frozenset[str]
     key_id: str | None = None
+    limits: Mapping[str, int] | None = None
+    local: bool = False
 
     def may(self, permission: Permission) -> bool:
         """Whether this permission was given."""
@@ -51,6 +66,7 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     used_at: datetime | None
+    limits: Mapping[str, int] | None = None
 
 
 class Owners:
@@ -73,20 +89,38 @@ class Owners:
 
     async def local(self) -> Principal:
         """The principal of a server without keys."""
-        return Principal(await self.ensure(LOCAL), LOCAL, frozenset(PERMISSIONS))
+        return Principal(await self.ensure(LOCAL), LOCAL, frozenset(PERMISSIONS), local=True)
+
+    async def find(self, name: str) -> str:
+        """The id of an owner. Raises `NotFound` (code `no_such_owner`)."""
+        async with self._db.read() as c:
+            found = (await c.execute(sa.select(owners.c.id).where(owners.c.name == name))).scalar()
+        if found is None:
+            raise NotFound(f"There is no owner {name!r}.", code="no_such_owner", remedy="An owner begins with a key.")
+        return str(found)
 
     async def create_key(
-        self, owner: str, permissions: Iterable[str], name: str = "", expires_at: datetime | None = None
+        self,
+        owner: str,
+        permissions: Iterable[str],
+        name: str = "",
+        expires_at: datetime | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> tuple[Key, str]:
-        """A new key and its secret: 256 random bits, of which only the SHA-256 is kept."""
+        """A new key and its secret: 256 random bits and a checksum, of which only the SHA-256 is kept.
+
+        `limits` are its own `requests` a minute and `concurrent`, in place of the settings'; 0 is without a limit.
+        """
         asked = set(permissions)
         wanted = tuple(p for p in PERMISSIONS if p in asked)
         if unknown := asked - set(PERMISSIONS):
             raise InvalidInput(f"Unknown permissions {sorted(unknown)}; there are: {', '.join(PERMISSIONS)}.")
         if not wanted:
             raise InvalidInput("A key needs at least one permission.")
+        if any(name not in _LIMITS or value < 0 for name, value in (limits or {}).items()):
+            raise InvalidInput(f"A key's limits are {' and '.join(_LIMITS)}, each at least 0.")
         owner_id = await self.ensure(owner)
-        secret = _PREFIX + secrets.token_urlsafe(32)
+        secret = new_secret()
         row = {
             "id": new_id("key"),
             "owner_id": owner_id,
@@ -94,6 +128,7 @@ class Owners:
             "permissions": list(wanted),
             "created_at": now(),
             "expires_at": expires_at,
+            "limits": dict(limits) if limits else None,
         }
         async with self._db.write() as c:
             await c.execute(keys.insert().values(hash=_hash(secret), **row))
@@ -110,9 +145,14 @@ class Owners:
 
     async def list_keys(self) -> list[Key]:
         """Every key, oldest first."""
-        query = sa.select(keys, owners.c.name.label("owner")).join(owners).order_by(keys.c.id)
         async with self._db.read() as c:
-            return [_key(row) for row in (await c.execute(query)).mappings()]
+            return [_key(row) for row in (await c.execute(_keys())).mappings()]
+
+    async def listing(self, limit: int = 50, cursor: str | None = None) -> Page[Key]:
+        """A page of the keys, oldest first."""
+        query = _keys().where(keys.c.id > cursor) if cursor else _keys()
+        async with self._db.read() as c:
+            return page([_key(row) for row in (await c.execute(query.limit(limit + 1))).mappings()], limit)
 
     async def any_keys(self) -> bool:
         """Whether there is an active key: then every request needs one."""
@@ -124,12 +164,51 @@ class Owners:
         """Who this secret stands for. Raises `Unauthenticated`: unknown, revoked and expired are not told apart."""
         query = sa.select(keys, owners.c.name.label("owner")).join(owners).where(keys.c.hash == _hash(secret))
         async with self._db.read() as c:
-            row = (await c.execute(query)).mappings().first()
+            row = (await c.execute(query)).mappings().first() if may_be_a_key(secret) else None
         if row is None or row["revoked_at"] or (row["expires_at"] and row["expires_at"] <= now()):
             raise Unauthenticated(
                 "This key is not valid.", remedy="Send `Authorization: Bearer <key>` with an active key."
             )
-        return Principal(row["owner_id"], row["owner"], frozenset(row["permissions"]), row["id"])
+        await self._used(row)
+        return Principal(row["owner_id"], row["owner"], frozenset(row["permissions"]), row["id"], row["limits"])
+
+    async def _used(self, row: Any) -> None:
+        """Remember when, to the minute; that it could not be written down is no reason to refuse."""
+        at = now()
+        if row["used_at"] is not None and row["used_at"] > at - _USED_EVERY:
+            return
+        try:
+            async with self._db.write() as c:
+                await c.execute(keys.update().where(keys.c.id == row["id"]).values(used_at=at))
+        except StoreError as error:
+            log.warning("the last use of key %s was not stored: %s", row["id"], error)
+
+
+def new_secret() -> str:
+    """A secret that nobody has had before."""
+    entropy = secrets.token_urlsafe(32)
+    return _PREFIX + entropy + _checksum(entropy)
+
+
+def may_be_a_key(secret: str) -> bool:
+    """Whether the checksum is right. Keys of before there were checksums are taken too."""
+    entropy, check = secret[len(_PREFIX) :][:_ENTROPY], secret[len(_PREFIX) + _ENTROPY :]
+    if not secret.startswith(_PREFIX) or len(entropy) != _ENTROPY:
+        return False
+    return not check or hmac.compare_digest(check.encode(), _checksum(entropy).encode())
+
+
+def _checksum(entropy: str) -> str:
+    """CRC-32 in base 36."""
+    number, digits = zlib.crc32(entropy.encode()), ""
+    for _ in range(_CHECK):
+        number, digit = divmod(number, 36)
+        digits += "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
+    return digits
+
+
+def _keys() -> sa.Select[Any]:
+    return sa.select(keys, owners.c.name.label("owner")).join(owners).order_by(keys.c.id)
 
 
 def _hash(secret: str) -> str:
@@ -147,4 +226,5 @@ def _key(row: Any) -> Key:
         row["expires_at"],
         row["revoked_at"],
         row["used_at"],
+        row["limits"],
     )

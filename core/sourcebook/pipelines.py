@@ -7,12 +7,14 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from sourcebook import settings
+from sourcebook import choosing, settings
+from sourcebook.choosing import Candidate
+from sourcebook.configuration import Configuration, config_error
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
 from sourcebook.filters import BUILT_IN
 from sourcebook.http import Http
@@ -64,7 +66,7 @@ class Pipeline:
 class Pipelines:
     """Every pipeline of the settings, with its components built once and shared by name."""
 
-    def __init__(self, plugins: Plugins, configuration: settings.Configuration, data: Path, http: Http) -> None:
+    def __init__(self, plugins: Plugins, configuration: Configuration, data: Path, http: Http) -> None:
         self._plugins = plugins
         self._origins = configuration.origins
         self._settings = configuration.settings
@@ -134,28 +136,37 @@ class Pipelines:
                 return await self.component("fetchers", name, cast(type[Fetcher[Any]], Fetcher))
         raise UnsupportedType(f"No plugin fetches {scheme}: addresses.", remedy="Use http or https, or add a fetcher.")
 
-    def parser_for(
-        self, name: str, media_type: str, choice: Mapping[str, Sequence[str]]
-    ) -> tuple[type[Any], ComponentRef]:
-        """The parser of a file: by the pipeline's `parsers`, then by extension, then by media type.
+    def parsers_for(
+        self, name: str, media_type: str, choice: Mapping[str, Sequence[str]], head: bytes = b""
+    ) -> list[Candidate]:
+        """The parsers of a file, the one to try first first; `head` is the file's first bytes, where they are at hand.
 
         Raises `UnsupportedType` with what is installed.
         """
-        extension = PurePosixPath(name.lower()).suffix
-        for key in (media_type, extension.lstrip(".")):
-            for chosen in choice.get(key, ()):
-                return self.resolve("parsers", chosen)
         classes: dict[str, type[Parser[Any]]] = self._plugins.classes["parsers"]
-        by_type = [n for n, cls in classes.items() if media_type in cls.media_types]
-        by_extension = [n for n, cls in classes.items() if extension in cls.extensions]
-        # The extension first: browsers and mail programs call too many things text/plain or octet-stream.
-        for found in (*by_extension, *by_type):
-            return self.resolve("parsers", found)
-        known = ", ".join(sorted({e for cls in classes.values() for e in cls.extensions}))
-        raise UnsupportedType(
-            f"No installed parser reads {extension or 'files without an extension'} ({media_type}).",
-            remedy=f"Upload one of: {known}; or install a parser plugin and enable it.",
-        )
+        names = choosing.order(classes, self._plugins.is_built_in_parser, name, media_type, choice, head)
+        if not names:
+            raise choosing.unsupported(name, media_type, classes.values())
+        listed = {instance for instances in choice.values() for instance in instances}
+        found: list[Candidate] = []
+        for candidate in map(self._candidate, names):
+            # A class that the pipeline lists with settings of its own is not asked again without them.
+            if candidate.instance in listed or candidate.cls not in {c.cls for c in found}:
+                found.append(candidate)
+        return found
+
+    def parser_for(
+        self, name: str, media_type: str, choice: Mapping[str, Sequence[str]], head: bytes = b"", served: str = ""
+    ) -> Candidate:
+        """The parser that is tried first, or the one that `served`: the identity that its document carries."""
+        found = self.parsers_for(name, media_type, choice, head)
+        return next((c for c in found if c.identity == served), found[0])
+
+    def _candidate(self, instance: str) -> Candidate:
+        cls, ref = self.resolve("parsers", instance)
+        info = self._plugins.owner("parsers", cls.name)
+        origin = "" if info is None or info.built_in else f"{info.distribution} {info.version}".strip()
+        return Candidate(instance, cls, ref, origin)
 
     def resolve(self, kind: str, instance: str) -> tuple[type[Any], ComponentRef]:
         """The class and validated settings of an instance. Raises `ConfigError` with file and key, or `PluginError`."""
@@ -198,7 +209,7 @@ class Pipelines:
         try:
             return model.model_validate(table)
         except ValidationError as error:
-            raise settings.config_error(error, model, self._origins, prefix) from error
+            raise config_error(error, model, self._origins, prefix) from error
 
     def _refs(self, wiring: settings.Pipeline) -> ComponentRef:
         for kind, instances in (

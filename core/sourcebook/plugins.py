@@ -91,6 +91,7 @@ class Plugins:
         self.settings = settings
         self.infos: dict[str, PluginInfo] = {}
         self.classes: dict[str, dict[str, type]] = {kind: {} for kind in INTERFACES}
+        self._owners: dict[tuple[str, str], PluginInfo] = {}
         self._deadline = deadline
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
         self._manager = pluggy.PluginManager(GROUP)
@@ -130,6 +131,8 @@ class Plugins:
         except Exception:
             self._manager.unregister(module)
             raise
+        for kind, names in info.components.items():
+            self._owners.update({(kind, name): info for name in names})
         info.hooks = sorted(h.name for h in self._manager.get_hookcallers(module) or ())
         info.state, info.reason = "active", ""
         return info
@@ -146,6 +149,15 @@ class Plugins:
                 remedy="Install the plugin and name its distribution in [plugins] enabled, or correct the name.",
             )
         return found
+
+    def owner(self, kind: str, name: str) -> PluginInfo | None:
+        """The plugin that registered a class."""
+        return self._owners.get((kind, name))
+
+    def is_built_in_parser(self, name: str) -> bool:
+        """Whether the parser came with Sourcebook: others are asked before it."""
+        info = self.owner("parsers", name)
+        return info is not None and info.built_in
 
     async def startup(self, app: Sourcebook) -> None:
         """Run every `startup` hook, in order; a raising one stops the start."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sourcebook import settings
-from sourcebook.documents import Passage
+from sourcebook.documents import Passage, Place
 from sourcebook.errors import ConfigError
 from sourcebook.interfaces import LLM, Message
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 # Zero-width, bidi and other format characters hide instructions from people and not from models.
 _HIDDEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
+_HISTORY = 3  # one part in so many of the window, at most, is for what was said before
 _FENCE = re.compile(r"<(?=\s*/?\s*passage\b)", re.IGNORECASE)
 
 
@@ -35,11 +38,31 @@ class Prompts:
         self._system = _template("system", options.system)
         self._question = _template("question", options.question)
         self._condense = _template("condense", options.condense)
+        self._try(options)
+
+    def _try(self, options: settings.Prompts) -> None:
+        """Render each once with made-up values: what cannot be rendered is told at the start, not to a client."""
+        from jinja2 import TemplateError
+
+        place = Place(page=1, path=("Heading",))
+        passage = Passage("p", "s", "n", "d", "g", 0, 0, 4, "Text", title="Title", places=(place,))
+        history = (Message("user", "Before?"), Message("assistant", "Then."))
+        tries: dict[str, Callable[[], object]] = {
+            "system": self._system.render,
+            "question": partial(self.answer, "Why?", [passage]),
+            "condense": partial(self.condense, "Why?", history),
+        }
+        for name, attempt in tries.items():
+            try:
+                attempt()
+            except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+                path = getattr(options, name) or "the packaged template"
+                raise ConfigError(f"prompts.{name}: {path} cannot be rendered: {error}.") from error
 
     def answer(
-        self, question: str, passages: Sequence[Passage], history: Sequence[Message] = ()
+        self, question: str, passages: Sequence[Passage], history: Sequence[Message] = (), more: str = ""
     ) -> tuple[Message, ...]:
-        """System, history, and the question with its numbered passages."""
+        """System, history, and the question with its numbered passages. `more` goes below the instructions."""
         numbered = [
             {
                 "title": _attribute(p.title),
@@ -49,7 +72,8 @@ class Prompts:
             for p in passages
         ]
         asked = self._question.render(question=question, passages=numbered)
-        return (Message("system", self._system.render().strip()), *history, Message("user", asked.strip()))
+        system = f"{self._system.render().strip()}\n\n{more}".strip()
+        return (Message("system", system), *history, Message("user", asked.strip()))
 
     def condense(self, question: str, history: Sequence[Message]) -> tuple[Message, ...]:
         """Asks for the question on its own."""
@@ -61,30 +85,61 @@ def _attribute(text: str) -> str:
     return " ".join(text.replace('"', "'").split())
 
 
-def fit(
-    llm: LLM[Any], prompts: Prompts, question: str, passages: Sequence[Passage], history: Sequence[Message], answer: int
-) -> tuple[tuple[Message, ...], tuple[Passage, ...], int]:
-    """Messages, the passages that fit the model's window beside `answer` tokens, and how many were left out.
+@dataclass(frozen=True)
+class Fitted:
+    """Messages within the model's window, the passages in them, and how many passages and turns were left out."""
 
-    The last passages go first, then the oldest turns, at last the first passage: the question itself always stays.
+    messages: tuple[Message, ...]
+    passages: tuple[Passage, ...]
+    dropped: int
+    dropped_turns: int
+
+
+def fit(
+    llm: LLM[Any],
+    prompts: Prompts,
+    question: str,
+    passages: Sequence[Passage],
+    history: Sequence[Message],
+    answer: int,
+    more: str = "",
+) -> Fitted:
+    """Share the model's window: `answer` tokens stay free, history gets at most a third of the rest, passages follow.
+
+    The oldest turns go first where they are over their share; then the last passages, the other turns, at last the
+    first passage. The question itself always stays. `more` is what the client adds to the instructions.
     """
-    room = llm.context_window - answer
-    kept, turns = list(passages), list(history)
+    room = max(llm.context_window - answer, llm.context_window // 4)
+    turns, kept = _recent(llm, history, room // _HISTORY), list(passages)
     while True:
-        messages = prompts.answer(question, kept, turns)
+        messages = prompts.answer(question, kept, turns, more)
         if sum(llm.count(m.content) for m in messages) <= room or not (kept or turns):
-            return messages, tuple(kept), len(passages) - len(kept)
+            return Fitted(messages, tuple(kept), len(passages) - len(kept), len(history) - len(turns))
         if len(kept) > 1 or not turns:
             kept.pop()
         else:
             turns.pop(0)
 
 
+def _recent(llm: LLM[Any], history: Sequence[Message], room: int) -> list[Message]:
+    """The latest turns that fit `room` tokens."""
+    kept: list[Message] = []
+    for turn in reversed(history):
+        room -= llm.count(turn.content)
+        if room < 0:
+            break
+        kept.insert(0, turn)
+    return kept
+
+
 def _template(name: str, path: Path | None) -> Template:
-    from jinja2 import TemplateError
+    from jinja2 import StrictUndefined, TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(autoescape=False, trim_blocks=False, keep_trailing_newline=True)
+    # A misspelt name is an error, not an empty place in every prompt.
+    environment = ImmutableSandboxedEnvironment(
+        autoescape=False, trim_blocks=False, keep_trailing_newline=True, undefined=StrictUndefined
+    )
     environment.filters["fenced"] = fenced
     try:
         if path is None:

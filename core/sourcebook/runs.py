@@ -1,6 +1,6 @@
-"""Runs: one answer being made, as a task with a log that any number of clients can follow, leave and come back to.
+"""All runs: begins them, finds them wherever they are being made, and ends those whose worker was lost.
 
-This is the log's memory form, for one process. One wrapper turns whatever goes wrong into `error`, then `done`.
+One wrapper turns whatever goes wrong in an answer into `error`, then `done`.
 """
 
 from __future__ import annotations
@@ -10,165 +10,69 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 from sourcebook import settings
 from sourcebook.answering import Answering, Progress, Question
-from sourcebook.conversations import Answer, Conversations
-from sourcebook.database.engine import now
-from sourcebook.errors import NotFound, SourcebookError, StoreError
-from sourcebook.events import Done, ErrorEvent, Event, Frame, RunStarted, Snapshot, UsageEvent, encode
+from sourcebook.conversations import Conversations
+from sourcebook.database.engine import Database, now
+from sourcebook.errors import Lost, SourcebookError, StoreError
+from sourcebook.events import Done, ErrorEvent, RunStarted, Snapshot, encode
+from sourcebook.following import Following
 from sourcebook.ids import new_id
+from sourcebook.lost_runs import recovered
 from sourcebook.owners import Principal
+from sourcebook.run import Run
+from sourcebook.run_log import RunLog
+from sourcebook.turns import Answer, Asked, Turns
 
 log = logging.getLogger(__name__)
 
-_FIRST = 5.0  # seconds in which whoever asked has to begin to follow, even where the grace is none
-
-
-class Run:
-    """One answer being made. `follow` gives its frames from any point on."""
-
-    def __init__(self, run_id: str, owner_id: str, grace: float, max_frames: int) -> None:
-        self.id = run_id
-        self.owner_id = owner_id
-        self.progress = Progress()
-        self.finished_at: float | None = None
-        self._grace = grace
-        self._frames: list[Frame] = []
-        self._max_frames = max_frames
-        self._seq = 0
-        self._grown = asyncio.Event()
-        self._followers = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        self.why_cancelled = ""
-        self.error: SourcebookError | None = None
-
-    @property
-    def last_seq(self) -> int:
-        """The number of the newest frame."""
-        return self._seq
-
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start the task; somebody has to follow it soon."""
-        self._task = asyncio.create_task(work, name=self.id)
-        self._watch(max(self._grace, _FIRST))
-
-    def emit(self, event: Event) -> None:
-        """Append one event and wake every follower."""
-        self._seq += 1
-        self._frames.append(encode(self.id, self._seq, event))
-        if len(self._frames) >= 2 * self._max_frames:  # seldom and in bulk, so that appending stays cheap
-            del self._frames[: self._max_frames]
-        self._wake()
-
-    def end(self) -> None:
-        """No frame comes any more."""
-        self.finished_at = time.monotonic()
-        if self._timer:
-            self._timer.cancel()
-        self._wake()
-
-    async def cancel(self, why: str) -> None:
-        """Stop the model at once; what was made is kept as `incomplete`. Idempotent; returns when the run has ended."""
-        if self.finished_at is None and self._task is not None:
-            self.why_cancelled = self.why_cancelled or why
-            self._task.cancel()
-        await self.wait()
-
-    async def wait(self) -> None:
-        """Until the run has ended."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
-
-    async def follow(self, after: int = 0) -> AsyncGenerator[Frame, None]:
-        """Every frame behind number `after`, then those to come, up to `done`.
-
-        A follower who is behind what the log still holds gets one `snapshot`, then the rest. It reads at its own pace:
-        the log is shared, so a slow reader costs nothing.
-        """
-        self._followers += 1
-        if self._timer:
-            self._timer.cancel()
-        after = min(after, self._seq)  # a number that was never given out
-        try:
-            while True:
-                grown = self._grown
-                if self._frames and after + 1 < self._frames[0].seq:
-                    after = self._told()
-                    yield encode(self.id, after, self._snapshot())
-                first = self._frames[0].seq if self._frames else 1
-                for frame in self._frames[max(after + 1 - first, 0) :]:
-                    after = frame.seq
-                    yield frame
-                if self.finished_at is not None and after >= self._seq:
-                    return
-                if after >= self._seq:
-                    await grown.wait()
-        finally:
-            self._followers -= 1
-            self._watch(self._grace)
-
-    def _told(self) -> int:
-        """The newest frame that a snapshot stands for: all but the last words, which are sent as they are."""
-        last = len(self._frames)
-        while last > 1 and isinstance(self._frames[last - 1].event, UsageEvent | ErrorEvent | Done):
-            last -= 1
-        return self._frames[last - 1].seq
-
-    def _snapshot(self) -> Snapshot:
-        p = self.progress
-        return Snapshot(reasoning=p.reasoning, content=p.text, citations=[c.payload() for c in p.citations])
-
-    def _wake(self) -> None:
-        """Waiters hold the old event, so none can miss this."""
-        self._grown.set()
-        self._grown = asyncio.Event()
-
-    def _watch(self, grace: float) -> None:
-        """Without a follower, the grace period begins."""
-        if self._followers == 0 and self.finished_at is None:
-            self._timer = asyncio.get_running_loop().call_later(grace, self._abandon)
-
-    def _abandon(self) -> None:
-        if self._followers == 0 and self.finished_at is None and self._task is not None:
-            self.why_cancelled = self.why_cancelled or "abandoned"
-            self._task.cancel()
+_DONE = b"\nevent: done\n"
 
 
 class Runs:
-    """All runs of this process."""
+    """The runs of this process, and the way to those of others."""
 
-    def __init__(self, options: settings.Runs, answering: Answering, conversations: Conversations) -> None:
+    def __init__(
+        self, options: settings.Runs, answering: Answering, conversations: Conversations, db: Database
+    ) -> None:
         self.options = options
+        self.turns = Turns(db)
         self._answering = answering
         self._conversations = conversations
         self._runs: dict[str, Run] = {}
+        self._log = RunLog(db, options)
+        self._following = Following(self._log, self._recover)
+        self._sweeper: asyncio.Task[None] | None = None
 
-    async def start(
-        self,
-        principal: Principal,
-        question: Question,
-        *,
-        conversation_id: str | None = None,
-        grace: float | None = None,
-    ) -> Run:
+    def open(self) -> None:
+        """Begin to look for lost runs."""
+        self._sweeper = asyncio.create_task(self._sweeps(), name="runs sweeper")
+
+    async def close(self) -> None:
+        """Cancel what still runs; each ends with its `done`."""
+        await asyncio.gather(*(run.cancel("shutdown") for run in self._runs.values()))
+        await self._following.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await self._log.close()
+
+    async def start(self, principal: Principal, question: Question, asked: Asked, *, grace: float | None = None) -> Run:
         """Store the question and start to answer it. Whoever is told of the run follows it."""
         self._forget()
-        run_id = new_id("run")
-        ids = [n.id for n in question.notebooks]
-        conversation_id, message_id = await self._conversations.begin(
-            principal, question.text, ids, conversation_id, run_id
-        )
+        run_id, message_id = new_id("run"), new_id("msg")
+        conversation_id = await self.turns.begin(principal, asked, run_id, self._log.worker, self._log.lease())
         grace = self.options.grace if grace is None else grace
-        # The log's cap counts frames; a frame holds a few hundred bytes, so the default is some megabytes.
-        run = Run(run_id, principal.owner_id, grace, self.options.max_frames)
+        run = Run(run_id, principal.owner_id, grace, self.options)
         self._runs[run_id] = run
+        self._log.add(run)
         started = RunStarted(
             conversation_id=conversation_id,
             message_id=message_id,
-            notebooks=ids,
+            notebooks=list(asked.notebooks),
             pipeline=question.pipeline,
             created_at=now().isoformat(),
         )
@@ -177,16 +81,63 @@ class Runs:
         await asyncio.sleep(0)  # a task that is cancelled before its first step would end without a word
         return run
 
-    def get(self, principal: Principal, run_id: str) -> Run:
-        """A run of this owner that is still held. Raises `NotFound`."""
+    def held(self, principal: Principal, run_id: str) -> Run | None:
+        """A run of this owner that this process makes, or has made a while ago."""
         run = self._runs.get(run_id)
-        if run is None or run.owner_id != principal.owner_id:
-            raise NotFound(f"There is no run {run_id}, or it ended too long ago to be followed.")
-        return run
+        return run if run is not None and run.owner_id == principal.owner_id else None
 
-    async def close(self) -> None:
-        """Cancel what still runs; each ends with its `done`."""
-        await asyncio.gather(*(run.cancel("shutdown") for run in self._runs.values()))
+    async def events(self, principal: Principal, run_id: str, after: int = 0) -> AsyncGenerator[bytes, None]:
+        """Await it, then iterate: the frames behind number `after`, whoever makes the run. Raises `NotFound`."""
+        run = self.held(principal, run_id)
+        if run is not None:
+            return wires(run, after)
+        row = await self.turns.run(principal, run_id)
+        if row["finished_at"] is not None:
+            after = min(after, row["last_seq"] - 1)
+        return self._elsewhere(principal, run_id, after)
+
+    async def cancel(self, principal: Principal, run_id: str) -> None:
+        """Stop a run at once, wherever it is made, and wait for its end. One that has ended is left as it is."""
+        run = self.held(principal, run_id)
+        if run is not None:
+            await run.cancel("asked")
+            return
+        await self.turns.run(principal, run_id)
+        await self._log.ask_to_cancel(run_id)
+        until = asyncio.get_running_loop().time() + self.options.lease
+        while asyncio.get_running_loop().time() < until:
+            if (await self._log.states([run_id]))[run_id]["state"] != "running":
+                return
+            await asyncio.sleep(self.options.flush)
+
+    async def _elsewhere(self, principal: Principal, run_id: str, after: int) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._following.wires(run_id, after)) as found:
+            async for last, wire in found:
+                after = last
+                yield wire
+                if _DONE in wire:
+                    return
+        # Its frames are gone, or were never written: the answer itself is stored.
+        row = await self.turns.run(principal, run_id)
+        if row["message_id"] is not None:
+            yield await self._ending(principal, row)
+
+    async def _ending(self, principal: Principal, row: Any) -> bytes:
+        """`snapshot` and `done` of a run that ended, from its stored message."""
+        _, message = await self._conversations.message(principal, row["message_id"])
+        cited = [_shown(one) for one in message.citations]
+        grounded = any(one["supported"] for one in cited)
+        snapshot = Snapshot(reasoning=message.reasoning, content=message.text, citations=cited)
+        done = Done(
+            finish=str(message.details.get("finish", "error")),
+            message_id=message.id,
+            message_state=message.state,
+            text=message.text,
+            citations=cited,
+            grounded=grounded,
+        )
+        last = row["last_seq"]
+        return encode(row["id"], max(last - 1, 1), snapshot).wire + encode(row["id"], max(last, 2), done).wire
 
     async def _work(self, run: Run, question: Question, conversation_id: str, message_id: str) -> None:
         outcome, finish = "done", ""
@@ -211,31 +162,24 @@ class Runs:
     async def _end(self, run: Run, conversation_id: str, message_id: str, outcome: str, finish: str) -> None:
         p = run.progress
         state = "complete" if outcome == "done" and finish in ("stop", "other") else "incomplete"
-        details = {
-            "finish": finish,
-            "llm": p.llm,
-            "prompt_tokens": p.usage.prompt,
-            "completion_tokens": p.usage.completion,
-        }
-        if run.why_cancelled:
-            details["cancelled"] = run.why_cancelled
-        answer = Answer(p.text, p.reasoning, state, outcome, details, p.citations, run.last_seq + 1)
+        answer = Answer(p.text, p.reasoning, state, outcome, _details(run, finish), p.citations, run.last_seq + 1)
         try:
-            await self._conversations.finish(run.id, conversation_id, message_id, answer)
+            if not await self.turns.finish(run.id, conversation_id, message_id, answer):
+                raise Lost("Another process ended this run, because this one did not renew its lease in time.")
         except Exception as error:  # whatever it is, nobody may wait for ever for the `done`
             log.exception("the answer of %s was not stored", run.id)
             known = error if isinstance(error, SourcebookError) else StoreError("The answer could not be stored.")
             run.emit(ErrorEvent(problem=known.problem(), retryable=False))
-        run.emit(
-            Done(
-                finish=finish,
-                message_id=message_id,
-                message_state=state,
-                text=p.text,
-                citations=[c.payload() for c in p.citations],
-                dropped_citations=p.dropped,
-            )
+        done = Done(
+            finish=finish,
+            message_id=message_id,
+            message_state=state,
+            text=p.text,
+            citations=[c.payload() for c in p.citations],
+            grounded=p.grounded,
+            dropped_citations=p.dropped,
         )
+        run.emit(done)
         run.end()
 
     def _forget(self) -> None:
@@ -244,6 +188,58 @@ class Runs:
         for run_id, run in list(self._runs.items()):
             if run.finished_at is not None and run.finished_at < horizon:
                 del self._runs[run_id]
+
+    async def _sweeps(self) -> None:
+        """End lost runs, drop old frames, and the conversations that came over /v1 and can no longer be opened."""
+        while True:
+            try:
+                for run_id in await self.turns.lost(now()):
+                    await self._recover(run_id)
+                await self._log.prune()
+                await self._conversations.expire("openai", now() - timedelta(seconds=self._answering.links.lifetime))
+            except SourcebookError as error:
+                log.warning("lost runs could not be looked for: %s", error)
+            await asyncio.sleep(self.options.lease)
+
+    async def _recover(self, run_id: str) -> None:
+        """End a run whose worker is gone: `error` (code `interrupted`), then `done`, and what it made is kept."""
+        segments = []
+        last = -1
+        while found := (await self._log.segments({run_id: max(last, 0)})).get(run_id, []):
+            segments += found
+            last = found[-1].last_seq
+        answer, message_id, seq, frames = recovered(run_id, segments)
+        if await self.turns.take_over(run_id, answer, message_id, seq, frames):
+            log.warning("run %s was interrupted: its worker is gone", run_id)
+
+
+async def wires(run: Run, after: int = 0) -> AsyncGenerator[bytes, None]:
+    """The frames of a run of this process, joined where several are there."""
+    async with aclosing(run.batches(after)) as batches:
+        async for batch in batches:
+            yield batch[0].wire if len(batch) == 1 else b"".join([frame.wire for frame in batch])
+
+
+def _details(run: Run, finish: str) -> dict[str, Any]:
+    p: Progress = run.progress
+    details: dict[str, Any] = {
+        "finish": finish,
+        "llm": p.llm,
+        "prompt_tokens": p.usage.prompt,
+        "completion_tokens": p.usage.completion,
+        "grounded": p.grounded,
+    }
+    if run.why_cancelled:
+        details["cancelled"] = run.why_cancelled
+    if run.error is not None:
+        details["problem"] = run.error.problem()
+    return details
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    """A stored citation as an event tells it."""
+    names = ("id", "n", "passage_id", "source_id", "document_id", "start", "end", "quote", "answer_start", "answer_end")
+    return {name: row[name] for name in (*names, "supported")}
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:

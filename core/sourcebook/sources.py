@@ -17,11 +17,15 @@ from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
 from sourcebook.database.tables import deletions, documents, generations, jobs, notebooks, sources
 from sourcebook.errors import InvalidInput, NotFound
+from sourcebook.generations import SUPERSEDED, Generations
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
 from sourcebook.jobs import Jobs
 from sourcebook.notebooks import Notebook, visible
 from sourcebook.owners import Principal
+from sourcebook.passwords import Passwords
+from sourcebook.quotas import Quotas
+from sourcebook.settings import Limits
 from sourcebook.writer import clean
 
 MAX_DEPTH = 2
@@ -30,9 +34,10 @@ MAX_DEPTH = 2
 
 @dataclass(frozen=True)
 class Source:
-    """A source with what its newest generation says of it.
+    """A source with what its generations say of it.
 
-    `state`: queued, parsing, chunking, embedding, indexing, ready or failed; `problem` says why it failed.
+    `state`: queued, parsing, chunking, embedding, indexing, ready or failed; `problem` says why it failed. A source
+    that is being read again stays as it was; `pending` tells of the new generation: its state, problem and job.
     """
 
     id: str
@@ -57,15 +62,26 @@ class Source:
     job_id: str | None
     progress: Mapping[str, Any]
     document: Mapping[str, Any] | None
+    pending: Mapping[str, Any] | None = None
 
 
 class Sources:
     """Sources in SQL, their bytes in the blob store."""
 
-    def __init__(self, database: Database, blobs: BlobStore[Any], queue: Jobs) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore[Any],
+        queue: Jobs,
+        quotas: Quotas | None = None,
+        passwords: Passwords | None = None,
+    ) -> None:
         self._db = database
         self._blobs = blobs
         self._jobs = queue
+        self._quotas = quotas or Quotas(Limits())
+        self._generations = Generations(queue)
+        self.passwords = passwords or Passwords()
 
     async def accept(
         self,
@@ -78,11 +94,13 @@ class Sources:
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
         parent_id: str | None = None,
+        password: str | None = None,
     ) -> tuple[str, bool]:
         """Store the bytes, then source, generation and job in one transaction. The source's id, and whether it is new.
 
-        The same bytes in the same notebook are the source that is there already. When this returns, nothing that was
-        accepted can be lost any more.
+        The same bytes in the same notebook are the source that is there already (with a `password` one that failed is
+        read again). When this returns, nothing that was accepted can be lost any more, but for the password: it is
+        kept in memory alone, so this process does the job.
         """
         values = {
             "name": safe_name(name),
@@ -92,23 +110,110 @@ class Sources:
             "metadata": dict(metadata or {}),
             "parent_id": parent_id,
         }
+        async with self._db.read() as c:  # before the bytes: whoever has no room left need not send them
+            await self._quotas.check(c, notebook.owner_id)
         blob = await self._blobs.put(new_id("blob"), chunks)
         # A caller who goes away now must not part the row from its bytes: this goes to its end without them.
-        return await asyncio.shield(self._record(notebook, blob, values))
+        return await asyncio.shield(self._record(notebook, blob, values, password))
 
-    async def _record(self, notebook: Notebook, blob: Blob, values: Mapping[str, Any]) -> tuple[str, bool]:
+    async def _record(
+        self, notebook: Notebook, blob: Blob, values: Mapping[str, Any], password: str | None
+    ) -> tuple[str, bool]:
         try:
             async with self._db.write() as c:
                 same = await self._same_bytes(c, notebook.id, blob, values["parent_id"])
-                source_id = same or await self._insert(c, notebook, blob, values)
+                source_id = same or await self._insert(c, notebook, blob, values, password)
+                if same is not None and password is not None:
+                    await self._unlock(c, notebook, same, password)
         except BaseException:
             await self._blobs.delete(blob.key)
             raise
         if same is not None:
             await self._blobs.delete(blob.key)
-            return same, False
         self._jobs.wake()
-        return source_id, True
+        return source_id, same is None
+
+    async def _unlock(self, c: AsyncConnection, notebook: Notebook, source_id: str, password: str) -> None:
+        """The same file again, now with a password: if it failed without, it is read again."""
+        row = (await c.execute(_select().where(sources.c.id == source_id))).mappings().one()
+        if row["state"] == "failed":
+            await self._begin(c, row, notebook.owner_id, password)
+
+    async def reparse(self, principal: Principal, source_id: str, password: str | None = None) -> str:
+        """Read the source's bytes again, as a new generation; the job's id. The one that serves does so until then."""
+        await self.get(principal, source_id, "write")
+        async with self._db.write() as c:
+            row = await self._alive(c, source_id)
+            job_id = await self._begin(c, row, row["owner_id"], password)
+        self._jobs.wake()
+        return job_id
+
+    async def replace(
+        self,
+        principal: Principal,
+        source_id: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        media_type: str = "",
+        url: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        password: str | None = None,
+    ) -> str | None:
+        """Give a source new bytes, as a new generation; the job's id, or None where they are those that it has.
+
+        The old bytes serve until the new generation is ready, and stay where it fails.
+        """
+        await self.get(principal, source_id, "write")
+        blob = await self._blobs.put(new_id("blob"), chunks)
+        content = {"media_type": media_type, "url": url, "metadata": dict(metadata or {})}
+        return await asyncio.shield(self._replaced(source_id, blob, content, password))
+
+    async def _replaced(
+        self, source_id: str, blob: Blob, content: Mapping[str, Any], password: str | None
+    ) -> str | None:
+        job_id = None
+        try:
+            async with self._db.write() as c:
+                row = await self._alive(c, source_id)
+                if await self._newest_bytes(c, row) != blob.sha256:
+                    job_id = await self._begin(c, row, row["owner_id"], password, blob, content)
+        finally:
+            if job_id is None:
+                await self._blobs.delete(blob.key)
+        self._jobs.wake()
+        return job_id
+
+    async def _alive(self, c: AsyncConnection, source_id: str) -> Any:
+        row = (await c.execute(_select().where(sources.c.id == source_id))).mappings().first()
+        if row is None:  # deleted meanwhile
+            raise NotFound(f"There is no source {source_id}.")
+        return row
+
+    async def _newest_bytes(self, c: AsyncConnection, row: Mapping[str, Any]) -> str:
+        """The SHA-256 of what was last given to the source, whatever became of it."""
+        newest = sa.select(generations.c.content).where(
+            generations.c.source_id == row["id"], generations.c.state != SUPERSEDED
+        )
+        content = (await c.execute(newest.order_by(generations.c.id.desc()).limit(1))).scalar()
+        return str((content or {}).get("sha256") or row["sha256"])
+
+    async def _begin(
+        self,
+        c: AsyncConnection,
+        row: Mapping[str, Any],
+        owner_id: str,
+        password: str | None = None,
+        blob: Blob | None = None,
+        content: Mapping[str, Any] | None = None,
+    ) -> str:
+        spec_id = row["pinned"]
+        held = password is not None
+        generation_id, job_id = await self._generations.begin(
+            c, row, owner_id, spec_id, blob=blob, content=content, held=held
+        )
+        if password is not None:
+            self.passwords.keep(generation_id, password)
+        return job_id
 
     async def get(self, principal: Principal, source_id: str, permission: str = "read") -> Source:
         """Raises `NotFound` also for what is somebody else's."""
@@ -118,6 +223,15 @@ class Sources:
         if row is None:
             raise NotFound(f"There is no source {source_id}.")
         return _source(row)
+
+    async def pipeline_of(self, source_id: str) -> str:
+        """The pipeline of the notebook that a source lies in. Raises `NotFound`."""
+        query = sa.select(notebooks.c.pipeline).join(sources).where(sources.c.id == source_id)
+        async with self._db.read() as c:
+            found = (await c.execute(query)).scalar()
+        if found is None:
+            raise NotFound(f"There is no source {source_id}.")
+        return str(found)
 
     async def listing(
         self, principal: Principal, notebook_id: str, limit: int = 50, cursor: str | None = None
@@ -177,7 +291,9 @@ class Sources:
         )
         return (await c.execute(query)).scalar()
 
-    async def _insert(self, c: AsyncConnection, notebook: Notebook, blob: Blob, values: Mapping[str, Any]) -> str:
+    async def _insert(
+        self, c: AsyncConnection, notebook: Notebook, blob: Blob, values: Mapping[str, Any], password: str | None
+    ) -> str:
         # The notebook is read again here: it may have been deleted while the bytes came in.
         alive = sa.select(notebooks.c.index_spec_id).where(
             notebooks.c.id == notebook.id, notebooks.c.deleted_at.is_(None)
@@ -189,16 +305,13 @@ class Sources:
             whole = sa.select(sources.c.id).where(sources.c.id == parent_id, sources.c.deleted_at.is_(None))
             if (await c.execute(whole)).scalar() is None:
                 raise NotFound(f"There is no source {parent_id}.")
+        await self._quotas.check(c, notebook.owner_id, blob.size)
         source_id, at = new_id("src"), now()
         row = {"notebook_id": notebook.id, "blob_key": blob.key, "sha256": blob.sha256, "size": blob.size}
         stamps = {"created_at": at, "updated_at": at}
         await c.execute(sources.insert().values(id=source_id, **row, **values, **stamps))
-        generation_id = new_id("gen")
-        of = {"source_id": source_id, "index_spec_id": spec_id}
-        await c.execute(generations.insert().values(id=generation_id, state="queued", created_at=at, **of))
-        await self._jobs.add(
-            c, "ingest", notebook.owner_id, notebook_id=notebook.id, source_id=source_id, generation_id=generation_id
-        )
+        made = {"id": source_id, "pinned": spec_id, **row}
+        await self._begin(c, made, notebook.owner_id, password)
         return source_id
 
 
@@ -218,12 +331,27 @@ def media_type_of(name: str) -> str:
 
 
 def _select() -> sa.Select[Any]:
-    """Sources joined with notebook, newest generation, its document and job."""
-    own = generations.alias()
-    newest = sa.select(sa.func.max(own.c.id)).where(own.c.source_id == sources.c.id).scalar_subquery()
+    """Sources joined with notebook, the generation that is shown, its document and job, and a later generation.
+
+    Shown is the one that serves (ready under the notebook's index spec), else the newest.
+    """
+    ready, any_ = generations.alias(), generations.alias()
+    serving = sa.select(sa.func.max(ready.c.id)).where(
+        ready.c.source_id == sources.c.id,
+        ready.c.state == "ready",
+        ready.c.index_spec_id == notebooks.c.index_spec_id,
+    )
+    newest = sa.select(sa.func.max(any_.c.id)).where(any_.c.source_id == sources.c.id, any_.c.state != SUPERSEDED)
+    later, later_job = generations.alias("later"), jobs.alias("later_job")
+    shown = sa.func.coalesce(serving.scalar_subquery(), newest.scalar_subquery())
+    ingest = sa.and_(jobs.c.generation_id == generations.c.id, jobs.c.kind == "ingest")
+    behind = sa.and_(later.c.id == newest.scalar_subquery(), later.c.id > generations.c.id)
+    behind_job = sa.and_(later_job.c.generation_id == later.c.id, later_job.c.kind == "ingest")
     return (
         sa.select(
             sources,
+            notebooks.c.owner_id,
+            notebooks.c.index_spec_id.label("pinned"),
             generations.c.id.label("generation_id"),
             generations.c.state,
             generations.c.problem,
@@ -234,25 +362,35 @@ def _select() -> sa.Select[Any]:
             documents.c.length.label("document_length"),
             documents.c.metadata.label("document_metadata"),
             documents.c.warnings.label("document_warnings"),
+            documents.c.parser.label("document_parser"),
+            later.c.id.label("later_id"),
+            later.c.state.label("later_state"),
+            later.c.problem.label("later_problem"),
+            later_job.c.id.label("later_job_id"),
         )
         .select_from(sources)
         .join(notebooks, notebooks.c.id == sources.c.notebook_id)
-        .outerjoin(generations, generations.c.id == newest)
+        .outerjoin(generations, generations.c.id == shown)
         .outerjoin(documents, documents.c.id == generations.c.document_id)
-        .outerjoin(jobs, jobs.c.generation_id == generations.c.id)
+        .outerjoin(jobs, ingest)
+        .outerjoin(later, behind)
+        .outerjoin(later_job, behind_job)
         .where(sources.c.deleted_at.is_(None))
     )
 
 
 def _source(row: Any) -> Source:
     plain = {name: row[name] for name in Source.__dataclass_fields__ if name in row}
-    document = None
+    document = pending = None
     if row["document_id"]:
         document = {
             "id": row["document_id"],
             "length": row["document_length"],
             "metadata": row["document_metadata"],
             "warnings": row["document_warnings"],
+            "parser": row["document_parser"],
         }
+    if row["later_id"]:
+        pending = {"state": row["later_state"], "problem": row["later_problem"], "job_id": row["later_job_id"]}
     progress = (row["checkpoint"] or {}).get("progress", {})
-    return Source(**plain, progress=progress, document=document)
+    return Source(**plain, progress=progress, document=document, pending=pending)

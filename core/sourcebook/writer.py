@@ -109,7 +109,9 @@ class DocumentWriter:
     def member(self, name: str, data: bytes) -> None:
         """Hand over a file found inside this one."""
         if sum(len(m.data) for m in self.members) + len(data) > MAX_MEMBER_BYTES:
-            raise LimitExceeded("The files inside this file are too large together.", limit=MAX_MEMBER_BYTES)
+            raise LimitExceeded(
+                "The files inside this file are too large together.", code="too_large_unpacked", limit=MAX_MEMBER_BYTES
+            )
         self.members.append(Member(clean(name)[:255], data))
 
     def warn(self, code: str, message: str) -> None:
@@ -133,7 +135,7 @@ class DocumentWriter:
         if self._size + len(text) > self._max:
             raise LimitExceeded(
                 f"The file's text is longer than {self._max:,} characters.",
-                remedy="Split the file and upload its parts.",
+                code="text_too_long",
                 limit=self._max,
             )
         self._text.append(text)

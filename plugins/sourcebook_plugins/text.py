@@ -69,7 +69,7 @@ def decode(data: bytes, out: DocumentWriter) -> str:
 def _too_long() -> LimitExceeded:
     return LimitExceeded(
         f"The file's text is longer than {MAX_TEXT:,} characters.",
-        remedy="Split the file and upload its parts.",
+        code="text_too_long",
         limit=MAX_TEXT,
     )
 

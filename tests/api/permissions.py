@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-OPEN = {"GET /", "GET /docs", "GET /livez", "GET /openapi.json", "GET /readyz", "HEAD /livez", "HEAD /readyz"}
+OPEN = {
+    "GET /",
+    "GET /docs",
+    "GET /livez",
+    "GET /open/{token}",
+    "GET /open/{token}/page.png",
+    "GET /openapi.json",
+    "GET /readyz",
+    "HEAD /livez",
+    "HEAD /readyz",
+}
 
 READ = {
     "GET /api/v1/citations/{citation_id}",
@@ -12,7 +22,10 @@ READ = {
     "GET /api/v1/jobs/{job_id}/events",
     "GET /api/v1/notebooks",
     "GET /api/v1/notebooks/{notebook_id}",
+    "GET /api/v1/notebooks/{notebook_id}/notes",
+    "GET /api/v1/notebooks/{notebook_id}/shares",
     "GET /api/v1/notebooks/{notebook_id}/sources",
+    "GET /api/v1/notes/{note_id}",
     "GET /api/v1/passages/{passage_id}",
     "GET /api/v1/plugins",
     "GET /api/v1/runs/{run_id}",
@@ -23,19 +36,34 @@ READ = {
     "GET /api/v1/sources/{source_id}/passages",
     "GET /api/v1/sources/{source_id}/text",
     "HEAD /api/v1/sources/{source_id}/content",
+    "GET /v1/models",
+    "GET /v1/models/{model}",
     "POST /api/v1/chat",
+    "POST /api/v1/messages/{message_id}/regenerate",
     "POST /api/v1/runs/{run_id}/cancel",
     "POST /api/v1/search",
+    "POST /v1/chat/completions",
+    "POST /v1/embeddings",
 }
 
 WRITE = {
+    "DELETE /api/v1/conversations/{conversation_id}",
     "DELETE /api/v1/notebooks/{notebook_id}",
+    "DELETE /api/v1/notes/{note_id}",
+    "DELETE /api/v1/notebooks/{notebook_id}/shares/{owner}",
     "DELETE /api/v1/sources/{source_id}",
+    "PATCH /api/v1/conversations/{conversation_id}",
     "PATCH /api/v1/notebooks/{notebook_id}",
+    "PATCH /api/v1/notes/{note_id}",
+    "POST /api/v1/conversations",
     "POST /api/v1/notebooks",
+    "POST /api/v1/notebooks/{notebook_id}/notes",
     "POST /api/v1/notebooks/{notebook_id}/sources",
     "POST /api/v1/notebooks/{notebook_id}/sources/text",
     "POST /api/v1/notebooks/{notebook_id}/sources/url",
+    "POST /api/v1/sources/{source_id}/refresh",
+    "POST /api/v1/sources/{source_id}/reparse",
+    "PUT /api/v1/notebooks/{notebook_id}/shares/{owner}",
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}",
 }
 

@@ -14,7 +14,7 @@ import httpx
 import orjson
 
 from sourcebook.app import Sourcebook
-from sourcebook.settings import load
+from sourcebook.configuration import load
 from sourcebook_api.server import Server
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ class Served:
             "storage": {"path": str(folder / "data")},
             "server": {"port": 0},
             "runs": {"grace": 0.0},
+            "limits": {"requests": 0, "failures": 0},  # a test asks more in a second than a client in a minute
             "retrievers": {"qdrant": {"idle_seconds": 0}},  # its process ends with the test
         }
         self.book = Sourcebook(load(path, environ={}, overrides=merged(settings, overrides or {})))
@@ -83,9 +84,9 @@ class Served:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
-    def key(self, owner: str, *permissions: str) -> dict[str, str]:
+    def key(self, owner: str, *permissions: str, limits: Mapping[str, int] | None = None) -> dict[str, str]:
         """Headers with a new key."""
-        _, secret = self.run(self.book.owners.create_key(owner, permissions))
+        _, secret = self.run(self.book.owners.create_key(owner, permissions, limits=limits))
         return {"Authorization": f"Bearer {secret}"}
 
     def notebook(self, headers: Mapping[str, str] | None = None, **values: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sourcebook.settings import load
+from sourcebook.configuration import load
 from sourcebook_api.app import create_app
 from sourcebook_api.gate import permission_for
 
@@ -20,10 +20,19 @@ from .support import Served, is_problem
 BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/chat": {"json": {"question": "When?", "notebooks": ["{notebook_id}"]}},
     "POST /api/v1/search": {"json": {"question": "When?", "notebooks": ["{notebook_id}"]}},
+    "PATCH /api/v1/conversations/{conversation_id}": {"json": {"title": "Mine"}},
     "PATCH /api/v1/notebooks/{notebook_id}": {"json": {"title": "Mine"}},
+    "PATCH /api/v1/notes/{note_id}": {"json": {"title": "Mine"}},
+    "POST /api/v1/conversations": {"json": {"notebooks": ["{notebook_id}"]}},
+    "POST /api/v1/notebooks/{notebook_id}/notes": {"json": {"text": "Mine"}},
+    "POST /v1/chat/completions": {
+        "json": {"model": "{notebook_id}", "messages": [{"role": "user", "content": "When?"}]}
+    },
+    "POST /v1/embeddings": {"json": {"model": "{notebook_id}", "input": "A"}},
     "POST /api/v1/notebooks/{notebook_id}/sources": {"files": {"a": ("a.md", b"# A")}},
     "POST /api/v1/notebooks/{notebook_id}/sources/text": {"json": {"name": "a.md", "text": "A"}},
     "POST /api/v1/notebooks/{notebook_id}/sources/url": {"json": {"url": "https://example.org"}},
+    "PUT /api/v1/notebooks/{notebook_id}/shares/{owner}": {"json": {"permission": "read"}},
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}": {"content": b"# A"},
     "GET /api/v1/sources/{source_id}/pages/{page}.png": {"params": {"start": 0, "end": 5}},
     "GET /api/v1/sources/{source_id}/text": {"params": {"places": True}},
@@ -49,8 +58,21 @@ def routes() -> Iterator[str]:
                 yield f"{method} {path}"
 
 
+def is_refusal(answer: httpx.Response, status: int, code: str) -> Any:
+    """Below `/v1` in OpenAI's shape, elsewhere a problem; the problem or the error."""
+    if not answer.request.url.path.startswith("/v1/"):
+        return is_problem(answer, status, code)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    error = answer.json()["error"]
+    assert (error["code"], error["request_id"]) == (code, answer.headers["x-request-id"])
+    return error
+
+
 ROUTES = sorted(set(routes()))
-WITH_IDS = [r for r in ROUTES if re.search(r"{\w+_id}", r) or "{notebook_id}" in str(BODIES.get(r))]
+WITH_IDS = [
+    r for r in ROUTES if TABLE.get(r) and (re.search(r"{\w+_id}|{model}", r) or "{notebook_id}" in str(BODIES.get(r)))
+]
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +99,28 @@ def of_ada(keyed: Served, ada: dict[str, str]) -> dict[str, str]:
         "passage_id": answer["citations"][0]["passage_id"],
         "citation_id": answer["citations"][0]["id"],
         "conversation_id": answer["conversation_id"],
+        "message_id": answer["message_id"],
+        "note_id": keyed.http.post(f"/api/v1/notebooks/{notebook}/notes", json={"text": "A"}, headers=ada).json()["id"],
+        "model": notebook,
+        "token": answer["citations"][0]["url"].rpartition("/")[2],
         "run_id": answer["run_id"],
         "key_id": keyed.run(keyed.book.owners.list_keys())[0].id,
         "name": "a.md",
         "page": "1",
+        "owner": "root",
     }
+
+
+PLAIN = {"name", "page", "owner"}
+"""What stands in an address and is no id."""
 
 
 def call(server: Served, route: str, ids: dict[str, str], headers: dict[str, str] | None = None) -> httpx.Response:
     method, path = route.split()
     extra = dict(BODIES.get(route, {}))
     if "json" in extra:
-        extra["json"] = {k: [ids["notebook_id"]] if k == "notebooks" else v for k, v in extra["json"].items()}
+        replaced = {"notebooks": [ids["notebook_id"]], "model": ids["notebook_id"]}
+        extra["json"] = {k: replaced.get(k, v) for k, v in extra["json"].items()}
     return server.http.request(method, path.format(**ids), headers=headers, **extra)
 
 
@@ -99,7 +131,7 @@ def test_every_route_is_in_the_table_and_the_gate_agrees() -> None:
 
 def test_every_route_that_reaches_something_by_id_is_tried() -> None:
     assert len(WITH_IDS) > 20
-    assert all("{" not in r or r in WITH_IDS for r in ROUTES)
+    assert all("{" not in r or r in WITH_IDS or "/open/" in r for r in ROUTES)
 
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if TABLE.get(r)])
@@ -107,21 +139,23 @@ def test_without_a_credential_every_route_is_closed(keyed: Served, of_ada: dict[
     answer = call(keyed, route, of_ada)
     assert answer.status_code == 401
     if not route.startswith("HEAD"):
-        is_problem(answer, 401, "unauthenticated")
+        is_refusal(answer, 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("route", sorted(r for r in WITH_IDS if r not in ADMIN))
 def test_what_is_anothers_looks_exactly_like_nothing(
     keyed: Served, of_ada: dict[str, str], ada: dict[str, str], bob: dict[str, str], route: str
 ) -> None:
-    nothing = {name: value if name in ("name", "page") else value[:-3] + "000" for name, value in of_ada.items()}
+    nothing = {name: value if name in PLAIN else value[:-3] + "000" for name, value in of_ada.items()}
     theirs, none = call(keyed, route, of_ada, bob), call(keyed, route, nothing, bob)
     assert theirs.status_code == none.status_code == 404
     if route.startswith("HEAD"):
         return
-    problems = [is_problem(a, 404, "not_found") for a in (theirs, none)]
+    code = "model_not_found" if " /v1/" in route else "not_found"
+    problems = [is_refusal(a, 404, code) for a in (theirs, none)]
     for problem in problems:
-        problem["detail"] = re.sub(r"[\w-]{26,}", "ID", problem["detail"])
+        said = "detail" if "detail" in problem else "message"
+        problem[said] = re.sub(r"[\w-]{26,}", "ID", problem[said])
         del problem["request_id"]
     assert problems[0] == problems[1]
 
@@ -134,7 +168,8 @@ def test_a_key_without_the_permission_is_refused_whatever_else_it_has(
     answer = call(keyed, route, of_ada, keyed.key("ada", *others))
     assert answer.status_code == 403
     if not route.startswith("HEAD"):
-        assert is_problem(answer, 403, "forbidden")["needed"] == TABLE[route]
+        refusal = is_refusal(answer, 403, "forbidden")
+        assert refusal.get("needed", TABLE[route]) == TABLE[route]
 
 
 def test_nothing_of_the_owner_was_touched(keyed: Served, of_ada: dict[str, str], ada: dict[str, str]) -> None:

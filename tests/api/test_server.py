@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import load
 from sourcebook.errors import ConfigError
-from sourcebook.settings import load
 from sourcebook.testing.llm_server import FakeLLMServer, Hold, Reply, chunk
 from sourcebook_api.app import create_app
 from sourcebook_api.server import bind, serve, url_of
@@ -27,7 +27,7 @@ from .support import Served, events
 PROGRAM = """
 import sys
 from pathlib import Path
-from sourcebook.settings import load
+from sourcebook.configuration import load
 from sourcebook_api.server import serve
 serve(load(Path(sys.argv[1]), environ={}), port=0, on_ready=lambda url: print(url, flush=True))
 """

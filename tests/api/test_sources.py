@@ -186,7 +186,7 @@ def test_a_source_without_pages_has_no_pictures(served: Served, handbook: str) -
 
 def test_a_failed_source_says_why_and_has_no_text(served: Served) -> None:
     source = served.source(served.notebook(), "broken.pdf", b"%PDF-1.7 and nothing more")
-    assert (source["state"], source["problem"]["code"]) == ("failed", "malformed")
+    assert (source["state"], source["problem"]["code"]) == ("failed", "corrupt")
     is_problem(served.http.get(f"/api/v1/sources/{source['id']}/text"), 409, "not_read_yet")
     assert served.http.get(f"/api/v1/sources/{source['id']}/passages").json()["items"] == []
 

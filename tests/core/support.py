@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import sqlalchemy as sa
 
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import load
 from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import upgrade
 from sourcebook.documents import Chunk, Document, Passage, Place, segments_of
@@ -49,7 +50,6 @@ from sourcebook.jobs import Job
 from sourcebook.notebooks import Notebook
 from sourcebook.owners import Principal
 from sourcebook.sentences import terms
-from sourcebook.settings import load
 from sourcebook.sources import Source
 from sourcebook.writer import DocumentWriter, Member
 
@@ -92,16 +92,25 @@ class FakeJail:
 
     def __init__(self) -> None:
         self.parsed: list[str] = []
+        self.passwords: list[str | None] = []
         self.members: dict[str, list[Member]] = {}
         self.metadata: dict[str, Any] = {}
         self.error: BaseException | None = None
         self.chunks: Callable[[Document], Iterable[Chunk]] = Blocks(ComponentSettings()).chunk
 
     async def parse(
-        self, path: Path, *, name: str, media_type: str, parser: ComponentRef, chunker: ComponentRef | None = None
+        self,
+        path: Path,
+        *,
+        name: str,
+        media_type: str,
+        parser: ComponentRef,
+        chunker: ComponentRef | None = None,
+        password: str | None = None,
     ) -> Parsed:
         """As `Jail.parse`."""
         self.parsed.append(name)
+        self.passwords.append(password)
         if self.error is not None:
             raise self.error
         out = DocumentWriter()

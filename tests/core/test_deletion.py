@@ -228,14 +228,14 @@ async def test_answers_that_cited_it_keep_their_words_and_lose_the_quotes(room: 
 @in_a_room()
 async def test_an_answer_that_ends_behind_the_deletion_keeps_no_quote_either(room: Room) -> None:
     source_id = await room.ready("a.txt", TEXT)
-    finish = room.book.conversations.finish
+    finish = room.book.runs.turns.finish
 
-    async def late(*given: object) -> None:
+    async def late(*given: object) -> bool:
         await room.book.sources.delete(room.me, source_id)
         await room.work()
-        await finish(*given)  # type: ignore[arg-type]
+        return await finish(*given)  # type: ignore[arg-type]
 
-    room.book.conversations.finish = late  # type: ignore[method-assign, assignment]
+    room.book.runs.turns.finish = late  # type: ignore[method-assign, assignment]
     run = await room.book.ask(room.me, "What is paragraph 3 about?", [room.notebook.id])
     await run.wait()
     rows = await room.rows(citations)

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from sourcebook.app import Sourcebook
+from sourcebook.configuration import Configuration, load
 from sourcebook.doctor import Finding, examine
 from sourcebook.ids import passage_id
 from sourcebook.interfaces import Point, Scope, ScopedNotebook
-from sourcebook.settings import Configuration, load
 
 
 async def _bytes() -> AsyncIterator[bytes]:

@@ -280,7 +280,7 @@ def test_wall_clock_ends_a_parser(runner: asyncio.Runner, hasty: Jail, file: Pat
 
 def test_processor_time_ends_a_parser(runner: asyncio.Runner, narrow: Jail, file: Path) -> None:
     error = fails(runner, parse(narrow, file, act("loop")), LimitExceeded)
-    assert (error.problem_code, error.details) == ("limit_exceeded", {"what": "cpu", "limit": 1})
+    assert (error.problem_code, error.details) == ("timeout", {"what": "cpu", "limit": 1})
 
 
 @pytest.mark.parametrize("deed", ["memory", "memory_slowly", "memory_as_damage", "memory_as_cause"])

@@ -109,9 +109,17 @@ def test_missing_layers_are_told_with_their_reasons() -> None:
     ]
 
 
-@pytest.mark.parametrize(("what", "limit"), [("time", 60), ("cpu", 30), ("memory", 1 << 30), ("output", 1 << 28)])
-def test_every_limit_has_its_error(what: str, limit: int) -> None:
+@pytest.mark.parametrize(
+    ("what", "limit", "code"),
+    [
+        ("time", 60, "timeout"),
+        ("cpu", 30, "timeout"),
+        ("memory", 1 << 30, "out_of_memory"),
+        ("output", 1 << 28, "too_large_unpacked"),
+    ],
+)
+def test_every_limit_has_its_error(what: str, limit: int, code: str) -> None:
     error = limit_exceeded(what, JailLimits())  # type: ignore[arg-type]  # a parameter is no literal
-    assert error.problem_code == "limit_exceeded"
+    assert error.problem_code == code
     assert error.details == {"what": what, "limit": limit}
     assert error.remedy

@@ -106,41 +106,48 @@ def test_the_conversation_stands_between_the_rules_and_the_question() -> None:
 # What fits.
 
 
-def fitted(window: int, passages: int = 4, turns: int = 4) -> tuple[list[str], list[str], int]:
+def fitted(window: int, passages: int = 4, turns: int = 4) -> tuple[list[str], list[str], tuple[int, int]]:
     found = [passage(n, f"word{n} " * 20) for n in range(passages)]
     history = [Message("user", f"turn{n} " * 20) for n in range(turns)]
-    messages, kept, dropped = fit(Words(window), PROMPTS, "Why?", found, history, 10)
-    assert messages[-1].content.endswith("Question: Why?")
-    assert len(kept) + dropped == passages
-    return [p.id for p in kept], [m.content.split()[0] for m in messages[1:-1]], dropped
+    it = fit(Words(window), PROMPTS, "Why?", found, history, 10)
+    assert it.messages[-1].content.endswith("Question: Why?")
+    assert len(it.passages) + it.dropped == passages
+    told = [m.content.split()[0] for m in it.messages[1:-1]]
+    assert len(told) + it.dropped_turns == turns
+    return [p.id for p in it.passages], told, (it.dropped, it.dropped_turns)
 
 
 def test_all_of_it_is_kept_where_it_fits() -> None:
-    assert fitted(10_000) == (["p0", "p1", "p2", "p3"], ["turn0", "turn1", "turn2", "turn3"], 0)
+    assert fitted(10_000) == (["p0", "p1", "p2", "p3"], ["turn0", "turn1", "turn2", "turn3"], (0, 0))
+
+
+def test_a_long_conversation_leaves_two_thirds_of_the_window_to_the_passages() -> None:
+    kept, told, _ = fitted(460, passages=20, turns=20)
+    assert told == [f"turn{n}" for n in range(13, 20)]  # 7 of 20 words: under a third of 450
+    assert len(kept) * 20 > 100
 
 
 def test_the_last_passages_go_first_then_the_oldest_turns_and_the_question_stays() -> None:
     seen = [fitted(window) for window in range(400, 20, -5)]
-    steps = list(dict.fromkeys((tuple(kept), tuple(turns)) for kept, turns, _ in seen))
-    turns = ("turn0", "turn1", "turn2", "turn3")
-    assert steps == [
-        (("p0", "p1", "p2", "p3"), turns),
-        (("p0", "p1", "p2"), turns),
-        (("p0", "p1"), turns),
-        (("p0",), turns),
-        (("p0",), turns[1:]),
-        (("p0",), turns[2:]),
-        (("p0",), turns[3:]),
-        (("p0",), ()),
-        ((), ()),
-    ]
+    assert [len(told) for _, told, _ in seen] == sorted((len(told) for _, told, _ in seen), reverse=True)
+    for kept, told, _ in seen:
+        assert kept == ["p0", "p1", "p2", "p3"][: len(kept)]
+        assert told == ["turn0", "turn1", "turn2", "turn3"][4 - len(told) :]
+        assert kept or not told  # the first passage goes after every turn
+    assert seen[-1][:2] == ([], [])
 
 
 def test_what_fits_leaves_room_for_the_answer() -> None:
-    messages, _, _ = fit(Words(200), PROMPTS, "Why?", [passage(1, "word " * 50)], [], 10)
-    used = sum(len(m.content.split()) for m in messages)
-    assert fit(Words(used + 10), PROMPTS, "Why?", [passage(1, "word " * 50)], [], 10)[2] == 0
-    assert fit(Words(used + 9), PROMPTS, "Why?", [passage(1, "word " * 50)], [], 10)[2] == 1
+    it = fit(Words(200), PROMPTS, "Why?", [passage(1, "word " * 50)], [], 10)
+    used = sum(len(m.content.split()) for m in it.messages)
+    assert fit(Words(used + 10), PROMPTS, "Why?", [passage(1, "word " * 50)], [], 10).dropped == 0
+    assert fit(Words(used + 9), PROMPTS, "Why?", [passage(1, "word " * 50)], [], 10).dropped == 1
+
+
+def test_what_the_client_wishes_stands_below_our_instructions() -> None:
+    it = fit(Words(1000), PROMPTS, "Why?", [], [], 10, "Answer like a pirate.")
+    assert it.messages[0].content.endswith("Answer like a pirate.")
+    assert it.messages[0].content.startswith("You answer questions from the numbered passages")
 
 
 # An operator's own.
@@ -162,10 +169,12 @@ def test_a_template_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
         Prompts(Options(system=broken))
 
 
-def test_a_template_runs_in_a_sandbox(tmp_path: Path) -> None:
-    from jinja2.exceptions import SecurityError
-
+@pytest.mark.parametrize(
+    "text",
+    ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ pasages }}", "{{ 1 / 0 }}", "{{ question.nothing.more }}"],
+)
+def test_a_template_that_cannot_be_rendered_is_told_at_the_start(tmp_path: Path, text: str) -> None:
     own = tmp_path / "system.jinja"
-    own.write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}")
-    with pytest.raises(SecurityError):
-        Prompts(Options(system=own)).answer("Why?", [])
+    own.write_text(text)
+    with pytest.raises(ConfigError, match=r"prompts\.system: .*system\.jinja cannot be rendered"):
+        Prompts(Options(system=own))

@@ -384,7 +384,7 @@ def test_real_files_are_read_or_say_why_not() -> None:
         if entry.get("password"):
             with pytest.raises(Encrypted):
                 real(name)
-    assert set(failed.values()) == {"no_text"}
+    assert set(failed.values()) == {"no_text_layer"}
     assert {"ocr_test.pdf", "MEDRPT-2024-PAT-3847_medical_report_scan.pdf"} <= set(failed)
 
 

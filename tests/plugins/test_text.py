@@ -94,4 +94,4 @@ def test_every_byte_string_fails_well_or_is_read() -> None:
             read(bytes([first, 0x81, 0x0A]) * 9)
         except DocumentError as error:
             codes.add(error.problem_code)
-    assert codes <= {"malformed", "no_text"}
+    assert codes <= {"corrupt", "no_text"}

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sourcebook import __version__
-from sourcebook_api.cli import common, manage, serving, work
+from sourcebook_api.cli import common, manage, rereading, serving, work
 
 cli = typer.Typer(
     name="sourcebook",
@@ -38,6 +38,7 @@ def version() -> None:
 
 
 work.add_to(cli)
+rereading.add_to(cli)
 serving.add_to(cli)
 manage.add_to(cli)
 

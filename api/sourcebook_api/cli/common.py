@@ -13,20 +13,24 @@ import typer
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
+    from sourcebook.configuration import Configuration
     from sourcebook.errors import SourcebookError
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Principal
-    from sourcebook.settings import Configuration
 
 T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Owner = Annotated[str, typer.Option("--owner", help="Act for this owner.")]
 
+AskPassword = Annotated[
+    bool, typer.Option("--password", help="Ask for the files' password (or read it from stdin); it is never stored.")
+]
+
 
 def configuration(context: typer.Context, overrides: Mapping[str, Any] | None = None) -> Configuration:
     """The configuration that `--config` or the environment names."""
-    from sourcebook.settings import load
+    from sourcebook.configuration import load
 
     path: Path | None = context.find_root().obj
     return load(path, overrides=overrides)
@@ -63,6 +67,13 @@ async def notebook_named(book: Sourcebook, principal: Principal, name: str, *, m
         return await book.create_notebook(principal, name)
     titles = ", ".join(repr(n.title) for n in (await book.notebooks.listing(principal, 10)).items) or "none yet"
     raise NotFound(f"There is no notebook {name!r}; there are: {titles}.", remedy="`sourcebook ingest` makes one.")
+
+
+def asked_password() -> str:
+    """From the terminal without an echo, else the first line of stdin: on a command line everybody could read it."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, err=True))
+    return sys.stdin.readline().rstrip("\n")
 
 
 def say(text: str = "") -> None:

@@ -13,10 +13,10 @@ from sourcebook_api.cli.common import Json, Owner, give, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
+    from sourcebook.configuration import Configuration
     from sourcebook.doctor import Finding
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Key
-    from sourcebook.settings import Configuration
 
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
@@ -73,13 +73,17 @@ def create_key(
     permission: Annotated[list[str] | None, typer.Option(help="read, write or admin; may be repeated.")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; without: never.")] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
+    requests: Annotated[int | None, typer.Option(min=0, help="Requests a minute; without: the server's limit.")] = None,
+    concurrent: Annotated[int | None, typer.Option(min=0, help="Requests at a time; without: the server's.")] = None,
     json: Json = False,
 ) -> None:
-    """Make a key. Its secret is shown once, here."""
+    """Make a key. Its secret is shown once, here. A key for `local` has what was made without keys."""
+    given = {"requests": requests, "concurrent": concurrent}
+    limits = {limit: value for limit, value in given.items() if value is not None}
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
 
     async def work(book: Sourcebook) -> tuple[Key, str]:
-        return await book.owners.create_key(owner, permission or ["read", "write"], name, expires)
+        return await book.owners.create_key(owner, permission or ["read", "write"], name, expires, limits)
 
     key, secret = common.with_book(common.configuration(context), work)
     if json:
@@ -98,7 +102,8 @@ def list_keys(context: typer.Context, json: Json = False) -> None:
         return
     for k in found:
         state = "revoked" if k.revoked_at else f"expires {k.expires_at:%Y-%m-%d}" if k.expires_at else "active"
-        typer.echo(f"{k.id}  {k.owner}  {','.join(k.permissions)}  {state}  {k.name}")
+        used = f"used {k.used_at:%Y-%m-%d %H:%M}" if k.used_at else "never used"
+        typer.echo(f"{k.id}  {k.owner}  {','.join(k.permissions)}  {state}  {used}  {k.name}")
 
 
 @keys.command("revoke")

@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from sourcebook_api.cli import common
-from sourcebook_api.cli.common import Json, Owner, say
+from sourcebook_api.cli.common import AskPassword, Json, Owner, asked_password, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
@@ -39,19 +39,21 @@ def ingest(
     context: typer.Context,
     notebook: Name,
     paths: Annotated[list[str], typer.Argument(metavar="FILES...", help="Files, folders or http(s) addresses.")],
+    password: AskPassword = False,
     owner: Owner = "local",
     json: Json = False,
 ) -> None:
     """Put files into a notebook (made if new) and wait until each is ready or has failed."""
+    secret = asked_password() if password else None
 
     async def work(book: Sourcebook) -> list[Source]:
         principal = await common.principal_of(book, owner)
         target = await common.notebook_named(book, principal, notebook, make=True)
-        return await ingest_all(book, principal, target, paths)
+        return await ingest_all(book, principal, target, paths, secret)
 
     done = common.with_book(common.configuration(context), work, workers=None)
     if json:
-        common.give([_source_json(s) for s in done], as_json=True)
+        common.give([source_json(s) for s in done], as_json=True)
     if any(s.state == "failed" for s in done):
         raise typer.Exit(1)
 
@@ -133,14 +135,16 @@ def demo(context: typer.Context) -> None:
         raise typer.Exit(1)
 
 
-async def ingest_all(book: Sourcebook, principal: Principal, target: Notebook, paths: Sequence[str]) -> list[Source]:
+async def ingest_all(
+    book: Sourcebook, principal: Principal, target: Notebook, paths: Sequence[str], password: str | None = None
+) -> list[Source]:
     """Accept everything, then wait; one bad path does not stop the others, and is named."""
     from sourcebook.app import chunks_of
 
     ids: list[str] = []
     for path in _expand(paths):
         if isinstance(path, Path):
-            source_id, new = await book.sources.accept(target, path.name, chunks_of(path))
+            source_id, new = await book.sources.accept(target, path.name, chunks_of(path), password=password)
         else:
             source_id, new = await book.add_url(target, path)
         ids.append(source_id)
@@ -159,7 +163,7 @@ async def _wait(book: Sourcebook, principal: Principal, ids: Sequence[str]) -> l
                 source = await book.sources.get(principal, source_id)
                 if source.state in _FINAL:
                     done[source_id] = source
-                    advance(_line(source))
+                    advance(line_of(source))
             await asyncio.sleep(_POLL)
     return [done[i] for i in dict.fromkeys(ids)]
 
@@ -269,15 +273,18 @@ def _expand(paths: Sequence[str]) -> Iterator[Path | str]:
             raise NotFound(f"There is no file {path}.")
 
 
-def _line(source: Source) -> str:
+def line_of(source: Source) -> str:
+    """What became of a source, for a person."""
     if source.state == "ready":
         pages = (source.document or {}).get("metadata", {}).get("pages")
         detail = f"{source.passages} passages" + (f", {pages} pages" if pages else "")
         return f"{source.name}: ready ({detail})"
     problem = source.problem or {}
-    return f"{source.name}: failed ({problem.get('code')}: {problem.get('detail')})"
+    said = f"{problem.get('code')}: {problem.get('detail')} {problem.get('remedy', '')}".rstrip()
+    return f"{source.name}: failed ({said})"
 
 
-def _source_json(source: Source) -> dict[str, Any]:
+def source_json(source: Source) -> dict[str, Any]:
+    """And for a machine."""
     names = ("id", "name", "media_type", "size", "sha256", "state", "problem", "passages", "document")
     return {name: getattr(source, name) for name in names}

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from sourcebook_api.routes import chat, conversations, jobs, keys, notebooks, reading, runs, sources, system, uploads
+from sourcebook_api.routes import (
+    chat,
+    conversations,
+    jobs,
+    keys,
+    notebooks,
+    notes,
+    reading,
+    runs,
+    shares,
+    sources,
+    system,
+    uploads,
+)
 
 
 def api() -> APIRouter:
     """Everything below `/api/v1`."""
     router = APIRouter(prefix="/api/v1")
-    for module in (notebooks, uploads, sources, reading, chat, runs, conversations, jobs, keys, system):
+    for module in (notebooks, shares, uploads, sources, reading, chat, runs, conversations, notes, jobs, keys, system):
         router.include_router(module.router)
     return router

@@ -5,21 +5,24 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.events import Done, ErrorEvent, Retrieval, RunStarted, UsageEvent
-from sourcebook.runs import Run
+from sourcebook.run import Run
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
 from sourcebook_api.routes.reading import shown
-from sourcebook_api.routes.runs import STREAM, event_stream
+from sourcebook_api.routes.runs import RUN_STREAM, event_stream
 from sourcebook_api.schemas.answers import ChatAnswer, Found, NewChat, NewSearch
 from sourcebook_api.schemas.library import FoundPassage
 from sourcebook_api.sse import unless_gone
 
 router = APIRouter(tags=["answers"])
 
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {"model": ChatAnswer, "content": RUN_STREAM, "description": "The answer."}
+}
 _ASKED = {"question": "When does the harbour close?", "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"]}
 
 
@@ -39,7 +42,7 @@ async def search(
 @router.post(
     "/chat",
     response_model=ChatAnswer,
-    responses={**problems(404, 502), 200: {"model": ChatAnswer, "content": STREAM, "description": "The answer."}},
+    responses={**problems(404, 502), **_ANSWER},
 )
 async def chat(
     asking: Asking,
@@ -53,10 +56,30 @@ async def chat(
 
     A run that fails before its first word is a problem in JSON; after it, the answer says so in `finish`.
     """
+    return await _answered(asking, request, await _ask(asking, body), body.stream)
+
+
+@router.post(
+    "/messages/{message_id}/regenerate", response_model=ChatAnswer, responses={**problems(404, 409, 502), **_ANSWER}
+)
+async def regenerate(
+    asking: Asking,
+    request: Request,
+    message_id: str,
+    stream: Annotated[bool | None, Query(description="As in `chat`.")] = None,
+) -> Response | ChatAnswer:
+    """Answer a question of a conversation again: `message_id` is the question, or its answer.
+
+    The old answer and all after it give way to the new one; `?replaced=true` still shows them.
+    """
+    notebooks, how = await asking.book.asked_before(asking.principal, message_id)
+    await asking.notebooks(notebooks)
+    return await _answered(asking, request, await asking.book.ask(asking.principal, **how), stream)
+
+
+async def _answered(asking: Caller, request: Request, run: Run, stream: bool | None) -> Response | ChatAnswer:
     accepts = "text/event-stream" in request.headers.get("accept", "")
-    streams = accepts if body.stream is None else body.stream
-    run = await _ask(asking, body)
-    if streams:
+    if accepts if stream is None else stream:
         return event_stream(asking.book, run)
     answer = await unless_gone(request.receive, _whole(run))
     if answer is None:
@@ -71,6 +94,8 @@ async def _ask(asking: Caller, body: NewChat) -> Run:
     if not notebooks and body.conversation_id is not None:
         conversation = await asking.book.conversations.get(asking.principal, body.conversation_id)
         notebooks = list(conversation.notebooks)
+    if body.replaces and body.conversation_id is None:
+        raise InvalidInput("A question that replaces another needs the conversation_id of that one.")
     if not notebooks:
         raise InvalidInput("A question needs at least one notebook to be answered from.")
     await asking.notebooks(notebooks)
@@ -79,7 +104,9 @@ async def _ask(asking: Caller, body: NewChat) -> Run:
         body.question,
         notebooks,
         conversation_id=body.conversation_id,
+        replaces=body.replaces,
         sources=body.sources,
+        filters=body.filters,
         limit=body.limit,
         options=body.options.model_dump(exclude_none=True),
     )

@@ -1,31 +1,90 @@
-"""Conversations and citations."""
+"""Conversations, their messages and citations."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from sourcebook_api.access import Asking
+from fastapi import APIRouter, Body, Query, Response
+
+from sourcebook.conversations import Conversation
+from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
-from sourcebook_api.schemas.answers import CitationShown, ConversationShown, WholeConversation
+from sourcebook_api.preconditions import IfMatch, etag
+from sourcebook_api.schemas.answers import (
+    CitationShown,
+    ConversationChanges,
+    ConversationShown,
+    NewConversation,
+    WholeConversation,
+)
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
 
 router = APIRouter(tags=["conversations"])
 
+_NEW = {"harbour": {"value": {"title": "The harbour", "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"]}}}
+_CHANGED = {"rename": {"value": {"title": "Lights and tides"}}}
+Origin = Annotated[Literal["", "openai"], Query(description="`openai`: those that came over `/v1`.")]
+Replaced = Annotated[bool, Query(description="Also show what gave way to an edit or to another answer.")]
+
+
+@router.post("/conversations", status_code=201, responses=problems(404))
+async def create_conversation(
+    asking: Asking, body: Annotated[NewConversation, Body(openapi_examples=_NEW)], response: Response
+) -> ConversationShown:
+    """Make an empty conversation. (`chat` makes one itself where it is given none.)"""
+    await asking.notebooks(body.notebooks)
+    made = await asking.book.conversations.create(asking.principal, body.title, body.notebooks)
+    response.headers["Location"] = f"/api/v1/conversations/{made.id}"
+    return _shown(made, response)
+
 
 @router.get("/conversations")
-async def list_conversations(asking: Asking, limit: Limit = 50, cursor: Cursor = None) -> Listing[ConversationShown]:
+async def list_conversations(
+    asking: Asking, limit: Limit = 50, cursor: Cursor = None, origin: Origin = ""
+) -> Listing[ConversationShown]:
     """This owner's conversations, newest first."""
-    page = await asking.book.conversations.listing(asking.principal, limit, cursor)
+    page = await asking.book.conversations.listing(asking.principal, limit, cursor, origin)
     return Listing[ConversationShown].model_validate(page)
 
 
 @router.get("/conversations/{conversation_id}", responses=problems(404))
-async def get_conversation(asking: Asking, conversation_id: str) -> WholeConversation:
+async def get_conversation(
+    asking: Asking, conversation_id: str, response: Response, replaced: Replaced = False
+) -> WholeConversation:
     """One conversation with all its messages, each answer with its citations."""
     found = await asking.book.conversations.get(asking.principal, conversation_id)
-    messages = await asking.book.conversations.messages(conversation_id)
-    plain = ConversationShown.model_validate(found).model_dump()
-    return WholeConversation.model_validate({**plain, "messages": messages}, from_attributes=True)
+    messages = await asking.book.conversations.messages(conversation_id, replaced=replaced)
+    turns = [
+        {**{n: getattr(m, n) for n in m.__dataclass_fields__}, "citations": [cited(asking, c) for c in m.citations]}
+        for m in messages
+    ]
+    return WholeConversation.model_validate({**_shown(found, response).model_dump(), "messages": turns})
+
+
+@router.patch("/conversations/{conversation_id}", responses=problems(404, 412, 428))
+async def edit_conversation(
+    asking: Asking,
+    conversation_id: str,
+    body: Annotated[ConversationChanges, Body(openapi_examples=_CHANGED)],
+    response: Response,
+    if_match: IfMatch,
+) -> ConversationShown:
+    """Change title or notebooks. With `If-Match`, only where nobody has edited it meanwhile."""
+    found = await asking.book.conversations.get(asking.principal, conversation_id)
+    changes = body.model_dump(exclude_none=True)
+    if body.notebooks is not None:
+        await asking.notebooks(body.notebooks)
+    version = if_match.against(found.version)
+    if changes:
+        found = await asking.book.conversations.edit(asking.principal, conversation_id, changes, version)
+    return _shown(found, response)
+
+
+@router.delete("/conversations/{conversation_id}", status_code=204, responses=problems(404))
+async def delete_conversation(asking: Asking, conversation_id: str) -> None:
+    """Delete a conversation with all its messages. What a note keeps of its answers stays in the note."""
+    await asking.book.conversations.delete(asking.principal, conversation_id)
 
 
 @router.get("/citations/{citation_id}", responses=problems(404))
@@ -35,4 +94,14 @@ async def get_citation(asking: Asking, citation_id: str) -> CitationShown:
     if row["document_id"] is not None:
         places = await asking.book.reading.places(row["document_id"], row["start"], row["end"])
         row["places"] = [p.to_json() for p in places]
-    return CitationShown.model_validate(row)
+    return CitationShown.model_validate(cited(asking, row))
+
+
+def cited(asking: Caller, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored citation with a fresh link."""
+    return {**row, "url": asking.book.links.url(row["id"])}
+
+
+def _shown(conversation: Conversation, response: Response) -> ConversationShown:
+    response.headers["ETag"] = etag(conversation.version)
+    return ConversationShown.model_validate(conversation)

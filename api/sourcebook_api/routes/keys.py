@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Request
 
 from sourcebook_api.access import Asking
 from sourcebook_api.openapi import problems
-from sourcebook_api.schemas.common import Listing
+from sourcebook_api.schemas.common import Cursor, Limit, Listing
 from sourcebook_api.schemas.system import KeyMade, KeyShown, NewKey
 
 router = APIRouter(tags=["keys"])
@@ -18,9 +18,9 @@ _EXAMPLE = {"reader": {"value": {"owner": "ada", "permissions": ["read"], "name"
 
 
 @router.get("/keys")
-async def list_keys(asking: Asking) -> Listing[KeyShown]:
+async def list_keys(asking: Asking, limit: Limit = 50, cursor: Cursor = None) -> Listing[KeyShown]:
     """Every key, oldest first, without the secrets."""
-    return Listing[KeyShown](items=[KeyShown.model_validate(k) for k in await asking.book.owners.list_keys()])
+    return Listing[KeyShown].model_validate(await asking.book.owners.listing(limit, cursor))
 
 
 @router.post("/keys", status_code=201)
@@ -28,7 +28,8 @@ async def create_key(
     asking: Asking, body: Annotated[NewKey, Body(openapi_examples=_EXAMPLE)], request: Request
 ) -> KeyMade:
     """Make a key. Its secret is in this answer and nowhere else. With the first key, every request needs one."""
-    key, secret = await asking.book.owners.create_key(body.owner, body.permissions, body.name, body.expires_at)
+    limits = body.limits.model_dump(exclude_none=True) if body.limits else None
+    key, secret = await asking.book.owners.create_key(body.owner, body.permissions, body.name, body.expires_at, limits)
     request.app.state.authenticator.forget()
     return KeyMade.model_validate({**asdict(key), "secret": secret})
 

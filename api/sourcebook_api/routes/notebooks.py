@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Response
+from fastapi import APIRouter, Body, Response
 
-from sourcebook.errors import Conflict, InvalidInput
+from sourcebook.errors import InvalidInput
 from sourcebook.notebooks import Notebook
 from sourcebook_api.access import Asking
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import NOT_MODIFIED, problems
+from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
 from sourcebook_api.schemas.library import NewNotebook, NotebookChanges, NotebookShown
 
@@ -35,7 +35,8 @@ async def create_notebook(
         metadata=body.metadata,
     )
     response.headers["Location"] = f"/api/v1/notebooks/{made.id}"
-    return _shown(made, response)
+    shown: NotebookShown = _shown(made, response)
+    return shown
 
 
 @router.get("/notebooks")
@@ -45,27 +46,28 @@ async def list_notebooks(asking: Asking, limit: Limit = 50, cursor: Cursor = Non
     return Listing[NotebookShown].model_validate(page)
 
 
-@router.get("/notebooks/{notebook_id}", responses=problems(404))
-async def get_notebook(asking: Asking, notebook_id: str, response: Response) -> NotebookShown:
+@router.get("/notebooks/{notebook_id}", response_model=NotebookShown, responses={**NOT_MODIFIED, **problems(404)})
+async def get_notebook(asking: Asking, notebook_id: str, response: Response, if_none_match: IfNoneMatch = None) -> Any:
     """One notebook, with its version as ETag."""
-    return _shown(await asking.notebook(notebook_id), response)
+    return _shown(await asking.notebook(notebook_id), response, if_none_match)
 
 
-@router.patch("/notebooks/{notebook_id}", responses=problems(404, 412))
+@router.patch("/notebooks/{notebook_id}", responses=problems(404, 412, 428))
 async def edit_notebook(
     asking: Asking,
     notebook_id: str,
     body: Annotated[NotebookChanges, Body(openapi_examples={"rename": {"value": {"title": "Tolvane"}}})],
     response: Response,
-    if_match: Annotated[str | None, Header(max_length=100, description="The ETag that this edit is based on.")] = None,
+    if_match: IfMatch,
 ) -> NotebookShown:
     """Change title, description or metadata. With `If-Match`, only where nobody has edited it meanwhile."""
     notebook = await asking.notebook(notebook_id, "write")
-    version = _version(if_match)
+    version = if_match.against(notebook.version)
     changes = body.model_dump(exclude_none=True)
-    if not changes and version in (None, notebook.version):
-        return _shown(notebook, response)
-    return _shown(await asking.book.notebooks.edit(asking.principal, notebook_id, changes, version), response)
+    if changes:
+        notebook = await asking.book.notebooks.edit(asking.principal, notebook_id, changes, version)
+    shown: NotebookShown = _shown(notebook, response)
+    return shown
 
 
 @router.delete("/notebooks/{notebook_id}", status_code=204, responses=problems(404))
@@ -75,16 +77,5 @@ async def delete_notebook(asking: Asking, notebook_id: str) -> None:
     await asking.book.sources.delete_notebook(asking.principal, notebook)
 
 
-def _shown(notebook: Notebook, response: Response) -> NotebookShown:
-    response.headers["ETag"] = f'"v{notebook.version}"'
-    return NotebookShown.model_validate(notebook)
-
-
-def _version(if_match: str | None) -> int | None:
-    """The version that an `If-Match` names; None for none and for `*`. Raises `Conflict` for one that never was."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    match = re.fullmatch(r'"v(\d{1,9})"', if_match.strip())
-    if match is None:
-        raise Conflict("The If-Match header is no ETag of this notebook.", code="edited_meanwhile")
-    return int(match[1])
+def _shown(notebook: Notebook, response: Response, if_none_match: str | None = None) -> Any:
+    return versioned(NotebookShown.model_validate(notebook), notebook.version, response, if_none_match)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from sourcebook.answering import passage_json
 from sourcebook.documents import Passage, join_segments
-from sourcebook.errors import Conflict, InvalidInput, NotFound, UnsupportedType
+from sourcebook.errors import Conflict, InvalidInput, NotFound
 from sourcebook.sources import Source
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
@@ -18,7 +18,6 @@ from sourcebook_api.schemas.library import PassageShown, PlaceRange, TextRange
 router = APIRouter(tags=["sources"])
 
 _MOST = 200_000
-_MOST_BOXES = 500
 
 Start = Annotated[int, Query(ge=0, le=2**31, description="First code point.")]
 End = Annotated[int | None, Query(ge=0, le=2**31, description=f"Behind the last one; at most {_MOST:,} at once.")]
@@ -37,6 +36,7 @@ async def get_source_text(
     start: Start = 0,
     end: End = None,
     document: DocumentId = None,
+    context: Annotated[int, Query(ge=0, le=20_000, description="Code points to show before and after as well.")] = 0,
     places: Annotated[bool, Query(description="Also say where in the original the text stands.")] = False,
 ) -> TextRange:
     """A range of the text that was read from a source, cut to what there is."""
@@ -50,6 +50,9 @@ async def get_source_text(
         "start": start,
         "end": end,
     }
+    if context:
+        around = [(document_id, max(start - context, 0), start), (document_id, end, min(end + context, length))]
+        where["before"], where["after"] = await asking.book.reading.texts(around)
     if not places:
         return TextRange(text=await asking.book.reading.text(document_id, start, end), **where)
     segments = await asking.book.reading.segments(document_id, start, end)
@@ -110,21 +113,12 @@ async def get_page_image(
 ) -> Response:
     """A picture of one page. Where a range is given, the lines on this page that it covers are marked."""
     source = await asking.source(source_id)
-    boxes = []
+    marked: dict[str, Any] = {}
     if end is not None:
         document_id, length = await _document(asking, source, document)
-        places = await asking.book.reading.places(document_id, *_clipped(start, end, length))
-        boxes = [p.box for p in places if p.page == page and p.box is not None][:_MOST_BOXES]
-    notebook = await asking.notebook(source.notebook_id)
-    choice = asking.book.pipelines[notebook.pipeline].settings.parsers
-    _, parser = asking.book.pipelines.parser_for(source.name, source.media_type, choice)
-    path = await asking.book.blobs.local(source.blob_key)
-    try:
-        image = await asking.book.jail.render(
-            path, name=source.name, media_type=source.media_type, parser=parser, page=page, boxes=boxes
-        )
-    except UnsupportedType:
-        raise NotFound("This source has no pages to show.", code="no_pages") from None
+        first, last = _clipped(start, end, length)
+        marked = {"document_id": document_id, "start": first, "end": last}
+    image = await asking.book.pages.image(source, page, **marked)
     return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
 
 

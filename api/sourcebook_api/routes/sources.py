@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 from starlette.responses import StreamingResponse
 
 from sourcebook.errors import InvalidInput
 from sourcebook.sources import Source
-from sourcebook_api.access import Asking
+from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
 from sourcebook_api.problems import ProblemResponse, problem_of
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
-from sourcebook_api.schemas.library import Deleting, SourceShown
+from sourcebook_api.schemas.library import Deleting, Password, ReadAgain, SourceShown
 
 router = APIRouter(tags=["sources"])
 
@@ -25,6 +25,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
     206: {"content": _BYTES, "description": "The range that was asked for."},
     304: {"description": "The file is the one that the client has."},
 }
+_SAME: dict[int | str, dict[str, Any]] = {200: {"model": ReadAgain, "description": "The bytes are the same."}}
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
@@ -49,6 +50,36 @@ async def delete_source(asking: Asking, source_id: str) -> Deleting:
     """Delete a source and what came out of it. It is invisible at once; the job removes the rest."""
     source = await asking.source(source_id, "write")
     return Deleting(job_id=await asking.book.sources.delete(asking.principal, source.id))
+
+
+@router.post("/sources/{source_id}/reparse", status_code=202, responses=problems(404))
+async def reparse_source(
+    asking: Asking,
+    source_id: str,
+    body: Annotated[Password | None, Body(openapi_examples={"plain": {"value": {}}})] = None,
+) -> ReadAgain:
+    """Read a source's file again, as after a parser's update, or with the password that it needs.
+
+    What was read before serves until the new reading is ready, and stays where that fails.
+    """
+    source = await asking.source(source_id, "write")
+    given = body.password.get_secret_value() if body is not None and body.password is not None else None
+    job_id = await asking.book.sources.reparse(asking.principal, source.id, given)
+    return await _read_again(asking, source_id, job_id)
+
+
+@router.post("/sources/{source_id}/refresh", status_code=202, responses={**problems(404, 409, 422, 502), **_SAME})
+async def refresh_source(asking: Asking, source_id: str, response: Response) -> ReadAgain:
+    """Fetch the address that a source came from again. Changed bytes are read; unchanged ones change nothing."""
+    source = await asking.source(source_id, "write")
+    job_id = await asking.book.refresh(asking.principal, source.id)
+    response.status_code = 202 if job_id is not None else 200
+    return await _read_again(asking, source_id, job_id)
+
+
+async def _read_again(asking: Caller, source_id: str, job_id: str | None) -> ReadAgain:
+    source = SourceShown.model_validate(await asking.source(source_id))
+    return ReadAgain(changed=job_id is not None, job_id=job_id, source=source)
 
 
 @router.head("/sources/{source_id}/content", include_in_schema=False)

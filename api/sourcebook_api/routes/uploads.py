@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
-from sourcebook.errors import InvalidInput, SourcebookError
+from sourcebook.errors import InvalidInput, SourcebookError, UnsupportedType
+from sourcebook.media_types import is_specific, peeked, sniffed
 from sourcebook.notebooks import Notebook
 from sourcebook.sources import media_type_of, safe_name
 from sourcebook_api.access import Asking, Caller
@@ -21,9 +22,16 @@ router = APIRouter(tags=["sources"], prefix="/notebooks/{notebook_id}/sources")
 
 _CHUNK = 256 * 1024
 _MAX_FILES = 100
+_LONGEST_PASSWORD = 1000
 # What clients send when they know nothing; the name says more.
 _VAGUE = {"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"}
-_FILES = {"type": "object", "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
+_FILES = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "password": {"type": "string", "format": "password", "maxLength": 1000},
+    },
+}
 _FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FILES}}}}
 _RAW = {
     "requestBody": {
@@ -40,7 +48,8 @@ _THERE: dict[int | str, dict[str, Any]] = {
 async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> Listing[Accepted]:
     """Upload files as `multipart/form-data`, under any field name. Each file is accepted or refused on its own.
 
-    Where none is accepted, the answer is the first one's problem.
+    Where none is accepted, the answer is the first one's problem. A text field `password` is for the files of this form
+    that need one: it is kept in memory until they were read, and never stored.
     """
     notebook = await asking.notebook(notebook_id, "write")
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -51,11 +60,12 @@ async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> 
         )
     accepted, errors = [], []
     async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES) as form:
+        password = _password(form)
         for _, file in form.multi_items():
             if not isinstance(file, UploadFile):
-                raise InvalidInput("The form has a text field where only files are expected.")
+                continue
             try:
-                accepted.append(await _accept(asking, notebook, file))
+                accepted.append(await _accept(asking, notebook, file, password))
             except SourcebookError as error:
                 errors.append(error)
                 problem = Problem.model_validate(problem_of(error, request.state.request_id))
@@ -71,9 +81,9 @@ async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> 
 async def put_source(asking: Asking, notebook_id: str, name: str, request: Request, response: Response) -> SourceShown:
     """Upload one file of any size as the raw body: streamed to disk, and hashed on the way."""
     notebook = await asking.notebook(notebook_id, "write")
-    media_type = _media_type(name, request.headers.get("content-type", ""))
-    _check_type(asking, notebook, name, media_type)
-    accepted = await asking.book.sources.accept(notebook, name, request.stream(), media_type=media_type)
+    given = _media_type(name, request.headers.get("content-type", ""))
+    media_type, chunks = await _typed(asking, notebook, name, given, request.stream())
+    accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type)
     return await _answer(asking, *accepted, response)
 
 
@@ -90,8 +100,8 @@ async def add_text(
     """Make a source of pasted text. A name such as `notes.md` says how it is read; plain text is the default."""
     notebook = await asking.notebook(notebook_id, "write")
     name, media_type = _text_name(body.name)
-    _check_type(asking, notebook, name, media_type)
-    accepted = await asking.book.sources.accept(notebook, name, _once(body.text.encode()), media_type=media_type)
+    media_type, chunks = await _typed(asking, notebook, name, media_type, _once(body.text.encode()))
+    accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type)
     return await _answer(asking, *accepted, response)
 
 
@@ -107,11 +117,26 @@ async def add_url(
     return await _answer(asking, *await asking.book.add_url(notebook, body.url), response)
 
 
-async def _accept(asking: Caller, notebook: Notebook, file: UploadFile) -> Accepted:
+def _password(form: FormData) -> str | None:
+    """The form's one text field. Raises `InvalidInput` for any other."""
+    fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    if not fields:
+        return None
+    if len(fields) > 1 or fields[0][0] != "password" or not 0 < len(fields[0][1]) <= _LONGEST_PASSWORD:
+        raise InvalidInput(
+            "The form has a text field where files are expected.",
+            remedy=f"Send files, and at most one field `password` of 1 to {_LONGEST_PASSWORD} characters.",
+        )
+    return fields[0][1]
+
+
+async def _accept(asking: Caller, notebook: Notebook, file: UploadFile, password: str | None) -> Accepted:
     name = file.filename or ""
-    media_type = _media_type(name, file.content_type or "")
-    _check_type(asking, notebook, name, media_type)
-    source_id, created = await asking.book.sources.accept(notebook, name, _chunks(file), media_type=media_type)
+    given = _media_type(name, file.content_type or "")
+    media_type, chunks = await _typed(asking, notebook, name, given, _chunks(file))
+    source_id, created = await asking.book.sources.accept(
+        notebook, name, chunks, media_type=media_type, password=password
+    )
     source = SourceShown.model_validate(await asking.source(source_id))
     return Accepted(name=name, created=created, source=source)
 
@@ -122,10 +147,23 @@ async def _answer(asking: Caller, source_id: str, created: bool, response: Respo
     return SourceShown.model_validate(await asking.source(source_id))
 
 
-def _check_type(asking: Caller, notebook: Notebook, name: str, media_type: str) -> None:
-    """Raise `UnsupportedType` before the bytes are stored, where no parser would read them."""
-    choice = asking.book.pipelines[notebook.pipeline].settings.parsers
-    asking.book.pipelines.parser_for(safe_name(name), media_type, choice)
+async def _typed(
+    asking: Caller, notebook: Notebook, name: str, media_type: str, chunks: AsyncIterator[bytes]
+) -> tuple[str, AsyncIterator[bytes]]:
+    """The file's type and its bytes. Raises `UnsupportedType` before they are stored, where no parser would read them.
+
+    The first bytes are looked at only where name and declared type say nothing.
+    """
+    pipelines, name = asking.book.pipelines, safe_name(name)
+    choice = pipelines[notebook.pipeline].settings.parsers
+    try:
+        pipelines.parser_for(name, media_type, choice)
+    except UnsupportedType:
+        head, chunks = await peeked(chunks)
+        pipelines.parser_for(name, media_type, choice, head)
+        found = sniffed(head)
+        media_type = found if is_specific(found) and media_type in _VAGUE else media_type
+    return media_type, chunks
 
 
 def _media_type(name: str, given: str) -> str:

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from sourcebook_api.schemas.common import Body, Id, Plain, Shown, StoredProblem
-from sourcebook_api.schemas.library import FoundPassage
+from sourcebook_api.schemas.library import FoundPassage, Title
 
 QuestionText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16_000), Plain]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=100)]
 SourceIds = Annotated[list[Id], Field(max_length=1000)]
+NoteText = Annotated[str, Field(max_length=500_000), Plain]
+Filters = Annotated[dict[str, Any], Field(max_length=100, description="What is known of a source; see `search`.")]
 PassageLimit = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -48,13 +50,16 @@ class ChatOptions(Body):
 class NewChat(Body):
     """A question to answer. With a `conversation_id`, `notebooks` may be left out: the conversation's are asked.
 
-    `stream` decides between events and one JSON answer; without it the Accept header does.
+    `replaces` is the id of an earlier question of that conversation: it and all after it give way to this one. `stream`
+    decides between events and one JSON answer; without it the Accept header does.
     """
 
     question: QuestionText
     notebooks: Annotated[list[Id], Field(default_factory=list, max_length=100)]
     conversation_id: Id | None = None
+    replaces: Id | None = None
     sources: SourceIds | None = None
+    filters: Filters | None = None
     limit: PassageLimit | None = None
     options: ChatOptions = ChatOptions()
     stream: bool | None = None
@@ -62,6 +67,8 @@ class NewChat(Body):
 
 class ChatAnswer(Shown):
     """A whole answer. `finish`: stop, length, content_filter, other, cancelled or error; `problem` tells of an error.
+
+    `grounded`: whether at least one sentence is supported by what it cites.
 
     `retrieval`, `usage` and every citation are as in the events of these names.
     """
@@ -74,6 +81,7 @@ class ChatAnswer(Shown):
     text: str
     reasoning: str
     citations: list[dict[str, Any]]
+    grounded: bool
     dropped_citations: int
     retrieval: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
@@ -95,7 +103,7 @@ class RunShown(Shown):
 class CitationShown(Shown):
     """A citation: `quote` stands at `[start, end)` of the document, for `[answer_start, answer_end)` of the answer.
 
-    `removed_at` says when the cited source was deleted; the quote is gone then too.
+    `removed_at` says when the cited source was deleted; the quote is gone then too. `url` opens it without a key.
     """
 
     id: str
@@ -111,11 +119,12 @@ class CitationShown(Shown):
     answer_end: int
     supported: bool
     removed_at: datetime | None
+    url: str
     places: list[dict[str, Any]] | None = None
 
 
 class MessageShown(Shown):
-    """One turn of a conversation. `state`: complete or incomplete."""
+    """One turn of a conversation. `state`: complete or incomplete. `replaced_at`: when another took its place."""
 
     id: str
     role: str
@@ -124,15 +133,32 @@ class MessageShown(Shown):
     state: str
     details: dict[str, Any]
     created_at: datetime
+    replaced_at: datetime | None
     citations: list[CitationShown]
 
 
+class NewConversation(Body):
+    """An empty conversation over some notebooks. Its first question gives it a title where it has none."""
+
+    title: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), Plain] = ""
+    notebooks: Ids
+
+
+class ConversationChanges(Body):
+    """What is to be changed; what is left out stays."""
+
+    title: Title | None = None
+    notebooks: Ids | None = None
+
+
 class ConversationShown(Shown):
-    """A thread of questions and answers over some notebooks."""
+    """A thread of questions and answers over some notebooks. `version` goes up with every edit, and is its ETag."""
 
     id: str
     title: str
     notebooks: list[str]
+    origin: str
+    version: int
     created_at: datetime
     updated_at: datetime
 
@@ -141,3 +167,36 @@ class WholeConversation(ConversationShown):
     """A conversation with all its messages, oldest first."""
 
     messages: list[MessageShown]
+
+
+class NewNote(Body):
+    """A note to write (`text`), or an answer to keep with its citations (`message_id`)."""
+
+    title: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), Plain] = ""
+    text: NoteText | None = None
+    message_id: Id | None = None
+
+
+class NoteChanges(Body):
+    """What is to be changed; what is left out stays. A `[n]` in the text goes on to mean citation n of the note."""
+
+    title: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), Plain] | None = None
+    text: NoteText | None = None
+
+
+class NoteShown(Shown):
+    """A note. `version` goes up with every edit, and is its ETag."""
+
+    id: str
+    notebook_id: str
+    title: str
+    text: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class WholeNote(NoteShown):
+    """A note with its citations, which stay as long as the note: a `[n]` in the text is the citation with this `n`."""
+
+    citations: list[CitationShown]

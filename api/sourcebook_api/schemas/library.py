@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints
 
 from sourcebook_api.schemas.common import Body, Metadata, Plain, Problem, Shown, StoredProblem
 
@@ -44,6 +44,20 @@ class NotebookShown(Shown):
     updated_at: datetime
 
 
+class NewShare(Body):
+    """What another owner may do with a notebook: read it, or write into it too."""
+
+    permission: Literal["read", "write"]
+
+
+class ShareShown(Shown):
+    """One other owner's part in a notebook."""
+
+    owner: str
+    permission: str
+    created_at: datetime
+
+
 class NewText(Body):
     """Pasted text, to become a source."""
 
@@ -58,16 +72,34 @@ class NewUrl(Body):
 
 
 class DocumentShown(Shown):
-    """What was read from a source. `length` is in code points, as all ranges are."""
+    """What was read from a source. `length` is in code points; `parser` has the name and version of what read it."""
 
     id: str
     length: int
+    parser: str
     metadata: dict[str, Any]
     warnings: list[dict[str, Any]]
 
 
+class Password(Body):
+    """For a file that needs one. It is kept in memory until the file was read, and never stored."""
+
+    password: Annotated[SecretStr, Field(min_length=1, max_length=1000)] | None = None
+
+
+class PendingShown(Shown):
+    """A generation that is being made, or has failed, while an earlier one serves."""
+
+    state: str
+    problem: StoredProblem | None
+    job_id: str | None
+
+
 class SourceShown(Shown):
-    """A source. `state`: queued, parsing, chunking, embedding, indexing, ready or failed; `problem` says why."""
+    """A source. `state`: queued, parsing, chunking, embedding, indexing, ready or failed; `problem` says why.
+
+    A source that is being read again stays as it was, and `pending` tells of the new generation.
+    """
 
     id: str
     notebook_id: str
@@ -88,6 +120,15 @@ class SourceShown(Shown):
     job_id: str | None
     progress: dict[str, Any]
     document: DocumentShown | None
+    pending: PendingShown | None = None
+
+
+class ReadAgain(Shown):
+    """Whether a source is read again, by which job, and the source as it is until then."""
+
+    changed: bool
+    job_id: str | None
+    source: SourceShown
 
 
 class Accepted(Shown):
@@ -114,7 +155,10 @@ class PlaceRange(Shown):
 
 
 class TextRange(Shown):
-    """A range of a document's text. All offsets are code points of the whole document."""
+    """A range of a document's text. All offsets are code points of the whole document.
+
+    `before` and `after`: what stands around it, where `context` asked for that.
+    """
 
     source_id: str
     document_id: str
@@ -122,6 +166,8 @@ class TextRange(Shown):
     start: int
     end: int
     text: str
+    before: str | None = None
+    after: str | None = None
     places: list[PlaceRange] | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from sourcebook.owners import Permission
 from sourcebook_api.schemas.common import Body, Plain, Shown, StoredProblem
@@ -26,6 +26,15 @@ class JobShown(Shown):
     updated_at: datetime
 
 
+class KeyLimits(Body):
+    """A key's own limits: requests a minute, and requests at a time. 0 is without a limit."""
+
+    requests: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    concurrent: Annotated[int, Field(ge=0, le=100_000)] | None = None
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+
 class NewKey(Body):
     """A key to make, for an owner who is made if new."""
 
@@ -33,10 +42,11 @@ class NewKey(Body):
     permissions: Annotated[list[Permission], Field(min_length=1, max_length=3)]
     name: Annotated[str, Field(max_length=200), Plain] = ""
     expires_at: AwareDatetime | None = None
+    limits: KeyLimits | None = None
 
 
 class KeyShown(Shown):
-    """A key, without its secret."""
+    """A key, without its secret. `used_at` is to the minute; without `limits`, those of the server hold."""
 
     id: str
     owner: str
@@ -45,6 +55,8 @@ class KeyShown(Shown):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    used_at: datetime | None
+    limits: KeyLimits | None
 
 
 class KeyMade(KeyShown):

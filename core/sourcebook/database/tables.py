@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
-SCHEMA = "0001"
+SCHEMA = "0009"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -65,6 +65,7 @@ keys = Table(
     Column("name", String(200), nullable=False, server_default=""),
     Column("hash", String(64), nullable=False, unique=True),  # SHA-256 of 256 random bits needs no salt
     Column("permissions", JSON, nullable=False),
+    Column("limits", JSON),  # requests a minute and at a time, where they are not the settings'
     _time("created_at"),
     _time("expires_at", nullable=True),
     _time("revoked_at", nullable=True),
@@ -124,6 +125,8 @@ sources = Table(
     Column("tags", JSON, nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),
+    # What reading it and all that was found inside has taken; counted at the top of a tree of members.
+    Column("tree_seconds", sa.Float, nullable=False, server_default="0"),
     _time("created_at"),
     _time("updated_at"),
     _time("deleted_at", nullable=True),
@@ -162,9 +165,12 @@ generations = Table(
     _ref("source_id", "sources"),
     _ref("document_id", "documents", nullable=True),
     _ref("index_spec_id", "index_specs"),
-    Column("state", String(20), nullable=False),
+    Column("state", String(20), nullable=False),  # queued ... ready, failed; superseded by a later one
     Column("problem", JSON),
     Column("passages", Integer, nullable=False, server_default="0"),
+    # New bytes of the source, which become its own when this generation is ready; NULL: it reads what the source has.
+    Column("blob_key", String(64)),
+    Column("content", JSON),  # sha256, size, media_type, url, metadata
     _time("created_at"),
     _time("ready_at", nullable=True),
     Index("ix_generations_source_state", "source_id", "state"),
@@ -243,6 +249,8 @@ conversations = Table(
     _ref("owner_id", "owners"),
     Column("title", String(500), nullable=False, server_default=""),
     Column("notebooks", JSON, nullable=False),
+    Column("origin", String(20), nullable=False, server_default=""),  # "openai": came over /v1
+    Column("version", Integer, nullable=False, server_default="1"),
     _time("created_at"),
     _time("updated_at"),
     _time("deleted_at", nullable=True),
@@ -257,7 +265,8 @@ messages = Table(
     Column("text", Text, nullable=False),
     Column("reasoning", Text, nullable=False, server_default=""),
     Column("state", String(20), nullable=False),  # complete, incomplete
-    Column("details", JSON, nullable=False),  # pipeline, llm, usage, finish
+    Column("details", JSON, nullable=False),  # of a question: how it was asked; of an answer: llm, usage, finish
+    _time("replaced_at", nullable=True),  # by an edited question or another answer
     _time("created_at"),
 )
 
@@ -310,8 +319,10 @@ runs = Table(
     _time("lease_until", nullable=True),
     Column("cancel", Boolean, nullable=False, server_default=sa.false()),
     Column("last_seq", Integer, nullable=False, server_default="0"),
+    _time("followed_until", nullable=True),  # by a client of another process
     _time("created_at"),
     _time("finished_at", nullable=True),
+    Index("ix_runs_state", "state", "lease_until"),
 )
 
 run_segments = Table(
@@ -321,6 +332,13 @@ run_segments = Table(
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("last_seq", Integer, nullable=False),
     Column("frames", LargeBinary, nullable=False),
+)
+
+server_secrets = Table(
+    "server_secrets",
+    metadata,
+    Column("name", String(50), primary_key=True),
+    Column("value", String(200), nullable=False),
 )
 
 idempotency_keys = Table(

@@ -144,11 +144,15 @@ def _not_a_zip(stream: BinaryIO) -> Encrypted | UnsupportedType:
 def _check_sizes(entries: list[zipfile.ZipInfo], max_unpacked: int, max_part: int) -> None:
     """By what the archive declares: Python unpacks no more of an entry than that."""
     if len(entries) > _MAX_ENTRIES:
-        raise LimitExceeded(f"The file holds {len(entries):,} parts.", limit=_MAX_ENTRIES)
+        raise LimitExceeded(f"The file holds {len(entries):,} parts.", code="too_many_members", limit=_MAX_ENTRIES)
     if (total := sum(entry.file_size for entry in entries)) > max_unpacked:
-        raise LimitExceeded(f"The file unpacks to {total:,} bytes.", limit=max_unpacked)
+        raise _too_large(f"The file unpacks to {total:,} bytes.", max_unpacked)
     for entry in entries:
         if entry.file_size > max_part:
-            raise LimitExceeded(f"A part of the file unpacks to {entry.file_size:,} bytes.", limit=max_part)
+            raise _too_large(f"A part of the file unpacks to {entry.file_size:,} bytes.", max_part)
         if entry.file_size > _RATIO_FROM and entry.file_size > _MAX_RATIO * max(entry.compress_size, 1):
-            raise LimitExceeded("A part of the file is packed over 200 to 1, as a zip bomb is.", limit=_MAX_RATIO)
+            raise _too_large("A part of the file is packed over 200 to 1, as a zip bomb is.", _MAX_RATIO)
+
+
+def _too_large(detail: str, limit: int) -> LimitExceeded:
+    return LimitExceeded(detail, code="too_large_unpacked", limit=limit)

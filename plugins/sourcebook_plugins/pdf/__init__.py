@@ -56,7 +56,9 @@ class PdfParser(Parser[PdfSettings]):
 
         with _opened(file) as pdf:
             if len(pdf) > self.settings.max_pages:
-                raise LimitExceeded(f"The file has {len(pdf):,} pages.", limit=self.settings.max_pages)
+                raise LimitExceeded(
+                    f"The file has {len(pdf):,} pages.", code="too_many_pages", limit=self.settings.max_pages
+                )
             out.meta(pages=len(pdf), **_metadata(pdf))
             pages = _pages(pdf, out)
             first = list(islice(pages, _MEASURED))
@@ -75,7 +77,11 @@ class PdfParser(Parser[PdfSettings]):
                 return
             if not readable:
                 raise Malformed("None of the file's pages can be read.")
-        raise NoText("The file holds images of pages and no text.", remedy="Run it through OCR and upload the result.")
+        raise NoText(
+            "The file holds images of pages and no text.",
+            code="no_text_layer",
+            remedy="Run it through OCR and upload the result.",
+        )
 
     def render(self, file: ParserFile, page: int, boxes: Sequence[Box]) -> bytes:
         """See `Parser.render`. Raises `DocumentError` with code `page_not_found` for a page that is not there."""

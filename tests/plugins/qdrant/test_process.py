@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -199,13 +200,13 @@ def test_the_socket_path_is_short_and_its_folder_ours(tmp_path: Path, monkeypatc
     deep.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     assert len(os.fsencode(runtime.socket_path(deep))) <= 103
-    ours = tmp_path / "run"
-    ours.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(ours))
-    assert runtime.socket_path(deep).parent == ours / "sourcebook"
-    (ours / "sourcebook").chmod(0o777)
-    with pytest.raises(PermissionError, match="0700"):
-        runtime.socket_path(deep)
+    with tempfile.TemporaryDirectory() as short:  # pytest's own folders may be too deep already
+        ours = Path(short)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        assert runtime.socket_path(deep).parent == ours / "sourcebook"
+        (ours / "sourcebook").chmod(0o777)
+        with pytest.raises(PermissionError, match="0700"):
+            runtime.socket_path(deep)
 
 
 def test_a_cancelled_call_does_not_shift_the_answers_of_others(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sourcebook.configuration import MASK, Configuration, load
 from sourcebook.errors import ConfigError
-from sourcebook.settings import MASK, Configuration, Settings, load
+from sourcebook.settings import Settings
 
 
 def configured(folder: Path, main: str = "", secrets: str | None = None, **environ: str) -> Configuration:

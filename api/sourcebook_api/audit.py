@@ -1,0 +1,90 @@
+"""Who did what: one line of JSON for every change and for every refusal, without a word of content.
+
+Names of files and notebooks are content too, so an address is told by its route and the ids in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+import orjson
+from starlette.types import Scope
+
+from sourcebook.database.engine import now
+from sourcebook.owners import Principal
+
+log = logging.getLogger("sourcebook.audit")
+
+_BYTES, _FILES = 10 * 1024 * 1024, 10
+_ID = re.compile(r"[a-z]{1,12}_[0-9a-z]{26}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_REFUSALS = frozenset({401, 403, 421, 429})
+
+
+class Audit:
+    """Appends to `file` (only its owner may read it; it is turned over at 10 MB, ten are kept), and to the log."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._handler: RotatingFileHandler | None = None
+
+    def record(self, scope: Scope, status: int, route: str) -> None:
+        """One request that has been answered."""
+        if scope["method"] in _SAFE and status not in _REFUSALS:
+            return
+        principal: Principal | None = scope["state"].get("principal")
+        entry = {
+            "at": now(),
+            "request_id": scope["state"]["request_id"],
+            "address": (scope.get("client") or ("",))[0],
+            "owner": principal.name if principal else None,
+            "owner_id": principal.owner_id if principal else None,
+            "key_id": principal.key_id if principal else None,
+            "action": f"{scope['method']} {route}",
+            "ids": ids_in(scope["path"]),
+            "status": status,
+        }
+        self._write(entry)
+
+    def event(self, action: str, **values: Any) -> None:
+        """Something that is no request, such as a key made on the command line."""
+        self._write({"at": now(), "action": action, **values})
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handler is not None:
+            self._handler.close()
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        line = orjson.dumps(entry).decode()
+        log.info("%s", line)
+        if self._file is None:
+            return
+        try:
+            if self._handler is None:
+                self._file.touch(mode=0o600)
+                self._handler = RotatingFileHandler(
+                    self._file, maxBytes=_BYTES, backupCount=_FILES - 1, encoding="utf-8"
+                )
+                self._handler.setFormatter(logging.Formatter("%(message)s"))
+            self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, "%s", (line,), None))
+        except OSError as error:  # the request was served; what it did is in the log
+            log.warning("the audit file cannot be written: %s", error)
+
+
+def ids_in(path: str) -> list[str]:
+    """The ids that an address names."""
+    return [part for part in path.split("/") if _ID.fullmatch(part)]
+
+
+def route_of(scope: Scope) -> str:
+    """The route that answers, as `/api/v1/sources/{source_id}`; of an address that led to none, nothing is told."""
+    if scope.get("route") is None:
+        return "?"
+    names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
+    return "/".join(names.get(part, part) for part in scope["path"].split("/"))

@@ -1,0 +1,87 @@
+"""Notes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Response
+
+from sourcebook.errors import InvalidInput
+from sourcebook.notes import Note
+from sourcebook_api.access import Asking, Caller
+from sourcebook_api.openapi import problems
+from sourcebook_api.preconditions import IfMatch, etag
+from sourcebook_api.routes.conversations import cited
+from sourcebook_api.schemas.answers import NewNote, NoteChanges, NoteShown, WholeNote
+from sourcebook_api.schemas.common import Cursor, Limit, Listing
+
+router = APIRouter(tags=["notes"])
+
+_NEW = {
+    "written": {"value": {"title": "Opening hours", "text": "Ask Ada about the winter."}},
+    "an answer": {"value": {"message_id": "msg_01k8v3q4zt6w9x2y5b7c8d9e0f"}},
+}
+_CHANGED = {"text": {"value": {"text": "Ask Ada about the summer."}}}
+
+
+@router.post("/notebooks/{notebook_id}/notes", status_code=201, responses=problems(404))
+async def create_note(
+    asking: Asking, notebook_id: str, body: Annotated[NewNote, Body(openapi_examples=_NEW)], response: Response
+) -> WholeNote:
+    """Write a note, or keep an answer as one: its citations stay alive with it, even without the conversation."""
+    notebook = await asking.notebook(notebook_id, "write")
+    if (body.text is None) == (body.message_id is None):
+        raise InvalidInput("A note needs either a `text` or the `message_id` of an answer.")
+    if body.message_id is not None:
+        _, message = await asking.book.conversations.message(asking.principal, body.message_id)
+        made = await asking.book.notes.save_answer(notebook, message, body.title)
+    else:
+        made = await asking.book.notes.create(notebook, body.title, body.text or "")
+    response.headers["Location"] = f"/api/v1/notes/{made.id}"
+    return _shown(asking, made, response)
+
+
+@router.get("/notebooks/{notebook_id}/notes", responses=problems(404))
+async def list_notes(asking: Asking, notebook_id: str, limit: Limit = 50, cursor: Cursor = None) -> Listing[NoteShown]:
+    """A notebook's notes, newest first."""
+    page = await asking.book.notes.listing(await asking.notebook(notebook_id), limit, cursor)
+    return Listing[NoteShown].model_validate(page)
+
+
+@router.get("/notes/{note_id}", responses=problems(404))
+async def get_note(asking: Asking, note_id: str, response: Response) -> WholeNote:
+    """One note with its citations."""
+    note = await asking.book.notes.get(asking.principal, note_id)
+    await asking.book.plugins.authorize(asking.principal, "read", note.notebook_id)
+    return _shown(asking, note, response)
+
+
+@router.patch("/notes/{note_id}", responses=problems(404, 412, 428))
+async def edit_note(
+    asking: Asking,
+    note_id: str,
+    body: Annotated[NoteChanges, Body(openapi_examples=_CHANGED)],
+    response: Response,
+    if_match: IfMatch,
+) -> WholeNote:
+    """Change title or text. With `If-Match`, only where nobody has edited it meanwhile."""
+    note = await asking.book.notes.get(asking.principal, note_id, "write")
+    await asking.book.plugins.authorize(asking.principal, "write", note.notebook_id)
+    changes, version = body.model_dump(exclude_none=True), if_match.against(note.version)
+    if changes:
+        note = await asking.book.notes.edit(asking.principal, note_id, changes, version)
+    return _shown(asking, note, response)
+
+
+@router.delete("/notes/{note_id}", status_code=204, responses=problems(404))
+async def delete_note(asking: Asking, note_id: str) -> None:
+    """Delete a note."""
+    note = await asking.book.notes.get(asking.principal, note_id, "write")
+    await asking.book.plugins.authorize(asking.principal, "write", note.notebook_id)
+    await asking.book.notes.delete(asking.principal, note_id)
+
+
+def _shown(asking: Caller, note: Note, response: Response) -> WholeNote:
+    response.headers["ETag"] = etag(note.version)
+    plain = NoteShown.model_validate(note).model_dump()
+    return WholeNote.model_validate({**plain, "citations": [cited(asking, row) for row in note.citations]})

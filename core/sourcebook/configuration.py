@@ -1,0 +1,256 @@
+"""Layered files and the environment -> one validated `Settings`, and where each value came from.
+
+Later wins: the packaged `defaults.toml`, `sourcebook.toml`, `secrets.toml` beside it, `SOURCEBOOK_A__B=...`, and
+`SOURCEBOOK_A__B_FILE=/path` for container secrets. Dynaconf merges the layers; pydantic types them, because dynaconf
+guesses types from strings (a numeric API key would become a number).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from sourcebook.errors import ConfigError
+from sourcebook.settings import Settings
+
+MASK = "********"
+# What is a secret by its name, wherever it was written.
+_SECRET = re.compile(
+    r"(?:^|[._-])(?:key|apikey|token|secret|passw(?:or)?d|credentials?|authorization)$|\.headers\.", re.IGNORECASE
+)
+_PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
+
+
+class Configuration:
+    """The settings with where each came from: `origins["llms.fast.model"] == "sourcebook.toml"`."""
+
+    def __init__(self, settings: Settings, origins: Mapping[str, str], files: list[Path], secrets: set[str]) -> None:
+        self.settings = settings
+        self.origins = origins
+        self.files = files
+        self.secrets = secrets
+
+    def shown(self) -> dict[str, Any]:
+        """Every value, with what came from a secret layer or is a secret by its name masked, whatever its type."""
+        shown: dict[str, Any] = _masked(self.settings.model_dump(mode="json"), "", self.secrets)
+        return shown
+
+
+def load(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Configuration:
+    """Read all layers. A named file that is missing, an unknown key or a wrong type is a `ConfigError` with its place.
+
+    `path` is the `--config` option; else `SOURCEBOOK_CONFIG`, else `./sourcebook.toml` if there is one. `overrides`
+    is a nested mapping that wins over everything (command line options, tests).
+    """
+    environ = os.environ if environ is None else environ
+    main = _main_file(path, environ)
+    read = _reader()
+    layers: list[tuple[str, dict[str, Any], bool]] = [("defaults", read(_packaged()), False)]
+    used: list[Path] = []
+    if main is not None:
+        for file, secret in ((main, False), (main.with_name("secrets.toml"), True)):
+            if file.is_file():
+                layers.append((str(file), read(file), secret))
+                used.append(file)
+    layers.extend(_environment(environ))
+    if overrides:
+        layers.append(("options", _lower(dict(overrides)), False))
+    merged, origins, secrets = _merge(layers)
+    return Configuration(_validate(merged, origins), origins, used, secrets)
+
+
+def _packaged() -> Path:
+    return Path(str(files("sourcebook") / "defaults.toml"))
+
+
+def _main_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = path or (Path(environ["SOURCEBOOK_CONFIG"]) if environ.get("SOURCEBOOK_CONFIG") else None)
+    if named is None:
+        return Path("sourcebook.toml").resolve() if Path("sourcebook.toml").is_file() else None
+    if not named.is_file():
+        raise ConfigError(f"There is no configuration file {named}.", remedy="Check --config or SOURCEBOOK_CONFIG.")
+    return named.resolve()
+
+
+def _reader() -> Callable[[Path], dict[str, Any]]:
+    """Reads TOML files through dynaconf's loader, which gives each as it stands.
+
+    Dynaconf's settings would also cast `@int`, render `@jinja`, load `sourcebook.local.toml` and run
+    `dynaconf_hooks.py` from the same folder.
+    """
+    from dynaconf import LazySettings
+    from dynaconf.loaders.base import BaseLoader
+
+    loader = BaseLoader(
+        obj=LazySettings(settings_files=[], loaders=[], core_loaders=[]),
+        env="default",
+        identifier="toml",
+        extensions=("",),  # whatever it is called
+        file_reader=tomllib.load,
+        string_reader=tomllib.loads,
+        opener_params={"mode": "rb"},
+    )
+
+    def read(file: Path) -> dict[str, Any]:
+        try:
+            file.open("rb").close()  # dynaconf would only warn of a file that it may not read
+            return _lower(loader.get_source_data([str(file)]).get(str(file), {}))
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: this is not valid TOML: {error}", remedy="Mend the line it names.") from error
+
+    return read
+
+
+def _lower(value: dict[str, Any], depth: int = 2) -> dict[str, Any]:
+    """Names of sections, of instances and of their keys are case-insensitive; what is deeper is left alone."""
+    return {k.lower(): _lower(v, depth - 1) if depth and isinstance(v, dict) else v for k, v in value.items()}
+
+
+def _environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, Any], bool]]:
+    layers = []
+    for name, raw in sorted(environ.items()):
+        if not name.startswith("SOURCEBOOK_") or "__" not in name:
+            continue
+        path, secret, value = name.removeprefix("SOURCEBOOK_").lower().split("__"), False, raw
+        if path[-1].endswith("_file") and path[-1] != "_file":
+            path[-1], secret = path[-1].removesuffix("_file"), True
+            try:
+                value = Path(raw).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ConfigError(f"{name} names {raw}, which cannot be read: {error.strerror}.") from error
+        tree: Any = _typed(value)
+        for part in reversed(path):
+            tree = {part: tree}
+        layers.append((f"{name} (environment)", tree, secret))
+    return layers
+
+
+def _typed(raw: str) -> Any:
+    """JSON for lists and tables; everything else stays text for pydantic to type."""
+    if raw[:1] in "[{":
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return raw
+    return raw
+
+
+def _merge(layers: list[tuple[str, dict[str, Any], bool]]) -> tuple[dict[str, Any], dict[str, str], set[str]]:
+    """Tables merge key by key, the rest is replaced. Also which layer set each key, and which keys are secret."""
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    secrets: set[str] = set()
+
+    def put(target: dict[str, Any], source: Mapping[str, Any], prefix: str, origin: str, secret: bool) -> None:
+        for key, value in source.items():
+            path = f"{prefix}{key}"
+            if isinstance(value, dict):
+                if not isinstance(target.get(key), dict):
+                    target[key] = {}
+                put(target[key], value, path + ".", origin, secret)
+                origins.setdefault(path, origin)
+                continue
+            target[key] = value
+            origins[path] = origin
+            (secrets.add if secret else secrets.discard)(path)
+
+    for origin, tree, secret in layers:
+        put(merged, tree, "", origin, secret)
+    return merged, origins, secrets
+
+
+def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
+    for pipeline in merged.get("pipelines", {}).values():
+        if isinstance(pipeline, dict):
+            for key in ("llm", "retrievers"):
+                if isinstance(pipeline.get(key), str):
+                    pipeline[key] = [pipeline[key]]
+    try:
+        resolve_extends(merged)
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise config_error(error, Settings, origins) from error
+
+
+def resolve_extends(merged: dict[str, Any]) -> None:
+    """`extends = "default"` in a pipeline: its keys over the other's, tables key by key.
+
+    A loop or an unknown name is a `ConfigError`.
+    """
+    pipelines: dict[str, Any] = merged.get("pipelines", {})
+
+    def resolved(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+        if name in seen:
+            raise ConfigError(f"pipelines.{name}: extends itself by way of {' -> '.join(seen)}.")
+        if name not in pipelines:
+            raise ConfigError(f"pipelines.{seen[-1]}.extends: there is no pipeline {name!r}.")
+        own = dict(pipelines[name])
+        base = own.pop("extends", None)
+        return _over(resolved(str(base), (*seen, name)), own) if base else own
+
+    if all(isinstance(p, dict) for p in pipelines.values()):
+        merged["pipelines"] = {name: resolved(name, ()) for name in pipelines}
+
+
+def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        under = merged.get(key)
+        merged[key] = _over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def config_error(
+    error: ValidationError, model: type[BaseModel], origins: Mapping[str, str], prefix: str = ""
+) -> ConfigError:
+    """One `ConfigError` for all that pydantic found, each with the layer that set it and the nearest known key."""
+    issues = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        key = prefix + ".".join(str(part) for part in item["loc"])
+        message = item["msg"]
+        if item["type"] == "extra_forbidden":
+            near = get_close_matches(str(item["loc"][-1]), _known_keys(model, item["loc"][:-1]), 1)
+            message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+        issues.append({"key": key, "origin": _origin(key, origins), "message": message})
+    lines = "; ".join(f"{i['origin']}: {i['key']}: {i['message']}" for i in issues)
+    return ConfigError(lines, remedy="Correct these keys; `sourcebook config show` prints every value.", issues=issues)
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    """The layer that set `key`, or else what it lies in: an item of a list, a key that is missing."""
+    while key and key not in origins:
+        key = key.rpartition(".")[0]
+    return origins.get(key, "defaults")
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The field names of the (sub)model at `path`."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue  # an instance's or a pipeline's own name
+        kinds = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(t, type)]
+        model = next((t for t in kinds if issubclass(t, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _masked(value: Any, path: str, secrets: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {k: _masked(v, f"{path}.{k}" if path else str(k), secrets) for k, v in value.items()}
+    if value not in ("", None) and (path in secrets or _SECRET.search(path)):
+        return MASK
+    # A database's URL may carry its password.
+    return _PASSWORD.sub(rf"\1{MASK}@", value) if isinstance(value, str) else value

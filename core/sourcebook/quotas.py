@@ -1,0 +1,71 @@
+"""What one owner may keep and have waiting, from `[limits]`. Whoever shares a notebook uses its owner's room."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sourcebook.database.tables import jobs, notebooks, owners, sources
+from sourcebook.errors import QuotaExceeded
+from sourcebook.settings import Limits
+
+
+class StorageFull(QuotaExceeded):
+    """An owner has as much as they may keep: nothing changes until something is deleted."""
+
+    code = "storage_quota_exceeded"
+    title = "The storage quota is used up"
+    transient = False
+
+
+class Quotas:
+    """Asked within the transaction that would add a source, so that two uploads cannot both take the last room."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    async def check(self, c: AsyncConnection, owner_id: str, size: int = 0) -> None:
+        """Raises `StorageFull` where `size` bytes more are too much, `QuotaExceeded` where too many jobs wait."""
+        limits = self._limits
+        if limits.storage or limits.owners or limits.sources:
+            await self._storage(c, owner_id, size)
+        if limits.queued:
+            # Counting ends at the limit: a short queue, as nearly every one is, costs next to nothing.
+            mine = sa.select(jobs.c.id).where(jobs.c.owner_id == owner_id, jobs.c.state == "queued")
+            waiting = sa.select(sa.func.count()).select_from(mine.limit(limits.queued).subquery())
+            if int((await c.execute(waiting)).scalar_one()) >= limits.queued:
+                raise QuotaExceeded(
+                    f"{limits.queued} jobs of this owner wait to be done, and no more may.",
+                    code="queue_full",
+                    remedy="Wait until some of them are done, then send this again.",
+                    retry_after=10,
+                )
+
+    async def used(self, c: AsyncConnection, owner_id: str) -> tuple[int, int]:
+        """Bytes and sources of an owner, without what is deleted."""
+        query = (
+            sa.select(sa.func.coalesce(sa.func.sum(sources.c.size), 0), sa.func.count())
+            .select_from(sources.join(notebooks, notebooks.c.id == sources.c.notebook_id))
+            .where(notebooks.c.owner_id == owner_id, sources.c.deleted_at.is_(None))
+        )
+        held, number = (await c.execute(query)).one()
+        return int(held), int(number)
+
+    async def _storage(self, c: AsyncConnection, owner_id: str, size: int) -> None:
+        name = (await c.execute(sa.select(owners.c.name).where(owners.c.id == owner_id))).scalar()
+        most = self._limits.owners.get(str(name), self._limits.storage)
+        held, number = await self.used(c, owner_id)
+        if most and (held + size > most or held >= most):
+            raise StorageFull(
+                f"This owner's sources hold {held:,} of {most:,} bytes, and {size:,} more are too many.",
+                remedy="Delete sources, or ask the operator for more room.",
+                limit=most,
+                used=held,
+            )
+        if self._limits.sources and number >= self._limits.sources:
+            raise StorageFull(
+                f"This owner has {number} sources, and no more may be added.",
+                remedy="Delete sources, or ask the operator for more room.",
+                limit=self._limits.sources,
+                used=number,
+            )

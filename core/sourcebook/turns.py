@@ -1,0 +1,180 @@
+"""What a run stores: the question before it begins, and what came of it, also where its worker was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sourcebook.database.engine import Database, now
+from sourcebook.database.tables import citations, conversations, messages, run_segments, runs, sources
+from sourcebook.errors import NotFound
+from sourcebook.events import CitationEvent
+from sourcebook.ids import new_id
+from sourcebook.owners import Principal
+
+_TITLE = 80
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as it is stored. `details` says how it was asked, so that it can be asked again.
+
+    `replaces`: a user's message of the conversation; it and all after it give way to this question. `again`: one whose
+    answer, with all after it, gives way to another answer; no question is added.
+    """
+
+    text: str
+    notebooks: Sequence[str]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    conversation_id: str | None = None
+    replaces: str | None = None
+    again: str | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a finished run leaves behind. `state`: complete or incomplete; `outcome`: done, cancelled or failed."""
+
+    text: str
+    reasoning: str
+    state: str
+    outcome: str
+    details: Mapping[str, Any]
+    citations: Sequence[CitationEvent]
+    last_seq: int
+
+
+class Turns:
+    """The questions, answers and runs of conversations, in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def begin(self, principal: Principal, asked: Asked, run_id: str, worker: str, lease: datetime) -> str:
+        """Store the question and the run that will answer it; the conversation's id. Raises `NotFound`."""
+        at = now()
+        async with self._db.write() as c:
+            conversation_id = await _conversation(c, principal, asked, at)
+            if asked.replaces or asked.again:
+                await _give_way(c, conversation_id, asked, at)
+            if not asked.again:
+                question = {"id": new_id("msg"), "role": "user", "text": asked.text, "state": "complete"}
+                how = {"conversation_id": conversation_id, "created_at": at, "details": dict(asked.details)}
+                await c.execute(messages.insert().values(**question, **how))
+            run = {"id": run_id, "owner_id": principal.owner_id, "conversation_id": conversation_id, "state": "running"}
+            await c.execute(runs.insert().values(created_at=at, worker=worker, lease_until=lease, **run))
+        return conversation_id
+
+    async def finish(self, run_id: str, conversation_id: str, message_id: str, answer: Answer) -> bool:
+        """Store the answer with its citations, and end the run, in one transaction.
+
+        False where the run has been ended by somebody else: then nothing is stored.
+        """
+        ended = {"state": answer.outcome, "last_seq": answer.last_seq, "finished_at": now()}
+        running = sa.and_(runs.c.id == run_id, runs.c.state == "running")
+        async with self._db.write() as c:
+            if (await c.execute(runs.update().where(running).values(**ended))).rowcount == 0:
+                return False
+            await _store(c, conversation_id, message_id, answer)
+            await c.execute(runs.update().where(runs.c.id == run_id).values(message_id=message_id))
+        return True
+
+    async def lost(self, at: datetime) -> list[str]:
+        """The runs whose worker did not renew its lease in time."""
+        query = sa.select(runs.c.id).where(runs.c.state == "running", runs.c.lease_until < at).limit(100)
+        async with self._db.read() as c:
+            return list((await c.execute(query)).scalars())
+
+    async def take_over(self, run_id: str, answer: Answer, message_id: str, seq: int, frames: bytes) -> bool:
+        """End a lost run: what was made is stored, and `frames`, from number `seq`, are its last. False: too late."""
+        query = sa.select(runs.c.conversation_id).where(runs.c.id == run_id)
+        lost = sa.and_(runs.c.id == run_id, runs.c.state == "running", runs.c.lease_until < now())
+        ended = {"state": answer.outcome, "last_seq": answer.last_seq, "finished_at": now()}
+        async with self._db.write() as c:
+            if (await c.execute(runs.update().where(lost).values(**ended))).rowcount == 0:
+                return False
+            conversation_id = str((await c.execute(query)).scalar())
+            await _store(c, conversation_id, message_id, answer)
+            await c.execute(runs.update().where(runs.c.id == run_id).values(message_id=message_id))
+            row = {"run_id": run_id, "seq": seq, "last_seq": answer.last_seq, "frames": frames}
+            await c.execute(run_segments.insert().values(**row))
+        return True
+
+    async def run(self, principal: Principal, run_id: str) -> Mapping[str, Any]:
+        """A run's row. Raises `NotFound` also for another owner's."""
+        query = sa.select(runs).where(runs.c.id == run_id, runs.c.owner_id == principal.owner_id)
+        async with self._db.read() as c:
+            row = (await c.execute(query)).mappings().first()
+        if row is None:
+            raise NotFound(f"There is no run {run_id}.")
+        return dict(row)
+
+
+async def _conversation(c: AsyncConnection, principal: Principal, asked: Asked, at: datetime) -> str:
+    """The id of the conversation that is asked in; made where there is none."""
+    if asked.conversation_id is None:
+        made = {"id": new_id("conv"), "owner_id": principal.owner_id, "notebooks": list(asked.notebooks)}
+        stamps = {"created_at": at, "updated_at": at}
+        row = {"title": title_of(asked.text), "origin": asked.origin, **made, **stamps}
+        await c.execute(conversations.insert().values(**row))
+        return str(made["id"])
+    table = conversations.c
+    mine = sa.and_(table.id == asked.conversation_id, table.owner_id == principal.owner_id, table.deleted_at.is_(None))
+    untitled = sa.case((table.title == "", title_of(asked.text)), else_=table.title)
+    done = await c.execute(conversations.update().where(mine).values(updated_at=at, title=untitled))
+    if done.rowcount == 0:
+        raise NotFound(f"There is no conversation {asked.conversation_id}.")
+    return asked.conversation_id
+
+
+async def _give_way(c: AsyncConnection, conversation_id: str, asked: Asked, at: datetime) -> None:
+    message_id = asked.replaces or asked.again
+    table = messages.c
+    query = sa.select(table.created_at).where(
+        table.id == message_id,
+        table.conversation_id == conversation_id,
+        table.role == "user",
+        table.replaced_at.is_(None),
+    )
+    since = (await c.execute(query)).scalar()
+    if since is None:
+        raise NotFound(f"There is no question {message_id} in this conversation.")
+    after = sa.and_(table.created_at > since, table.id != message_id)
+    those = sa.or_(after, table.id == message_id) if asked.replaces else after
+    here = sa.and_(table.conversation_id == conversation_id, table.replaced_at.is_(None))
+    await c.execute(messages.update().where(here, those).values(replaced_at=at))
+
+
+async def _store(c: AsyncConnection, conversation_id: str, message_id: str, answer: Answer) -> None:
+    row = {"id": message_id, "role": "assistant", "text": answer.text, "reasoning": answer.reasoning}
+    made = {"state": answer.state, "details": dict(answer.details), "created_at": now()}
+    await c.execute(messages.insert().values(conversation_id=conversation_id, **row, **made))
+    if answer.citations:
+        # A source that was deleted while it was cited leaves no quote behind.
+        cited = sources.c.id.in_({e.source_id for e in answer.citations})
+        alive = sa.select(sources.c.id).where(cited, sources.c.deleted_at.is_(None))
+        there = set((await c.execute(alive)).scalars())
+        rows = [_citation_row(message_id, e, gone=e.source_id not in there) for e in answer.citations]
+        await c.execute(citations.insert(), rows)
+
+
+def _citation_row(message_id: str, e: CitationEvent, *, gone: bool) -> dict[str, Any]:
+    names = ("id", "n", "source_id", "document_id", "passage_id", "start", "end", "quote")
+    row = {name: getattr(e, name) for name in (*names, "answer_start", "answer_end", "supported")}
+    left = {"document_id": None, "passage_id": None, "quote": "", "removed_at": now()} if gone else {"removed_at": None}
+    return {"message_id": message_id, **row, **left}
+
+
+def title_of(question: str) -> str:
+    """A conversation's first title: the question, cut between words."""
+    line = " ".join(question.split())
+    if len(line) <= _TITLE:
+        return line
+    cut = line[:_TITLE].rpartition(" ")[0]
+    return f"{cut if len(cut) > _TITLE // 2 else line[: _TITLE - 1]}…"

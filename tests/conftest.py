@@ -1,0 +1,5 @@
+"""Fixtures of every room."""
+
+from .postgres import postgres
+
+__all__ = ["postgres"]
