@@ -41,7 +41,7 @@ def export(source: Path, target: Path) -> None:
     sample = tokenizer(["a sentence", "a longer sentence of words"], padding=True, return_tensors="pt")
     names = ["input_ids", "attention_mask", "token_type_ids"]
 
-    class LastHidden(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class LastHidden(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model

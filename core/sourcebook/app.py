@@ -15,7 +15,7 @@ from sourcebook.database.engine import Database
 from sourcebook.database.tables import SCHEMA
 from sourcebook.database.upgrade import current, upgrade
 from sourcebook.deletion import Deletion
-from sourcebook.embeddings import import_numpy
+from sourcebook.embeddings import Embeddings, import_numpy
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
 from sourcebook.filters import parse
 from sourcebook.generations import Retiring
@@ -36,12 +36,13 @@ from sourcebook.quotas import Quotas
 from sourcebook.reading import Reading
 from sourcebook.run import Run
 from sourcebook.runs import Runs
-from sourcebook.searching import Found, Searching
+from sourcebook.searching import Found, Mode, Searching
 from sourcebook.sources import Sources
 from sourcebook.turns import Asked
 
 log = logging.getLogger(__name__)
 
+_AGAIN = ("sources", "filters", "limit", "mode", "weights", "options")
 _CHUNK = 256 * 1024
 
 
@@ -94,7 +95,9 @@ class Sourcebook:
         self.notes = Notes(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs)
         self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
-        self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
+        self.searching = Searching(
+            self.pipelines, self.plugins, self.reading, self.settings.filters, self.settings.cache.queries
+        )
         self.links = Links(self.settings.links, self.database)
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
@@ -102,7 +105,14 @@ class Sourcebook:
         self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
         self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
-            self.database, self.jobs, self.sources, self.pipelines, self.blobs, self.jail, self.settings.filters
+            self.database,
+            self.jobs,
+            self.sources,
+            self.pipelines,
+            self.blobs,
+            self.jail,
+            self.settings.filters,
+            Embeddings(self.database, self.settings.cache.embeddings),
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)
@@ -197,13 +207,26 @@ class Sourcebook:
         limit: int | None = None,
         sources: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
+        mode: Mode | None = None,
+        weights: Mapping[str, float] | None = None,
+        explain: bool = False,
     ) -> Found:
         """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read.
 
-        `filters` is what a client writes (`sourcebook.filters`); `InvalidInput` (code `filter_invalid`) where wrong.
+        `filters` is what a client writes (`sourcebook.filters`); the rest is as in `Searching.search`.
         """
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
-        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources, filters=filters)
+        return await self.searching.search(
+            question,
+            scope,
+            notebooks,
+            limit=limit,
+            sources=sources,
+            filters=filters,
+            mode=mode,
+            weights=weights,
+            explain=explain,
+        )
 
     async def ask(
         self,
@@ -218,6 +241,8 @@ class Sourcebook:
         sources: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
+        mode: Mode | None = None,
+        weights: Mapping[str, float] | None = None,
         options: Mapping[str, Any] | None = None,
         instructions: str = "",
         origin: str = "",
@@ -239,6 +264,7 @@ class Sourcebook:
                 await self.conversations.get(principal, conversation_id)
                 history = await self.conversations.history(conversation_id, before=replaces or again)
         chosen: dict[str, Any] = {"sources": sources, "filters": filters, "limit": limit}
+        chosen |= {"mode": mode, "weights": dict(weights or {})}
         question = Question(text, scope, notebooks, history, options=options or {}, instructions=instructions, **chosen)
         how = {"notebooks": list(notebook_ids), "options": dict(options or {}), **chosen}
         details = {name: value for name, value in how.items() if value}
@@ -258,7 +284,7 @@ class Sourcebook:
         while place > 0 and turns[place].role != "user":
             place -= 1
         question = turns[place]
-        how = {k: v for k, v in question.details.items() if k in ("sources", "filters", "limit", "options")}
+        how = {k: v for k, v in question.details.items() if k in _AGAIN}
         notebooks = list(question.details.get("notebooks") or conversation.notebooks)
         where = {"conversation_id": conversation.id, "again": question.id}
         return notebooks, {"text": question.text, "notebook_ids": notebooks, **where, **how}

@@ -26,7 +26,7 @@ from sourcebook.ids import new_id, passage_id
 from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
-from sourcebook.notebooks import Notebook
+from sourcebook.notebooks import Notebook, touched
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.reading import Reading, encode_segment
 from sourcebook.sources import MAX_DEPTH, Sources
@@ -65,6 +65,7 @@ class Ingestion:
         blobs: BlobStore[Any],
         jail: Jail,
         filters: Mapping[str, FieldType] | None = None,
+        embeddings: Embeddings | None = None,
     ) -> None:
         self._db = database
         self._jobs = queue
@@ -74,7 +75,7 @@ class Ingestion:
         self._jail = jail
         self._generations = Generations(queue)
         self._reading = Reading(database)
-        self._embeddings = Embeddings(database)
+        self._embeddings = embeddings or Embeddings(database)
         self._filters = filters or {}
 
     async def ingest(self, job: Job) -> None:
@@ -96,6 +97,7 @@ class Ingestion:
             ready = {"state": "ready", "ready_at": now(), "problem": None}
             await c.execute(_generation(job).values(**ready))
             await self._generations.switch(c, str(job.generation_id))
+            await c.execute(touched(task.notebook.id))
         self._sources.passwords.forget(job.generation_id)
         self._jobs.wake()
 

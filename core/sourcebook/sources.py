@@ -21,7 +21,7 @@ from sourcebook.generations import SUPERSEDED, Generations
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
 from sourcebook.jobs import Jobs
-from sourcebook.notebooks import Notebook, visible
+from sourcebook.notebooks import Notebook, touched, visible
 from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
 from sourcebook.quotas import Quotas
@@ -273,6 +273,8 @@ class Sources:
             of = sa.and_(sources.c.parent_id == parent, sources.c.deleted_at.is_(None))
             ids += (await c.execute(sa.select(sources.c.id).where(of))).scalars()
         await c.execute(sources.update().where(sources.c.id.in_(ids)).values(deleted_at=now(), updated_at=now()))
+        notebook_id = (await c.execute(sa.select(sources.c.notebook_id).where(sources.c.id == source_id))).scalar_one()
+        await c.execute(touched(notebook_id))
         job_id = ""
         for one in sorted(ids, key=lambda i: i == source_id):
             await self._jobs.cancel_for(c, one)

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
-SCHEMA = "0009"
+SCHEMA = "0005"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -94,6 +94,8 @@ notebooks = Table(
     _ref("index_spec_id", "index_specs"),
     Column("metadata", JSON, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),
+    # How often what is found in it has changed: remembered searches of an older epoch are worth nothing.
+    Column("epoch", Integer, nullable=False, server_default="0"),
     _time("created_at"),
     _time("updated_at"),
     _time("deleted_at", nullable=True),

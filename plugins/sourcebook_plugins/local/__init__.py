@@ -1,10 +1,10 @@
 """Models that run in this process, from a folder on this machine: nothing is ever fetched.
 
-    onnx.py                   the embedder `onnx`: onnxruntime and tokenizers on an exported model (extra `onnx`)
-    cross_encoder.py          the reranker `cross_encoder`, on the same two libraries (extra `onnx`)
-    fastembed.py              the embedder `fastembed` (extra `fastembed`)
-    sentence_transformers.py  the embedder `sentence_transformers` (extra `sentence-transformers`; brings torch)
-    models.py                 what they share: the folder, its fingerprint, the work in a thread
+onnx.py                   the embedder `onnx`: onnxruntime and tokenizers on an exported model (extra `onnx`)
+cross_encoder.py          the reranker `cross_encoder`, on the same two libraries (extra `onnx`)
+fastembed.py              the embedder `fastembed` (extra `fastembed`)
+sentence_transformers.py  the embedder `sentence_transformers` (extra `sentence-transformers`; brings torch)
+models.py                 what they share: the folder, its fingerprint, the work in a thread
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ TENANT = "owner"
 KEYWORDS = (TENANT, "scope", "source", "generation", "analyzer")
 """The payload fields with a keyword index."""
 
+
 def vector_name(space: str, dimensions: int) -> str:
     """A space's vector on the point. Two models may call their spaces alike: their sizes keep them apart."""
     return f"{space}:{dimensions}"
