@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sourcebook import __version__
-from sourcebook_api.cli import common, manage, rereading, serving, work
+from sourcebook_api.cli import common, evaluating, manage, rereading, serving, work
 
 cli = typer.Typer(
     name="sourcebook",
@@ -37,6 +37,7 @@ def version() -> None:
     typer.echo(__version__)
 
 
+cli.add_typer(evaluating.cli, name="eval")
 work.add_to(cli)
 rereading.add_to(cli)
 serving.add_to(cli)
