@@ -26,7 +26,7 @@ serve: $(VENV)/.runtime ## Start the server on 127.0.0.1:8000
 	@$(BIN)/sourcebook serve
 
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: lint types ## Lint and types
 

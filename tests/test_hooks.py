@@ -23,7 +23,8 @@ import sourcebook
 from sourcebook import LLMRequest, Message, Passage, hookimpl, hookspecs, interfaces
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
 from sourcebook.owners import Principal
-from sourcebook.plugins import INTERFACES, Plugins, RouteHost
+from sourcebook.plugin_checks import INTERFACES
+from sourcebook.plugins import Plugins, RouteHost
 from sourcebook.settings import PluginSettings
 from sourcebook.testing.parsers import MemoryFile
 from sourcebook.writer import DocumentWriter
@@ -69,7 +70,8 @@ def a_class_of(kind: str) -> type:
     """A complete class of this kind, whose methods do nothing."""
     base: type = INTERFACES[kind]
     methods = {name: lambda *_: None for name in getattr(base, "__abstractmethods__", ())}
-    return type("Tiny", (base,), {**methods, "name": "tiny"})
+    found_by = {"media_types": ("text/tiny",), "extensions": (".tiny",), "schemes": ("tiny",)}
+    return type("Tiny", (base,), {**methods, **found_by, "name": "tiny"})
 
 
 def registered(kind: str) -> None:

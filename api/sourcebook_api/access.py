@@ -53,9 +53,10 @@ def book_of(request: Request) -> Sourcebook:
     return book
 
 
-async def _caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
+    """A dependency: who asks."""
     return Caller(book_of(request), request.state.principal)
 
 
-Asking = Annotated[Caller, Depends(_caller)]
+Asking = Annotated[Caller, Depends(caller)]
 """The gate has established who asks before any route runs."""

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute
 
 from sourcebook import __version__
 from sourcebook.app import Sourcebook
 from sourcebook.configuration import Configuration
 from sourcebook.plugins import RouteHost
 from sourcebook_api import routes
+from sourcebook_api.access import caller
 from sourcebook_api.audit import Audit
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.gate import Gate
 from sourcebook_api.hosts import Hosts
 from sourcebook_api.idempotent import Idempotent
 from sourcebook_api.limits import Limiter
-from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id
+from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id, problems
 from sourcebook_api.problems import add_handlers
 from sourcebook_api.routes import health, openai, opened
 
@@ -84,14 +88,30 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
-    """Every plugin's routes under `/api/v1/x/<plugin>/`, or where `[plugins.mount]` says."""
+    """Every plugin's routes under `/api/v1/x/<plugin>/`, or where `[plugins.mount]` says, each under a tag of its own.
+
+    The gate stands before all of them, wherever they are; a path that core has stays core's.
+    """
     hosts: list[RouteHost] = []
 
     def host_for(plugin: str) -> RouteHost:
-        hosts.append(RouteHost(APIRouter(tags=[f"plugin {plugin}"]), book, plugin))
+        made = APIRouter(tags=[f"plugin {plugin}"], generate_unique_id_function=partial(_operation_id_of, plugin))
+        hosts.append(RouteHost(made, book, plugin, Depends(caller), problems))
         return hosts[-1]
 
     book.plugins.routes(host_for)
     for host in hosts:
+        info = book.plugins.infos[host.plugin]
+        if info.state == "failed" or not host.router.routes:
+            continue
         prefix = book.settings.plugins.mount.get(host.plugin, f"/api/v1/x/{host.plugin}")
         app.include_router(host.router, prefix=prefix.rstrip("/"))
+        version = f" {info.version}" if info.version else ""
+        tag = {"name": f"plugin {host.plugin}", "description": f"Added by the plugin {info.distribution}{version}."}
+        app.openapi_tags = [*(app.openapi_tags or []), tag]
+    app.openapi_schema = None  # it may have been asked for before
+
+
+def _operation_id_of(plugin: str, route: APIRoute) -> str:
+    """Two plugins may name their functions alike."""
+    return f"{re.sub(r'[^a-z0-9]+', '_', plugin.lower())}_{operation_id(route)}"

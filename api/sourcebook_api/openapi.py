@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -12,6 +13,8 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
 from sourcebook.events import EVENTS
+from sourcebook_api.codes import CODES
+from sourcebook_api.examples import Examples
 from sourcebook_api.gate import permission_for
 
 TAGS = [
@@ -47,10 +50,11 @@ _MEANINGS = {
     422: "The request does not fit its model, or a value in it has no meaning.",
     500: "The server made a mistake.",
     502: "A server that this one depends on failed.",
-    503: "A part of this server does not answer.",
+    503: "A part of this server does not answer, or it is busy. Retry-After says when to come back.",
+    507: "The disk is full. Nothing of this was kept.",
 }
 # What the gate can answer to any request, and what can happen to any.
-_ANYWHERE, _WITH_KEY = (400, 421, 500, 503), (401, 403)
+_ANYWHERE, _WITH_KEY = (400, 421, 500, 503), (401, 403, 429)
 _PROBLEM = "application/problem+json"
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is the one that the client has."}}
 """The `responses` of a GET that takes `If-None-Match`."""
@@ -58,8 +62,26 @@ NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is the
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can fail in these ways."""
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {s: {"description": _MEANINGS[s], "content": {_PROBLEM: {"schema": schema}}} for s in statuses}
+    return {s: {"description": _MEANINGS[s], "content": {_PROBLEM: _problem(s)}} for s in statuses}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    """The one shape of errors, with an example for every code that comes with this status."""
+    examples = {
+        code: {"summary": what, "value": _example(status, code, what)} for code, what in CODES.get(status, {}).items()
+    }
+    return {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}
+
+
+def _example(status: int, code: str, what: str) -> dict[str, Any]:
+    return {
+        "type": f"urn:problem:sourcebook:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": what,
+        "code": code,
+        "request_id": "req_5f0c1e7d2b8a4936c0de1f22",
+    }
 
 
 def operation_id(route: APIRoute) -> str:
@@ -80,6 +102,7 @@ class Described(FastAPI):
             "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         }
         document["components"]["schemas"] |= _events()
+        examples = Examples(document)
         for path, method, operation in _operations(document):
             permission = permission_for(method.upper(), path)
             # The last, empty alternative: on a loopback address no key is needed as long as there is none.
@@ -91,6 +114,7 @@ class Described(FastAPI):
             responses.pop("422", None)  # as the framework would have said it
             for status in (*_ANYWHERE, *(_WITH_KEY if permission else ()), *takes):
                 responses.setdefault(str(status), problems(status)[status])
+            examples.add_to(operation)
             _share(responses, document["components"].setdefault("responses", {}), openai=path.startswith("/v1/"))
         for unused in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(unused, None)

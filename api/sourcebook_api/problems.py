@@ -40,6 +40,7 @@ _STATUSES: Mapping[type[SourcebookError], int] = {
 _BY_CODE: Mapping[str, int] = {
     "bad_request": 400,
     "edited_meanwhile": 412,
+    "page_not_found": 404,
     "precondition_required": 428,
     "fetch_blocked": 422,
     "fetch_too_large": 422,
@@ -48,9 +49,11 @@ _BY_CODE: Mapping[str, int] = {
     "no_host": 400,
     "not_multipart": 415,
     "link_expired": 410,
+    "page_not_found": 404,
     "range_not_satisfiable": 416,
-    "tools_unsupported": 400,
+    "storage_full": 507,
     "storage_quota_exceeded": 413,
+    "tools_unsupported": 400,
 }
 _CODES: Mapping[int, str] = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 

@@ -102,7 +102,8 @@ class Sourcebook:
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
-        self.jail = Jail(self._jail_limits(), preload(self.plugins), self.settings.jail.slots)
+        limits, jail = self._jail_limits(), self.settings.jail
+        self.jail = Jail(limits, preload(self.plugins), jail.slots, grants=jail.grants, folder=self.folder)
         self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
             self.database,
@@ -113,6 +114,7 @@ class Sourcebook:
             self.jail,
             self.settings.filters,
             Embeddings(self.database, self.settings.cache.embeddings),
+            self.settings.jail,
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)

@@ -24,6 +24,11 @@ from sourcebook.media_types import HEAD, is_specific, sniffed
 
 log = logging.getLogger(__name__)
 
+_PLUGINS = {
+    "image": "a parser plugin that reads text in pictures (OCR) or describes them",
+    "audio": "a parser plugin that transcribes speech",
+    "video": "a parser plugin that transcribes videos",
+}
 _Failure = DocumentError | PluginError
 
 
@@ -95,8 +100,13 @@ def unsupported(name: str, media_type: str, classes: Iterable[type[Parser[Any]]]
     known = ", ".join(sorted({e for cls in classes for e in cls.extensions}))
     return UnsupportedType(
         f"No installed parser reads {extension or 'files without an extension'} ({media_type}).",
-        remedy=f"Upload one of: {known}; or install a parser plugin and enable it.",
+        remedy=f"Upload one of: {known}; or install {_wanted(media_type)} and enable it.",
     )
+
+
+def _wanted(media_type: str) -> str:
+    """The kind of plugin that could read a type which holds no text of its own."""
+    return _PLUGINS.get(media_type.partition("/")[0], "a parser plugin")
 
 
 async def first_that_reads(

@@ -53,20 +53,26 @@ class Missing(Exception):
 
 
 def confine(
-    limits: JailLimits, readable: Iterable[Path], parent: int, base: int, layers: Iterable[str] = LAYERS
+    limits: JailLimits,
+    readable: Iterable[Path],
+    parent: int,
+    base: int,
+    layers: Iterable[str] = LAYERS,
+    *,
+    network: bool = False,
 ) -> dict[str, str]:
     """Confine the calling thread and its children; returns the state of every layer.
 
     `readable`: folders that may still be read. `parent`: the process to die with. `base`: the address space in bytes
-    that is in use already and does not count. `layers` names those to put on.
+    that is in use already and does not count. `layers` names those to put on. `network` leaves the network open.
     """
     chosen = set(layers)
     steps: dict[str, Callable[[], None]] = {
         "limits": lambda: _limit(limits, base),
         "lifeline": lambda: _die_with(parent),
         "no_new_privs": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
-        "landlock": lambda: _restrict_files(readable),
-        "seccomp": _restrict_calls,  # last: it forbids what the others need
+        "landlock": lambda: _restrict_files(readable, network),
+        "seccomp": lambda: _restrict_calls(network),  # last: it forbids what the others need
     }
     states = {name: _apply(step) if name in chosen else "missing: switched off" for name, step in steps.items()}
     if states["seccomp"] != ACTIVE and "limits" in chosen:  # costs threads too, where nothing else stops processes
@@ -212,10 +218,10 @@ _SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1 << 0, 1 << 1
 _CREATE_VERSION, _RULE_PATH_BENEATH = 1, 1
 
 
-def _restrict_files(readable: Iterable[Path]) -> None:
+def _restrict_files(readable: Iterable[Path], network: bool) -> None:
     version = _syscall("landlock_create_ruleset", 0, 0, _CREATE_VERSION)
     files = (1 << _FILE_RIGHTS[min(version, 5)]) - 1
-    net = _BIND_TCP | _CONNECT_TCP if version >= 4 else 0
+    net = _BIND_TCP | _CONNECT_TCP if version >= 4 and not network else 0
     scope = _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if version >= 6 else 0
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     attributes = ctypes.create_string_buffer(struct.pack("=QQQ", files, net, scope), 24)
@@ -295,21 +301,22 @@ _FORBIDDEN = _NETWORK | _PROCESSES | _FILES | _KERNEL
 _SYSCALLS: Mapping[str, tuple[int, int]] = _CONDITIONAL | _UNKNOWN | _FORBIDDEN | _LANDLOCK
 
 
-def _restrict_calls() -> None:
-    program = b"".join(_program(_machine()))
+def _restrict_calls(network: bool) -> None:
+    program = b"".join(_program(_machine(), network))
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog {unsigned short len; struct sock_filter *filter}, with the compiler's padding
     pointer = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
     _prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(pointer))
 
 
-def _program(machine: int) -> Iterator[bytes]:
+def _program(machine: int, network: bool = False) -> Iterator[bytes]:
     """Everything is allowed but what is named: native parsers need more calls than anyone can list."""
     yield from (_step(_LOAD, _ARCH_AT), _step(_JUMP_EQUAL, _AUDIT_ARCH[machine], 1, 0), _step(_RETURN, _KILL))
     yield _step(_LOAD, _NUMBER_AT)
     if _MACHINES[machine] == "x86_64":  # the same calls under other numbers
         yield from (_step(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1), _step(_RETURN, _KILL))
-    for calls, errno in ((_UNKNOWN, _ENOSYS), (_FORBIDDEN, _EPERM)):
+    forbidden = {n: c for n, c in _FORBIDDEN.items() if not (network and n in _NETWORK)}
+    for calls, errno in ((_UNKNOWN, _ENOSYS), (forbidden, _EPERM)):
         for number in (numbers[machine] for numbers in calls.values()):
             if number >= 0:
                 yield from (_step(_JUMP_EQUAL, number, 0, 1), _step(_RETURN, _REFUSE | errno))

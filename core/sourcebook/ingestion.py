@@ -7,17 +7,19 @@ twice is writing it once.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sourcebook import settings
 from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
-from sourcebook.documents import Chunk, Passage
+from sourcebook.documents import Chunk, Passage, Segment
 from sourcebook.embeddings import Embeddings
 from sourcebook.errors import Lost, SourcebookError, StoreError
 from sourcebook.filters import FieldType, FieldValue, source_fields
@@ -26,15 +28,17 @@ from sourcebook.ids import new_id, passage_id
 from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
+from sourcebook.members import Members
 from sourcebook.notebooks import Notebook, touched
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.reading import Reading, encode_segment
-from sourcebook.sources import MAX_DEPTH, Sources
+from sourcebook.sources import Sources
 
 log = logging.getLogger(__name__)
 
 _ROWS = 500  # of passages in one transaction
-_SEGMENTS = 16  # of at most 64 Ki characters
+_SEGMENTS = 16  # of at most 64 Ki characters, and
+_BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Ingestion:
         jail: Jail,
         filters: Mapping[str, FieldType] | None = None,
         embeddings: Embeddings | None = None,
+        limits: settings.Jail | None = None,
     ) -> None:
         self._db = database
         self._jobs = queue
@@ -74,6 +79,7 @@ class Ingestion:
         self._blobs = blobs
         self._jail = jail
         self._generations = Generations(queue)
+        self._members = Members(database, accepted, limits or settings.Jail())
         self._reading = Reading(database)
         self._embeddings = embeddings or Embeddings(database)
         self._filters = filters or {}
@@ -144,11 +150,24 @@ class Ingestion:
     async def _read(self, job: Job, task: Task) -> Job:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
         await self._state(job, "parsing", {"stage": "parsing"})
+        source = task.source
+        parsed, parser = await self._parse(job, task)
+        try:
+            admitted = await self._members.admit(source, parsed.members)
+            parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
+            document_id = await self._store_document(job, task, parsed, parser)
+            await self._members.accept(task.notebook, source, admitted.members)
+            return await self._store_passages(job, task, document_id, parsed.chunks)
+        finally:
+            parsed.close()
+
+    async def _parse(self, job: Job, task: Task) -> tuple[Parsed, str]:
+        """What the first parser that reads the file made of it, and that parser's identity."""
         source, pipeline = task.source, task.pipeline
+        await self._members.check_time(source)
         name, media_type = source["name"], source["media_type"]
         path = await self._blobs.local(source["blob_key"])
-        choice = pipeline.settings.parsers
-        candidates = self._pipelines.parsers_for(name, media_type, choice, await head_of(path))
+        candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, await head_of(path))
         password = self._sources.passwords.of(job.generation_id)
 
         def read(parser: ComponentRef) -> Awaitable[Parsed]:
@@ -156,10 +175,12 @@ class Ingestion:
                 path, name=name, media_type=media_type, parser=parser, chunker=pipeline.chunker, password=password
             )
 
-        parsed, served = await first_that_reads(candidates, read)
-        document_id = await self._store_document(job, task, parsed, served.identity)
-        await self._accept_members(task, parsed)
-        return await self._store_passages(job, task, document_id, parsed.chunks)
+        begun = time.monotonic()
+        try:
+            parsed, served = await first_that_reads(candidates, read)
+        finally:
+            await self._members.spend(source, time.monotonic() - begun)
+        return parsed, served.identity
 
     async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
         await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
@@ -180,13 +201,11 @@ class Ingestion:
             "created_at": now(),
         }
         # Small documents are most documents, and pay for transactions more than for rows: one here, one for passages.
-        for first in range(0, max(len(parsed.segments), 1), _SEGMENTS):
-            rows = [
-                {"document_id": document_id, **encode_segment(s)} for s in parsed.segments[first : first + _SEGMENTS]
-            ]
+        for n, some in enumerate(_batches(parsed.segments)):
+            rows = [{"document_id": document_id, **s} for s in some]
             async with self._db.write() as c:
                 await self._jobs.save(c, job, {**job.checkpoint, "progress": {"stage": "chunking"}})
-                if first == 0:
+                if n == 0:
                     await self._drop_half(c, job)
                     await c.execute(documents.insert().values(**row))
                     await c.execute(_generation(job).values(state="chunking"))
@@ -210,22 +229,6 @@ class Ingestion:
                     done = {"document_id": document_id, "passages": len(chunks), "state": stage}
                     await c.execute(_generation(job).values(**done))
         return job
-
-    async def _accept_members(self, task: Task, parsed: Parsed) -> None:
-        """Files inside this file become child sources, each with its own job; a repeated attempt finds them there."""
-        if not parsed.members or await self._depth(task.source) >= MAX_DEPTH:
-            return
-        for n, member in enumerate(parsed.members, start=1):
-            name = member.name.strip(" ./\\") or f"member {n}"  # some mails name an attachment '..'
-            await self._sources.accept(task.notebook, name, _once(member.data), parent_id=task.source["id"])
-
-    async def _depth(self, source: Mapping[str, Any]) -> int:
-        depth, parent = 0, source["parent_id"]
-        async with self._db.read() as c:
-            while parent is not None:
-                depth += 1
-                parent = (await c.execute(sa.select(sources.c.parent_id).where(sources.c.id == parent))).scalar()
-        return depth
 
     # Embedding and indexing.
 
@@ -298,7 +301,7 @@ def _with_new_bytes(row: Mapping[str, Any]) -> dict[str, Any]:
     blob_key, content = values.pop("new_blob_key"), values.pop("content")
     if blob_key is not None:
         given = {name: content[name] for name in ("sha256", "size", "media_type") if content.get(name)}
-        values |= {"blob_key": blob_key, **given}
+        values |= {"blob_key": blob_key, "metadata": {**values["metadata"], **content.get("metadata", {})}, **given}
     return values
 
 
@@ -334,5 +337,16 @@ def _point(task: Task, passage: Passage, language: str, fields: Mapping[str, Fie
     )
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+def _batches(segments: Iterable[Segment]) -> Iterator[list[dict[str, Any]]]:
+    """Their rows, in batches of a size that neither memory nor the writer minds; one that is empty for none."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for segment in segments:
+        row = encode_segment(segment)
+        length = 4 * len(row["text"]) + len(row["blocks"]) + len(row["locators"])
+        if batch and (len(batch) >= _SEGMENTS or size + length > _BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += length
+    yield batch

@@ -12,18 +12,21 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from sourcebook import errors
 from sourcebook.confinement import LAYERS, JailLimits, limit_exceeded, missing, refusal
 from sourcebook.documents import Box, Chunk, Segment, Warn
 from sourcebook.errors import ConfigError, DocumentError, NoText, ParserDied, PluginError, SourcebookError
 from sourcebook.jail_child import MESSAGE, Config
-from sourcebook.jail_collector import Collector
+from sourcebook.jail_collector import Collector, Raw
 from sourcebook.jail_frames import (
     ComponentRef,
     Died,
@@ -37,7 +40,9 @@ from sourcebook.jail_frames import (
     segment_frames,
 )
 from sourcebook.jail_process import Report, ServerGone, ServerProcess
+from sourcebook.jail_resident import Resident
 from sourcebook.jail_server import NOT_STARTED, TOO_SLOW
+from sourcebook.settings import Grant
 from sourcebook.writer import Member, clean
 
 __all__ = ["ComponentRef", "Jail", "JailLimits", "Parsed"]
@@ -47,19 +52,24 @@ log = logging.getLogger(__name__)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _RAISED = (DocumentError, PluginError, ConfigError)  # a child may raise nothing else by name
 _RESERVED = {"detail", "remedy", "code", "title", "status", "transient", "self"}
+_MEMORY = 16 * 1024 * 1024  # of this process, for one document on its way into the store; the rest lies in a file
 _MOST_OF_MEMORY = 0.9  # of the limit: a native library that dies here died of it
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A parsed file. `length` is in code points; `chunks` is empty where no chunker was asked for."""
+    """A parsed file. `length` is in code points; `chunks` is empty where no chunker was asked for.
 
-    segments: tuple[Segment, ...]
-    chunks: tuple[Chunk, ...]
+    What is long lies in files, and is read from there piece by piece: `close` it.
+    """
+
+    segments: Sequence[Segment]
+    chunks: Sequence[Chunk]
     metadata: dict[str, Any]
     warnings: tuple[Warn, ...]
-    members: tuple[Member, ...]
+    members: Sequence[Raw | Member]
     length: int
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,9 @@ class Jail:
 
     `preload` names the modules that the server imports before its first document; `search_path`, folders to import
     from beside the interpreter's own, where children may read. `layers` names the layers of confinement to put on:
-    fewer only where one breaks a parser. `fork=False` starts a new Python for every document.
+    fewer only where one breaks a parser. `fork=False` starts a new Python for every document. A parser whose isolation
+    is "worker" has a long-lived process instead (`jail_resident`), with what `grants` allows its instance. `folder`
+    takes what is too long for memory, until it is stored.
     """
 
     def __init__(
@@ -96,13 +108,18 @@ class Jail:
         search_path: Sequence[Path] = (),
         layers: Sequence[str] = LAYERS,
         fork: bool = sys.platform == "linux",
+        grants: Mapping[str, Grant] | None = None,
+        folder: Path | None = None,
     ) -> None:
         folders = tuple(str(folder.resolve()) for folder in search_path)
         self._config = Config(limits, tuple(preload), folders, tuple(layers), fork)
         self._limits = limits
+        self._folder = folder
         self._slots = asyncio.Semaphore(slots)
         self._starting = asyncio.Lock()
         self._server: ServerProcess | None = None
+        self._grants = dict(grants or {})
+        self._residents: dict[tuple[str, str], Resident] = {}
         self._closed = False
 
     async def parse(
@@ -125,17 +142,19 @@ class Jail:
         request = Request("parse", name, media_type, password, parser, chunker)
         collector = await self._run(_Task(lambda: [encode(request)], path, parser, chunker))
         if collector.extras is None:
+            collector.close()
             raise PluginError(f"{parser.target} sent no document.")
         if not collector.ink and not collector.raw:
+            collector.close()
             raise NoText("The file holds no text.")
-        members = [Member(name, await _joined(pieces)) for name, pieces in collector.raw]
         return Parsed(
-            tuple(collector.segments),
-            tuple(collector.chunks),
+            collector.segments,
+            collector.chunks,
             collector.extras.metadata,
             collector.extras.warnings,
-            tuple(members),
+            collector.raw,
             collector.length,
+            collector.close,
         )
 
     async def chunk(
@@ -146,7 +165,11 @@ class Jail:
         end = (encode(Extras(dict(metadata))), encode(End()))
         length = segments[-1].end if segments else 0
         task = _Task(lambda: chain([request], segment_frames(segments), end), chunker=chunker, length=length)
-        return tuple((await self._run(task)).chunks)
+        collector = await self._run(task)
+        try:
+            return tuple(collector.chunks)
+        finally:
+            collector.close()
 
     async def render(
         self,
@@ -162,7 +185,10 @@ class Jail:
         """Page `page` (1-based) as a PNG, with `boxes` (in points) marked. Raises like `parse`."""
         request = Request("render", name, media_type, password, parser, None, page, tuple(boxes))
         collector = await self._run(_Task(lambda: [encode(request)], path, parser))
-        image = await _joined(collector.raw[0][1]) if collector.raw else b""
+        try:
+            image = b"".join(collector.raw[0].pieces) if collector.raw else b""
+        finally:
+            collector.close()
         if not image.startswith(_PNG):
             raise PluginError(f"{parser.target} drew page {page} as something else than a PNG.")
         return image
@@ -178,29 +204,50 @@ class Jail:
             if self._server is not None:
                 await self._server.stop()
                 self._server = None
+            for resident in self._residents.values():
+                await resident.stop()
 
     async def _run(self, task: _Task) -> Collector:
+        if task.parser is not None and task.parser.isolation == "worker":
+            return await self._run_resident(task, task.parser)
         async with self._slots:
             for _ in range(2):  # the second time only where the server died, which is no fault of the document
                 server = await self._ready()
                 if self._limits.mode == "strict" and (lacking := missing(server.hello.layers)):
                     raise refusal(lacking)
-                collector = Collector(task.length)
+                collector = Collector(task.length, memory=_MEMORY, folder=self._folder)
                 try:
-                    report = await server.exchange(task.path, task.frames(), collector, self._limits)
-                except ServerGone:
-                    await self._discard(server)
-                except Overflow:
-                    raise limit_exceeded("output", self._limits) from None
-                except FrameError as error:
-                    raise ParserDied(f"The {task.actor(collector)[0]} sent what is no document: {error}.") from None
-                except ValueError as error:
-                    kind, target = task.actor(collector)
-                    raise PluginError(f"The {kind} {target} broke its contract: {error}.") from None
-                else:
+                    with _told(task, collector, self._limits):
+                        report = await server.exchange(task.path, task.frames(), collector, self._limits)
                     _check_end(report, collector, self._limits, task.actor(collector)[0])
+                except ServerGone:
+                    collector.close()
+                    await self._discard(server)
+                except BaseException:
+                    collector.close()
+                    raise
+                else:
                     return collector
         raise ParserDied("The parser jail died twice on this file.", remedy="Try again; then look at the server's log.")
+
+    async def _run_resident(self, task: _Task, parser: ComponentRef) -> Collector:
+        settings = orjson.dumps(dict(parser.settings), option=orjson.OPT_SORT_KEYS).decode()
+        key = (f"{parser.target} {settings}", parser.instance)
+        if self._closed:
+            raise RuntimeError("the jail is closed")
+        resident = self._residents.get(key)
+        if resident is None:
+            grant = self._grants.get(parser.instance) or Grant()
+            resident = self._residents[key] = Resident(self._config, grant, parser.target)
+        collector = Collector(task.length, memory=_MEMORY, folder=self._folder)
+        try:
+            with _told(task, collector, resident.limits):
+                report = await resident.exchange(task.path, task.frames(), collector)
+            _check_end(report, collector, resident.limits, task.actor(collector)[0])
+        except BaseException:
+            collector.close()
+            raise
+        return collector
 
     async def _ready(self) -> ServerProcess:
         async with self._starting:
@@ -222,8 +269,18 @@ class Jail:
             await server.stop(at_once=True)
 
 
-async def _joined(pieces: list[bytes]) -> bytes:
-    return await asyncio.to_thread(b"".join, pieces)  # which lets go of the GIL for large pieces
+@contextmanager
+def _told(task: _Task, collector: Collector, limits: JailLimits) -> Iterator[None]:
+    """What cannot be a document is told as whoever sent it."""
+    try:
+        yield
+    except Overflow:
+        raise limit_exceeded("output", limits) from None
+    except FrameError as error:
+        raise ParserDied(f"The {task.actor(collector)[0]} sent what is no document: {error}.") from None
+    except ValueError as error:
+        kind, target = task.actor(collector)
+        raise PluginError(f"The {kind} {target} broke its contract: {error}.") from None
 
 
 def _log_start(server: ServerProcess, limits: JailLimits) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,13 +106,20 @@ def readable_folders(modules: Iterable[str] = ()) -> list[Path]:
 def run(config: Config, server: int, folders: Sequence[Path], base: int) -> None:
     """Confine this process, answer one request on `CONNECTION`. `server`: the parent's process id."""
     connection = socket.socket(fileno=CONNECTION)
-    memory = _Memory(config.limits, base)
+    memory = Memory(config.limits, base)
     states = confinement.confine(config.limits, folders, server, base, config.layers)
+    answer(connection, memory, states, load_parser)
+
+
+def answer(
+    connection: socket.socket, memory: Memory, states: Mapping[str, str], load: Callable[[ComponentRef], Parser[Any]]
+) -> None:
+    """Answer one request. `states` of the layers of confinement; `load` gives the parser."""
     try:
         lacking = confinement.missing(states)
-        if lacking and config.limits.mode == "strict":
+        if lacking and memory.limits.mode == "strict":
             raise confinement.refusal(lacking)
-        for frame in _work(connection):
+        for frame in _work(connection, load):
             connection.sendall(frame)
         last = encode(End())
     except BaseException as error:  # also SystemExit: nothing that a parser raises goes past here
@@ -159,23 +166,23 @@ def _load(ref: ComponentRef) -> object:
         raise PluginError(f"{ref.target} refuses its settings: {message_of(error)}") from error
 
 
-def _work(connection: socket.socket) -> Iterator[bytes]:
+def _work(connection: socket.socket, load: Callable[[ComponentRef], Parser[Any]]) -> Iterator[bytes]:
     """The frames that answer the request, all but the last."""
     frames = _received(connection)
     request = decode(next(frames)[1])
     match request:
         case Request("parse", parser=ComponentRef() as parser, chunker=chunker):
-            return _parse(request, parser, chunker)
+            return _parse(request, load(parser), chunker)
         case Request("chunk", chunker=ComponentRef() as chunker):
             return chunk_frames(load_chunker(chunker).chunk(_document(frames)))
         case Request("render", parser=ComponentRef() as parser, page=page, boxes=boxes):
-            return raw_frames(load_parser(parser).render(JailedFile(request), page, boxes))
+            return raw_frames(load(parser).render(JailedFile(request), page, boxes))
     raise FrameError("no request that this version knows")
 
 
-def _parse(request: Request, ref: ComponentRef, chunker: ComponentRef | None) -> Iterator[bytes]:
+def _parse(request: Request, parser: Parser[Any], chunker: ComponentRef | None) -> Iterator[bytes]:
     out = DocumentWriter()
-    load_parser(ref).parse(JailedFile(request), out)
+    parser.parse(JailedFile(request), out)
     document = out.document()
     yield from segment_frames(segments_of(document))
     yield encode(Extras(with_language(document.metadata, document.text), document.warnings))
@@ -202,7 +209,7 @@ def _received(connection: socket.socket) -> Iterator[tuple[bytes, bytes]]:
     raise FrameError("the request broke off")
 
 
-class _Memory:
+class Memory:
     """Whether the memory limit was reached. Native libraries report that in their own words, or as damaged input."""
 
     def __init__(self, limits: JailLimits, base: int) -> None:
@@ -223,7 +230,7 @@ class _Memory:
         return int(found[1]) * 1024 - self._base if found else 0
 
 
-def _last_words(error: BaseException, memory: _Memory) -> bytes:
+def _last_words(error: BaseException, memory: Memory) -> bytes:
     if memory.used_up(error):
         confinement.make_room()
         error = limit_exceeded("memory", memory.limits)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from sourcebook.documents import MAX_TEXT, SEGMENT, Block, Chunk, Locator, Segment, check_chunks
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from sys import getsizeof
+
+import orjson
+
+from sourcebook.documents import MAX_TEXT, SEGMENT, Block, Chunk, Locator, Place, Segment, check_chunks
 from sourcebook.jail_frames import (
     MAX_FRAME,
     RAW,
@@ -19,19 +26,33 @@ from sourcebook.jail_frames import (
     TextPiece,
     decode,
 )
+from sourcebook.spool import Part, Spool
 from sourcebook.writer import MAX_WARNINGS
+
+_ROW = 300  # bytes of memory of a block or a locator with its place, about
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Raw bytes that arrived: a member, or a drawn page without a name."""
+
+    name: str
+    size: int
+    pieces: Part[bytes]
 
 
 class Collector:
     """Puts a document together from frames, and checks on the way what `check_document` and `check_chunks` check.
 
     `take` raises `FrameError` for what cannot be, and `ValueError` for a document or chunks that break their rules.
+    What is over `memory` bytes lies in files in `folder`, until `close`.
     """
 
-    def __init__(self, length: int | None = None) -> None:
-        self.segments: list[Segment] = []
-        self.chunks: list[Chunk] = []
-        self.raw: list[tuple[str, list[bytes]]] = []
+    def __init__(self, length: int | None = None, *, memory: float = math.inf, folder: Path | None = None) -> None:
+        self.segments: Spool[Segment] = Spool(_segment_bytes, _segment_of, memory / 2, folder)
+        self.chunks: Spool[Chunk] = Spool(orjson.dumps, _chunk_of, memory / 4, folder)
+        self._bytes: Spool[bytes] = Spool(bytes, bytes, memory / 4, folder)
+        self._raw: list[tuple[str, int, int]] = []  # name, size, and how many pieces came before
         self.extras: Extras | None = None
         self.problem: Problem | Died | None = None
         self.ended = False
@@ -55,6 +76,18 @@ class Collector:
             self._take_message(decode(payload))
         return self.ended or self.problem is not None
 
+    @property
+    def raw(self) -> list[Raw]:
+        """All raw bytes, by what they are."""
+        ends = [*(first for _, _, first in self._raw[1:]), len(self._bytes)]
+        ranges = zip(self._raw, ends, strict=False)
+        return [Raw(name, size, self._bytes.part(first, last)) for (name, size, first), last in ranges]
+
+    def close(self) -> None:
+        """Forget what was collected."""
+        for spool in (self.segments, self.chunks, self._bytes):
+            spool.close()
+
     def _take_message(self, message: Message) -> None:
         match message:
             case TextPiece() as text if self.extras is None:
@@ -68,7 +101,7 @@ class Collector:
             case Chunks(rows) if self._open is None and rows:
                 self._take_chunks(rows)
             case RawHead(size, name) if self._open is None and size >= 0:
-                self.raw.append((name, []))
+                self._raw.append((name, size, len(self._bytes)))
                 self._raw_left = size
             case Problem() | Died() as problem:
                 self.problem = problem
@@ -81,7 +114,7 @@ class Collector:
         if len(payload) != min(self._raw_left, MAX_FRAME):
             raise FrameError("raw bytes in pieces of another size than agreed")
         self._raw_left -= len(payload)
-        self.raw[-1][1].append(payload)
+        self._bytes.append(payload, len(payload))
 
     def _take_text(self, piece: TextPiece) -> None:
         self._close()
@@ -127,7 +160,8 @@ class Collector:
         if rows[0].start < self._last["chunk"]:
             raise ValueError(f"chunk [{rows[0].start}, {rows[0].end}) is out of order")
         self._last["chunk"] = rows[-1].start
-        self.chunks.extend(rows)
+        for chunk in rows:
+            self.chunks.append(chunk, _ROW + 4 * len(chunk.context))
 
     def _begin(self) -> int:
         return self._open.start if self._open else 0
@@ -137,6 +171,25 @@ class Collector:
         if self._open is not None:
             start, text = self._open.start, self._open.text
             blocks, locators = tuple(self._blocks), tuple(self._locators)
-            self.segments.append(Segment(start, start + len(text), text, blocks, locators))
+            size = getsizeof(text) + _ROW * (len(blocks) + len(locators))
+            self.segments.append(Segment(start, start + len(text), text, blocks, locators), size)
             self._open = None
             self._blocks, self._locators = [], []
+
+
+def _segment_bytes(segment: Segment) -> bytes:
+    blocks = [[b.start, b.end, b.kind, b.level] for b in segment.blocks]
+    locators = [[x.start, x.end, x.place.to_json()] for x in segment.locators]
+    return orjson.dumps([segment.start, segment.end, segment.text, blocks, locators])
+
+
+def _segment_of(data: bytes) -> Segment:
+    start, end, text, blocks, locators = orjson.loads(data)
+    places = (Locator(first, last, Place.from_json(place)) for first, last, place in locators)
+    return Segment(start, end, text, tuple(Block(*b) for b in blocks), tuple(places))
+
+
+def _chunk_of(data: bytes) -> Chunk:
+    chunk = orjson.loads(data)
+    parent = chunk["parent"]
+    return Chunk(chunk["start"], chunk["end"], chunk["context"], tuple(parent) if parent else None)

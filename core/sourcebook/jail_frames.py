@@ -40,10 +40,15 @@ class Overflow(FrameError):
 
 @dataclass(frozen=True)
 class ComponentRef:
-    """A parser or chunker by its place, `package.module:ClassName`, and its JSON-safe settings."""
+    """A parser or chunker by its place, `package.module:ClassName`, and its JSON-safe settings.
+
+    `isolation` and `instance` (its name in the configuration) say where a parser runs, and with what grants.
+    """
 
     target: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    isolation: Literal["jail", "worker"] = "jail"
+    instance: str = ""
 
 
 # From the serving process. After a `chunk` request come the document's messages and `End`.

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -96,8 +96,8 @@ class ServerProcess:
             data, leash = self._order(stack, path, limits.wall_seconds)
             try:
                 async with asyncio.timeout(limits.wall_seconds + _GRACE):
-                    await _send(data, frames)
-                    await _receive(data, collector, limits.output)
+                    await send(data, frames)
+                    await receive(data, collector, limits.output)
                     return await _read_report(leash)
             except TimeoutError as error:
                 raise ServerGone from error
@@ -132,20 +132,28 @@ class ServerProcess:
 
 
 def _exec(control: socket.socket, config: Config) -> subprocess.Popen[bytes]:
+    return spawn([sys.executable, *PYTHON_OPTIONS, "serve", str(control.fileno()), config.to_json()], control)
+
+
+def spawn(
+    command: list[str], control: socket.socket, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process of the jail, which knows nothing of ours but one socket and `environment`."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return subprocess.Popen(
-        [sys.executable, *PYTHON_OPTIONS, "serve", str(control.fileno()), config.to_json()],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,  # what parsers print is nobody's
-        env=_ENVIRONMENT | kept,
+        env=_ENVIRONMENT | kept | dict(environment or {}),
         cwd="/",
         pass_fds=[control.fileno()],
         start_new_session=True,  # Ctrl-C is for the serving process, which then ends this one
     )
 
 
-async def _send(data: socket.socket, frames: Iterable[bytes]) -> None:
+async def send(data: socket.socket, frames: Iterable[bytes]) -> None:
+    """All frames of a request."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):  # the child died; what became of it, the report says
         for frame in frames:
@@ -153,7 +161,7 @@ async def _send(data: socket.socket, frames: Iterable[bytes]) -> None:
             await asyncio.sleep(0)
 
 
-async def _receive(data: socket.socket, collector: Collector, limit: int) -> None:
+async def receive(data: socket.socket, collector: Collector, limit: int) -> None:
     """Until the child has said all, or is gone."""
     loop = asyncio.get_running_loop()
     splitter = Splitter(limit)

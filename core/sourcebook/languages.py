@@ -8,7 +8,7 @@ text too short or too mixed to tell has none: a wrong stemmer finds less than no
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -170,15 +170,15 @@ def _by_words(sample: str, script: str) -> str:
     words = _WORD.findall(sample.lower())
     if len(words) < _FEWEST_WORDS:
         return ""
-    scores: Counter[str] = Counter()
+    scores: defaultdict[str, float] = defaultdict(float)
     weights = _WEIGHTS[script]
     for word in words:
         for language, weight in weights.get(word, {}).items():
             scores[language] += weight
-    best = scores.most_common(2)
-    if not best or best[0][1] < _LEAST * len(words):
+    best = sorted(scores, key=lambda language: -scores[language])[:2]
+    if not best or scores[best[0]] < _LEAST * len(words):
         return ""
-    return best[0][0] if len(best) == 1 or best[0][1] >= _LEAD * best[1][1] else ""
+    return best[0] if len(best) == 1 or scores[best[0]] >= _LEAD * scores[best[1]] else ""
 
 
 def _sample(text: str) -> str:

@@ -7,8 +7,10 @@ which stand in the open in its local headers (APPNOTE.TXT 4.3.7), so that nothin
 from __future__ import annotations
 
 import codecs
+import mimetypes
 import re
 from collections.abc import AsyncIterator
+from pathlib import PurePosixPath
 
 HEAD = 64 * 1024
 """Bytes from the start of a file that `sniffed` looks at."""
@@ -66,6 +68,34 @@ _VAGUE = {
     "text/html",
     "text/plain",
 }
+
+
+# What `mimetypes` knows on some systems only, or by another name.
+_KNOWN_TYPES = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".jsonl": "application/jsonl",
+    ".ndjson": "application/x-ndjson",
+    ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
+    ".docx": f"{_OFFICE}.wordprocessingml.document",
+    ".pptx": f"{_OFFICE}.presentationml.presentation",
+    ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
+    ".odt": "application/vnd.oasis.opendocument.text",
+    ".epub": "application/epub+zip",
+    ".eml": "message/rfc822",
+    ".xhtml": "application/xhtml+xml",
+    ".zip": "application/zip",
+    ".heic": "image/heic",
+    ".m4a": "audio/mp4",
+    ".mkv": "video/x-matroska",
+}
+
+
+def media_type_of(name: str) -> str:
+    """From the extension; `application/octet-stream` where it says nothing."""
+    extension = PurePosixPath(name.lower()).suffix
+    return _KNOWN_TYPES.get(extension) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def sniffed(head: bytes) -> str:

@@ -7,8 +7,9 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -103,11 +104,21 @@ class Pipelines:
             for instance in getattr(self._settings, kind):
                 self.resolve(kind, instance)
         self.resolve("blob_stores", self._settings.storage.blobs)
+        for instance in self._settings.jail.grants:
+            self._check_grant(instance)
         for name, wiring in self._settings.pipelines.items():
             try:
                 self._refs(wiring)
             except PluginError as error:
                 raise ConfigError(f"pipelines.{name}: {error.detail}", remedy=error.remedy) from error
+
+    def _check_grant(self, instance: str) -> None:
+        cls, _ = self.resolve("parsers", instance)
+        if cls.isolation != "worker":
+            raise ConfigError(
+                f"jail.grants.{instance}: the parser {cls.name} runs in the jail, where nothing can be granted.",
+                remedy='Only parsers with isolation = "worker" take grants; the limits of [jail] hold for the others.',
+            )
 
     def __getitem__(self, name: str) -> Pipeline:
         """The open pipeline; raises `ConfigError` where a notebook names one that is gone."""
@@ -130,9 +141,10 @@ class Pipelines:
         return await self.component("blob_stores", self._settings.storage.blobs, cast(type[BlobStore[Any]], BlobStore))
 
     async def fetcher(self, scheme: str) -> Fetcher[Any]:
-        """The first fetcher for a URL scheme. Raises `UnsupportedType`."""
-        for name, cls in self._plugins.classes["fetchers"].items():
-            if scheme in getattr(cls, "schemes", ()):
+        """The fetcher for a URL scheme, third-party before built-in. Raises `UnsupportedType`."""
+        classes: dict[str, type[Any]] = self._plugins.classes["fetchers"]
+        for name in sorted(classes, key=partial(self._plugins.is_built_in, "fetchers")):
+            if scheme in classes[name].schemes:
                 return await self.component("fetchers", name, cast(type[Fetcher[Any]], Fetcher))
         raise UnsupportedType(f"No plugin fetches {scheme}: addresses.", remedy="Use http or https, or add a fetcher.")
 
@@ -144,7 +156,8 @@ class Pipelines:
         Raises `UnsupportedType` with what is installed.
         """
         classes: dict[str, type[Parser[Any]]] = self._plugins.classes["parsers"]
-        names = choosing.order(classes, self._plugins.is_built_in_parser, name, media_type, choice, head)
+        is_built_in = partial(self._plugins.is_built_in, "parsers")
+        names = choosing.order(classes, is_built_in, name, media_type, choice, head)
         if not names:
             raise choosing.unsupported(name, media_type, classes.values())
         listed = {instance for instances in choice.values() for instance in instances}
@@ -174,7 +187,8 @@ class Pipelines:
         cls = self._plugins.component(kind, str(table.pop("use", instance)))
         validated = self._validated(cls, table, f"{kind}.{instance}.")
         target = f"{cls.__module__}:{cls.__qualname__}"
-        return cls, ComponentRef(target, validated.model_dump(mode="json"))
+        isolation: Literal["jail", "worker"] = cls.isolation if kind == "parsers" else "jail"
+        return cls, ComponentRef(target, validated.model_dump(mode="json"), isolation, instance)
 
     async def component(self, kind: str, instance: str, interface: type[C]) -> C:
         """The open component called `instance`, built when it is first asked for."""
@@ -248,6 +262,8 @@ def preload(plugins: Plugins) -> list[str]:
     modules: dict[str, None] = {}
     for kind in ("parsers", "chunkers"):
         for cls in plugins.classes[kind].values():
+            if getattr(cls, "isolation", "jail") == "worker":
+                continue  # it has a process of its own, and may be large
             modules[cls.__module__] = None
             for name in getattr(cls, "preload", ()):
                 if re.fullmatch(r"[\w.]+", name):

@@ -6,14 +6,12 @@ Built-ins come through the same entry points as everyone else. A plugin that can
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,17 +21,9 @@ import pluggy
 from sourcebook import hookspecs
 from sourcebook.documents import Passage
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
-from sourcebook.interfaces import (
-    LLM,
-    BlobStore,
-    Chunker,
-    Embedder,
-    Fetcher,
-    LLMRequest,
-    Parser,
-    Reranker,
-    Retriever,
-)
+from sourcebook.hook_calls import HookCalls
+from sourcebook.interfaces import LLMRequest
+from sourcebook.plugin_checks import INTERFACES, check_hooks, claims, component_name, deprecations, noun
 from sourcebook.settings import PluginSettings
 
 if TYPE_CHECKING:
@@ -44,22 +34,16 @@ log = logging.getLogger(__name__)
 
 GROUP = "sourcebook"
 BUILT_IN = "sourcebook"
-INTERFACES: Mapping[str, type] = {
-    "parsers": Parser,
-    "chunkers": Chunker,
-    "embedders": Embedder,
-    "retrievers": Retriever,
-    "rerankers": Reranker,
-    "llms": LLM,
-    "fetchers": Fetcher,
-    "blob_stores": BlobStore,
-}
-_REST_AFTER, _REST = 3, 60.0
+_SHUTDOWN = 10.0  # seconds for one plugin, so that none keeps the process from ending
 
 
 @dataclass
 class PluginInfo:
-    """One plugin as `sourcebook plugins list` shows it. `state`: active, off (not enabled, or disabled) or failed."""
+    """One plugin as `sourcebook plugins list` shows it. `state`: active, off (not enabled, or disabled) or failed.
+
+    `import_ms` is what loading its module took. `overrides` names what it is asked for before a built-in, `warnings`
+    what it should change (deprecated hooks), `skipped` how often a hook of it failed and was passed over.
+    """
 
     name: str
     distribution: str
@@ -68,6 +52,10 @@ class PluginInfo:
     reason: str = ""
     hooks: list[str] = field(default_factory=list)
     components: dict[str, list[str]] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    import_ms: float = 0.0
 
     @property
     def built_in(self) -> bool:
@@ -77,25 +65,33 @@ class PluginInfo:
 
 @dataclass(frozen=True)
 class RouteHost:
-    """What `register_routes` gets: `router` (a FastAPI APIRouter) and `app` (the open Sourcebook)."""
+    """What `register_routes` gets, so that a plugin imports neither FastAPI nor our API.
+
+    `router` is a FastAPI APIRouter, `app` the open Sourcebook, `plugin` the plugin's name. `caller` is a dependency: a
+    route with the parameter `caller=host.caller` gets who asks, with `caller.principal`, `await caller.notebook(id,
+    permission)` and `await caller.source(id, permission)`, which raise as the API's own routes do. `problems(404, 409)`
+    gives a route's `responses` for its documentation.
+    """
 
     router: Any
     app: Sourcebook
     plugin: str
+    caller: Any = None
+    problems: Any = None
 
 
 class Plugins:
     """All plugins of one Sourcebook. Nothing is loaded before `load`, and nothing is global."""
 
-    def __init__(self, settings: PluginSettings, deadline: float = 2.0) -> None:
+    def __init__(self, settings: PluginSettings, deadline: float = 2.0, specs: ModuleType | type = hookspecs) -> None:
         self.settings = settings
         self.infos: dict[str, PluginInfo] = {}
         self.classes: dict[str, dict[str, type]] = {kind: {} for kind in INTERFACES}
+        self.calls = HookCalls(deadline)
         self._owners: dict[tuple[str, str], PluginInfo] = {}
-        self._deadline = deadline
-        self._failures: dict[tuple[str, str], tuple[int, float]] = {}
         self._manager = pluggy.PluginManager(GROUP)
-        self._manager.add_hookspecs(hookspecs)
+        self._manager.add_hookspecs(specs)
+        self._hooks = {name for name in dir(specs) if hasattr(getattr(specs, name), f"{GROUP}_spec")}
 
     def load(self, points: Iterable[EntryPoint] | None = None) -> None:
         """Import and register every plugin that may load. A bad one is off with its reason; the rest go on."""
@@ -112,27 +108,40 @@ class Plugins:
             if reason := self._kept_off(info, point):
                 info.reason = reason
                 continue
+            began = time.perf_counter()
             try:
-                self.add(point.load(), info)
+                module = point.load()
+                info.import_ms = round((time.perf_counter() - began) * 1000, 1)
+                self.add(module, info)
             except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
                 self._fail(info, error)
+        self._name_the_missing()
 
     def add(self, module: ModuleType | object, info: PluginInfo | None = None) -> PluginInfo:
         """Register one plugin object; raises `PluginError` with the reason where it cannot be used."""
         info = info or PluginInfo(getattr(module, "__name__", repr(module)), "local", "", "off")
         self.infos.setdefault(info.name, info)
-        _check_hooks(module)
+        check_hooks(module, self._hooks)
+
+        def deprecated(message: str) -> None:
+            info.warnings.append(message)
+            log.warning("plugin %s: %s", info.name, message)
+
         try:
-            self._manager.register(module, info.name)
+            with deprecations(deprecated):
+                self._manager.register(module, info.name)
         except (pluggy.PluginValidationError, ValueError) as error:
             raise PluginError(str(error).splitlines()[-1]) from error
         try:
-            info.components = self._collect(module)
+            added = self._collect(module)
         except Exception:
             self._manager.unregister(module)
             raise
-        for kind, names in info.components.items():
-            self._owners.update({(kind, name): info for name in names})
+        info.overrides = [] if info.built_in else sorted(self._overridden(added))
+        for kind, classes in added.items():
+            self.classes[kind].update(classes)
+            self._owners.update({(kind, name): info for name in classes})
+        info.components = {kind: sorted(classes) for kind, classes in added.items()}
         info.hooks = sorted(h.name for h in self._manager.get_hookcallers(module) or ())
         info.state, info.reason = "active", ""
         return info
@@ -144,7 +153,7 @@ class Plugins:
             known = ", ".join(sorted(self.classes[kind])) or "none"
             off = [f"{i.name} is {i.state}: {i.reason}" for i in self.infos.values() if i.state != "active"]
             raise PluginError(
-                f"No active plugin has the {kind[:-1].replace('_', ' ')} {name!r}; there are: {known}."
+                f"No active plugin has the {noun(kind)} {name!r}; there are: {known}."
                 + (f" Not loaded: {'; '.join(off)}." if off else ""),
                 remedy="Install the plugin and name its distribution in [plugins] enabled, or correct the name.",
             )
@@ -154,10 +163,17 @@ class Plugins:
         """The plugin that registered a class."""
         return self._owners.get((kind, name))
 
-    def is_built_in_parser(self, name: str) -> bool:
-        """Whether the parser came with Sourcebook: others are asked before it."""
-        info = self.owner("parsers", name)
+    def is_built_in(self, kind: str, name: str) -> bool:
+        """Whether the class came with Sourcebook: others are asked before it."""
+        info = self.owner(kind, name)
         return info is not None and info.built_in
+
+    def shown(self) -> list[PluginInfo]:
+        """Every plugin, with how often its hooks were passed over by now."""
+        for (plugin, hook), count in self.calls.skipped.items():
+            if plugin in self.infos:
+                self.infos[plugin].skipped[hook] = count
+        return list(self.infos.values())
 
     async def startup(self, app: Sourcebook) -> None:
         """Run every `startup` hook, in order; a raising one stops the start."""
@@ -192,8 +208,7 @@ class Plugins:
 
         for impl in self._implementations("authenticate"):
             try:
-                async with asyncio.timeout(self._deadline):
-                    principal = await _call(impl, {"headers": headers})
+                principal = await self.calls.bounded(impl, "authenticate", {"headers": headers})
                 if not isinstance(principal, Principal | None):
                     raise TypeError(f"returned {type(principal).__name__}, not Principal")
             except Exception as error:  # a security hook fails closed, whatever went wrong in it
@@ -206,9 +221,9 @@ class Plugins:
     async def authorize(self, principal: Principal, action: str, notebook: str | None) -> None:
         """Raise `Forbidden` where a plugin says no, raises or overruns."""
         for impl in self._implementations("authorize"):
+            asked = {"principal": principal, "action": action, "notebook": notebook}
             try:
-                async with asyncio.timeout(self._deadline):
-                    allowed = await _call(impl, {"principal": principal, "action": action, "notebook": notebook})
+                allowed = await self.calls.bounded(impl, "authorize", asked)
             except Exception as error:  # a security hook fails closed, whatever went wrong in it
                 log.warning("plugin %s: authorize failed, so it is denied: %r", impl.plugin_name, error)
                 allowed = False
@@ -228,7 +243,7 @@ class Plugins:
         for impl in self._implementations(hook):
             given = arguments(impl.plugin_name)
             try:
-                impl.function(*[given[name] for name in impl.argnames])
+                self.calls.plain(impl, hook, given)
             except Exception as error:  # one plugin's mistake must not cost the server, or the others
                 self._fail(self.infos[impl.plugin_name], PluginError(f"{hook}: {type(error).__name__}: {error}"))
 
@@ -238,40 +253,25 @@ class Plugins:
     async def _each(self, hook: str, *, tolerant: bool = False, **arguments: Any) -> None:
         for impl in self._implementations(hook):
             try:
-                await _call(impl, arguments)
+                async with asyncio.timeout(_SHUTDOWN if tolerant else None):
+                    await self.calls.awaited(impl, hook, arguments)
             except Exception as error:
                 if not tolerant:
                     raise PluginError(f"The plugin {impl.plugin_name} failed at {hook}: {error}") from error
                 log.exception("plugin %s failed at %s", impl.plugin_name, hook)
 
     async def _fold(self, hook: str, value: Any, valid: Callable[[Any], bool], **arguments: Any) -> Any:
-        """Pass `value` through every implementation in turn. One that raises, overruns or returns junk is skipped.
-
-        Pluggy itself would lose the others' results when one raises, and cannot await.
-        """
         name = getattr(self._manager.hook, hook).spec.argnames[-1]
-        for impl in self._implementations(hook):
-            key = (hook, impl.plugin_name)
-            failures, rests_until = self._failures.get(key, (0, 0.0))
-            if time.monotonic() < rests_until:
-                continue
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(self._deadline):
-                    got = await _call(impl, {**arguments, name: value})
-                if time.monotonic() - began > self._deadline:
-                    raise TimeoutError("held the event loop beyond its deadline")
-                if got is not None and not valid(got):
-                    raise TypeError(f"returned {got!r:.100}, which is not what the hook is for")
-            except Exception as error:  # enrichment fails open, whatever a plugin does
-                failures += 1
-                rest = time.monotonic() + _REST if failures % _REST_AFTER == 0 else 0.0
-                self._failures[key] = (failures, rest)
-                log.warning("plugin %s: %s was skipped: %r", impl.plugin_name, hook, error)
-                continue
-            self._failures.pop(key, None)
-            value = value if got is None else got
-        return value
+        return await self.calls.fold(self._implementations(hook), hook, name, value, valid, arguments)
+
+    def _name_the_missing(self) -> None:
+        """A name in `enabled` that nothing answers to is a mistake, and is shown as one."""
+        there = {_normal(info.distribution) for info in self.infos.values()}
+        for name in self.settings.enabled:
+            if _normal(name) not in there:
+                reason = "it is enabled, and no such distribution with a plugin is installed"
+                self.infos.setdefault(name, PluginInfo(name, name, "", "failed", reason))
+                log.warning("plugin %s: %s", name, reason)
 
     def _kept_off(self, info: PluginInfo, point: EntryPoint) -> str:
         trusted = os.environ.get("SOURCEBOOK_LOAD_PLUGINS")
@@ -280,69 +280,36 @@ class Plugins:
         enabled = {_normal(n) for n in self.settings.enabled} | {_normal(n) for n in (trusted or "").split(",") if n}
         return "" if _normal(info.distribution) in enabled else "not in [plugins] enabled"
 
-    def _collect(self, module: object) -> dict[str, list[str]]:
+    def _collect(self, module: object) -> dict[str, dict[str, type]]:
+        """What it registers, by kind and name."""
         added: dict[str, dict[str, type]] = {}
-        for kind, interface in INTERFACES.items():
-            mine = [i for i in self._implementations(f"register_{kind}") if i.plugin is module]
-            for cls in (cls for impl in mine for cls in impl.function()):
-                name = _component_name(cls, interface, kind)
+        for kind in INTERFACES:
+            hook = f"register_{kind}"
+            mine = [i for i in self._implementations(hook) if i.plugin is module]
+            for cls in (cls for impl in mine for cls in self.calls.plain(impl, hook, {})):
+                name = component_name(cls, kind)
                 if name in self.classes[kind] or name in added.get(kind, {}):
-                    other = self.classes[kind].get(name, cls)
-                    raise PluginError(f"It registers the {kind[:-1]} {name!r}, which {other.__module__} has already.")
+                    other, owner = self.classes[kind].get(name, cls), self.owner(kind, name)
+                    whose = f" of {owner.name}" if owner else ""
+                    raise PluginError(
+                        f"It registers the {noun(kind)} {name!r}, which {other.__module__}{whose} has already.",
+                        remedy="Give the class another `name`, or do not enable both.",
+                    )
                 added.setdefault(kind, {})[name] = cls
+        return added
+
+    def _overridden(self, added: Mapping[str, Mapping[str, type]]) -> Iterable[str]:
+        """What new classes are asked for before classes that are there."""
         for kind, classes in added.items():
-            self.classes[kind].update(classes)
-        return {kind: sorted(classes) for kind, classes in added.items()}
+            for name, cls in classes.items():
+                for other, theirs in self.classes[kind].items():
+                    if self.is_built_in(kind, other) and (shared := claims(kind, cls) & claims(kind, theirs)):
+                        yield f"{noun(kind)} {name} before {other}: {', '.join(sorted(shared))}"
 
     def _fail(self, info: PluginInfo, error: BaseException) -> None:
         info.state = "failed"
         info.reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
         log.warning("plugin %s is off: %s", info.name, info.reason)
-
-
-async def _call(impl: Any, arguments: Mapping[str, Any]) -> Any:
-    given = [arguments[name] for name in impl.argnames]
-    result = impl.function(*given)
-    return await result if inspect.isawaitable(result) else result
-
-
-def _check_hooks(module: object) -> None:
-    """Refuse what pluggy would take silently: a hook that is misspelt or not marked, a wrapper, another API version."""
-    from sourcebook import API_VERSION
-
-    wanted = getattr(module, "API_VERSION", API_VERSION)
-    if wanted != API_VERSION:
-        raise PluginError(f"It is written for plugin API {wanted}; this Sourcebook has {API_VERSION}.")
-    known = {name for name, value in vars(hookspecs).items() if hasattr(value, "sourcebook_spec")}
-    for name in dir(module):
-        options = getattr(getattr(module, name, None), "sourcebook_impl", None)
-        if not isinstance(options, dict):
-            if name in known and name.startswith(("register_", "refine_", "auth")):
-                raise PluginError(f"{name} lacks its @hookimpl.")
-            continue
-        hook = options.get("specname") or name
-        if hook not in known:
-            near = get_close_matches(hook, known, 1)
-            mean = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}."
-            raise PluginError(f"There is no hook {hook!r}; {mean}")
-        if options.get("wrapper") or options.get("hookwrapper"):
-            raise PluginError(f"{name} cannot be a wrapper: implementations are called one by one.")
-
-
-def _component_name(cls: Any, interface: type, kind: str) -> str:
-    if not (isinstance(cls, type) and issubclass(cls, interface)):
-        raise PluginError(f"register_{kind} returned {cls!r}, which is not a {interface.__name__}.")
-    if inspect.isabstract(cls):
-        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
-        raise PluginError(f"The {kind[:-1]} {cls.__name__} lacks: {missing}.")
-    if issubclass(cls, Parser) and cls.isolation != "jail":
-        raise PluginError(
-            f"The parser {cls.__name__} asks for isolation {cls.isolation!r}; this version has only 'jail'."
-        )
-    name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise PluginError(f"The {kind[:-1]} {cls.__name__} needs a `name` such as 'my_{kind[:-1]}'.")
-    return name
 
 
 def _tuple_of(kind: type) -> Callable[[Any], bool]:

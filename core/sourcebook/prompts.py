@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sourcebook import settings
 from sourcebook.documents import Passage, Place
 from sourcebook.errors import ConfigError
+from sourcebook.hidden import without_hidden
 from sourcebook.interfaces import LLM, Message
 
 if TYPE_CHECKING:
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
-# Zero-width, bidi and other format characters hide instructions from people and not from models.
-_HIDDEN = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
 _HISTORY = 3  # one part in so many of the window, at most, is for what was said before
 _FENCE = re.compile(r"<(?=\s*/?\s*passage\b)", re.IGNORECASE)
 
 
 def fenced(text: str) -> str:
     """Text that cannot close its own fence, nor hide anything."""
-    return _FENCE.sub("&lt;", _HIDDEN.sub("", text))
+    return _FENCE.sub("&lt;", without_hidden(text))
 
 
 class Prompts:

@@ -69,11 +69,14 @@ class Limits(Section):
 
 
 class PluginSettings(Section):
-    """`enabled` lists the third-party distributions that may load; `disabled` switches built-in modules off."""
+    """`enabled` lists the third-party distributions that may load; `disabled` switches built-in modules off.
+
+    `mount` puts a plugin's routes at another path than `/api/v1/x/<plugin>`.
+    """
 
     enabled: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
-    mount: dict[str, str] = {}
+    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {}
 
 
 class Search(Section):
@@ -137,8 +140,26 @@ class Jobs(Section):
     batch: int = Field(default=64, ge=1, le=500)
 
 
+class Grant(Section):
+    """What a parser with `isolation = "worker"` may do: seconds, bytes, folders. By the instance's name.
+
+    Its process is long-lived, and replaced after `recycle` documents; `threads` is for its numeric libraries.
+    """
+
+    network: bool = False
+    read: tuple[Path, ...] = ()
+    environment: dict[str, str] = {}
+    wall: float = Field(default=600.0, gt=0)
+    memory: int = Field(default=8 * 1024 * 1024 * 1024, gt=0)
+    threads: int = Field(default=1, ge=1)
+    recycle: int = Field(default=100, ge=1)
+
+
 class Jail(Section):
-    """What one document may cost: seconds and bytes. `strict` refuses to parse without every layer of confinement."""
+    """What one document may cost: seconds and bytes. `strict` refuses to parse without every layer of confinement.
+
+    `members`, `member_bytes` and `member_seconds` are for all files inside one upload together, at whatever depth.
+    """
 
     mode: Literal["strict", "best-effort"] = "best-effort"
     slots: int = Field(default=2, ge=1)
@@ -146,6 +167,10 @@ class Jail(Section):
     cpu: int = Field(default=30, gt=0)
     memory: int = Field(default=1024 * 1024 * 1024, gt=0)
     output: int = Field(default=256 * 1024 * 1024, gt=0)
+    members: int = Field(default=1000, ge=0)
+    member_bytes: int = Field(default=1024 * 1024 * 1024, ge=0)
+    member_seconds: float = Field(default=600.0, gt=0)
+    grants: dict[Name, Grant] = {}
 
 
 class Runs(Section):
@@ -182,8 +207,8 @@ class Settings(Section):
     jail: Jail = Jail()
     runs: Runs = Runs()
     cache: Cache = Cache()
-    links: Links = Links()
     limits: Limits = Limits()
+    links: Links = Links()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}

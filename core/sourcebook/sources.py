@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +20,7 @@ from sourcebook.generations import SUPERSEDED, Generations
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
 from sourcebook.jobs import Jobs
+from sourcebook.media_types import media_type_of
 from sourcebook.notebooks import Notebook, touched, visible
 from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
@@ -323,13 +323,6 @@ def safe_name(name: str) -> str:
     if not last or last in (".", ".."):
         raise InvalidInput("A source needs a name, such as 'report.pdf'.")
     return last[-255:]
-
-
-def media_type_of(name: str) -> str:
-    """From the extension; `application/octet-stream` where it says nothing."""
-    known = {".md": "text/markdown", ".markdown": "text/markdown", ".jsonl": "application/jsonl"}
-    extension = PurePosixPath(name.lower()).suffix
-    return known.get(extension) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def _select() -> sa.Select[Any]:

@@ -42,6 +42,16 @@ class Member:
     name: str
     data: bytes
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.data)
+
+    @property
+    def pieces(self) -> Sequence[bytes]:
+        """Its bytes, in pieces."""
+        return (self.data,)
+
 
 class DocumentWriter:
     """Collects one document.

@@ -6,7 +6,7 @@ import pytest
 
 from sourcebook.hookspecs import hookimpl
 from sourcebook.plugins import RouteHost
-from sourcebook.testing.llm_server import FakeLLMServer
+from sourcebook.testing.llm_server import DIMENSIONS, FakeLLMServer
 
 from .support import IN_PLAIN, IN_SECRETS, Served
 
@@ -39,8 +39,16 @@ def llm() -> Iterator[FakeLLMServer]:
 def served(tmp_path_factory: pytest.TempPathFactory, llm: FakeLLMServer) -> Iterator[Served]:
     """A server without keys."""
     overrides = {
-        "llms": {"fake": {"use": "openai", "base_url": llm.url, "model": "fake"}},
-        "pipelines": {"model": {"extends": "default", "llm": ["fake"]}},
+        "llms": {
+            "fake": {"use": "openai", "base_url": llm.url, "model": "fake"},
+            "narrow": {"use": "openai", "base_url": llm.url, "model": "fake", "context_window": 1800},
+        },
+        "embedders": {"fake": {"use": "openai", "base_url": llm.url, "model": "fake", "dimensions": DIMENSIONS}},
+        "pipelines": {
+            "model": {"extends": "default", "llm": ["fake"]},
+            "narrow": {"extends": "default", "llm": ["narrow"]},
+            "embedded": {"extends": "default", "embedder": "fake"},
+        },
     }
     with Served(tmp_path_factory.mktemp("served"), overrides, (Buggy(),)) as server:
         yield server
@@ -80,3 +88,9 @@ def modelled(served: Served) -> str:
     notebook = served.notebook(pipeline="model")
     assert served.source(notebook)["state"] == "ready"
     return notebook
+
+
+@pytest.fixture(scope="session")
+def embedded(served: Served) -> str:
+    """An empty notebook whose pipeline has an embedder."""
+    return served.notebook(pipeline="embedded")

@@ -49,8 +49,8 @@ READ = {
 WRITE = {
     "DELETE /api/v1/conversations/{conversation_id}",
     "DELETE /api/v1/notebooks/{notebook_id}",
-    "DELETE /api/v1/notes/{note_id}",
     "DELETE /api/v1/notebooks/{notebook_id}/shares/{owner}",
+    "DELETE /api/v1/notes/{note_id}",
     "DELETE /api/v1/sources/{source_id}",
     "PATCH /api/v1/conversations/{conversation_id}",
     "PATCH /api/v1/notebooks/{notebook_id}",

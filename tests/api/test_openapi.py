@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import orjson
 import pytest
 import schemathesis
@@ -15,6 +16,7 @@ from schemathesis.specs.openapi.checks import status_code_conformance
 
 from sourcebook.configuration import load
 from sourcebook_api.app import create_app
+from sourcebook_api.codes import CODES
 from sourcebook_api.openapi import render
 
 from .support import Served
@@ -53,6 +55,38 @@ def test_every_operation_is_described(method: str, path: str) -> None:
         assert (int(status) >= 400) == ("Problem" in response.get("$ref", ""))
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")
     assert body is None or body["examples"]
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_every_operation_has_an_example_that_fits_its_schema(method: str, path: str) -> None:
+    operation = DOCUMENT["paths"][path][method]
+    assert any(s.startswith("2") for s in operation["responses"])
+    for status, response in operation["responses"].items():
+        for kind, content in response.get("content", {}).items():
+            if kind == "application/json" and status.startswith("2"):
+                whole = {**content["schema"], "components": DOCUMENT["components"]}
+                jsonschema_rs.validator_for(whole).validate(content["example"])
+            if kind == "text/event-stream":
+                assert content["example"].endswith("\n\n")
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        for example in content.get("examples", {}).values():
+            whole = {**content["schema"], "components": DOCUMENT["components"]}
+            jsonschema_rs.validator_for(whole).validate(example["value"])
+
+
+def test_every_problem_code_is_listed() -> None:
+    listed = {c for r in DOCUMENT["components"]["responses"].values() for c in _examples_of(r)}
+    described = {code for status, codes in CODES.items() if status != 405 for code in codes}
+    used = {s for ms in DOCUMENT["paths"].values() for o in ms.values() for s in o["responses"]}
+    assert listed == {c for c in described if str(_status_of(c)) in used}
+
+
+def _examples_of(response: Any) -> Any:
+    return response["content"].get("application/problem+json", {}).get("examples", {})  # `/v1` has OpenAI's shape
+
+
+def _status_of(code: str) -> int:
+    return next(status for status, codes in CODES.items() if code in codes)
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -44,6 +44,55 @@ class Lines(Base):
         return b"\x89PNG\r\n\x1a\n" + f"{page} {boxes} ".encode() + file.read() + bytes(3_000_000)
 
 
+class Model(Base):
+    """Takes its time to be built, and counts what it has read since. The file says what to do."""
+
+    isolation = "worker"
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.read = 0
+
+    def parse(self, file: ParserFile, out: DocumentWriter) -> None:
+        self.read += 1
+        act, _, argument = file.read().decode().partition(" ")
+        out.block(f"{os.getpid()} {self.read} {getattr(self, act)(argument)}")
+
+    def nothing(self, _: str) -> None:
+        pass
+
+    def die(self, _: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def hang(self, _: str) -> None:
+        time.sleep(600)
+
+    def fail(self, _: str) -> None:
+        raise ValueError("not this one")
+
+    def memory(self, _: str) -> None:
+        bytearray(8 << 30)
+
+    def look(self, path: str) -> str:
+        try:
+            return Path(path).read_text()
+        except OSError as error:
+            return type(error).__name__
+
+    def connect(self, port: str) -> str:
+        try:
+            with socket.create_connection(("127.0.0.1", int(port)), 5):
+                return "connected"
+        except OSError as error:
+            return type(error).__name__
+
+    def variable(self, name: str) -> str | None:
+        return os.environ.get(name)
+
+    def render(self, file: ParserFile, page: int, boxes: Sequence[Box]) -> bytes:
+        return b"\x89PNG\r\n\x1a\n" + str(self.read).encode()
+
+
 class Drawer(Base):
     """Draws something else than a PNG."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -173,7 +174,35 @@ def test_every_document_survives_the_way(document: Document) -> None:
 def test_raw_bytes_arrive_under_their_names() -> None:
     data = bytes(range(256)) * 5_000
     collector = collected([*raw_frames(data, "a"), *raw_frames(b"", "b"), *raw_frames(b"x", "c")])
-    assert [(name, b"".join(pieces)) for name, pieces in collector.raw] == [("a", data), ("b", b""), ("c", b"x")]
+    assert [(r.name, b"".join(r.pieces)) for r in collector.raw] == [("a", data), ("b", b""), ("c", b"x")]
+
+
+def test_what_is_over_the_memory_lies_in_a_file_and_comes_back_the_same(tmp_path: Path) -> None:
+    place = Place(page=3, box=(1.0, 2.0, 3.0, 4.0), path=("A", "B"))
+    size = 150_000
+    locators = tuple(Locator(at, at + 10, place if at % 3 else Place(page=1)) for at in range(0, size, 100))
+    document = Document("word " * (size // 5), (Block(0, 50, "heading", 2), Block(60, size - 1, "code")), locators)
+    chunks = [Chunk(at, at + 50, "context", (0, size) if at % 100 else None) for at in range(0, size - 50, 50)]
+    frames = [
+        *segment_frames(segments_of(document)),
+        encode(Extras({})),
+        *chunk_frames(chunks),
+        *raw_frames(b"y" * 3_000_000, "a"),
+        *raw_frames(b"z", "b"),
+    ]
+    small = collected(frames, Collector(memory=1000, folder=tmp_path))
+    large = collected(frames, Collector())
+    assert [s._file is not None for s in (small.segments, small.chunks, small._bytes)] == [True, True, True]
+    assert small.segments == large.segments == list(segments_of(document))
+    assert small.chunks == large.chunks == chunks
+    assert small.chunks[-1] == chunks[-1]
+    assert small.chunks[5:8] == chunks[5:8]
+    assert [(r.name, r.size, b"".join(r.pieces)) for r in small.raw] == [
+        (r.name, r.size, b"".join(r.pieces)) for r in large.raw
+    ]
+    small.close()
+    small.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

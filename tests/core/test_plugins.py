@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pluggy
 import pytest
 
-from sourcebook import hookimpl
+from sourcebook import hookimpl, hookspecs
 from sourcebook.documents import Passage
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
 from sourcebook.interfaces import LLMRequest, Message
@@ -23,6 +26,7 @@ from sourcebook.settings import PluginSettings
 
 from .support import Blocks, Lines, Script
 
+NEVER = threading.Event()
 ME = Principal("own_1", "me", frozenset({"read"}))
 
 
@@ -103,6 +107,12 @@ def test_a_distribution_is_enabled_by_its_name_however_it_is_spelt(
         (GOOD.replace("[P]", "None"), "TypeError"),
         (GOOD.replace('"mine"', '"Mine!"'), "needs a `name`"),
         (GOOD.replace("def parse", "def pars"), "The parser P lacks: parse."),
+        (GOOD.replace('(".mine",)', '".mine"'), "`extensions` of P is '.mine'; it must be a tuple of strings."),
+        (GOOD.replace('(".mine",)', '("mine",)'), "must begin with a dot"),
+        (GOOD.replace('(".mine",)', '(".MINE",)'), "must be lower case"),
+        (GOOD.replace('".mine",)', '".mine",); isolation = "thread"'), "there are 'jail' and 'worker'"),
+        (GOOD.replace('".mine",)', '".mine",); Settings = dict'), "is not derived from ComponentSettings"),
+        (GOOD.replace("return [P]", "raise RuntimeError('half done')"), "RuntimeError: half done"),
     ],
 )
 def test_a_plugin_that_cannot_be_used_is_off_with_its_reason(
@@ -123,6 +133,24 @@ def test_a_bad_plugin_does_not_keep_the_others_from_loading(tmp_path: Path, monk
     assert [(i.name, i.state) for i in plugins.infos.values()] == [("acme-a", "failed"), ("acme-b", "active")]
 
 
+def test_a_name_that_is_enabled_and_not_installed_is_shown_as_failed() -> None:
+    plugins = Plugins(PluginSettings(enabled=("acme-mistyped",)))
+    plugins.load([])
+    info = plugins.infos["acme-mistyped"]
+    assert (info.state, info.reason) == ("failed", "it is enabled, and no such distribution with a plugin is installed")
+
+
+def test_what_a_plugin_is_asked_for_before_a_built_in_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = installed(tmp_path, "acme-pdf", GOOD.replace('".mine"', '".pdf"').replace("text/mine", "application/pdf"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins = Plugins(PluginSettings(enabled=("acme-pdf",)))
+    built_in = (p for p in entry_points(group="sourcebook") if p.dist and p.dist.name == "sourcebook")
+    plugins.load([point, *built_in])
+    assert plugins.infos["acme-pdf"].overrides == ["parser mine before pdf: .pdf, application/pdf"]
+    assert plugins.infos["acme-pdf"].import_ms > 0
+    assert plugins.infos["pdf"].overrides == []
+
+
 def test_no_entry_points_are_no_plugins() -> None:
     plugins = Plugins(PluginSettings())
     plugins.load([])
@@ -141,7 +169,9 @@ def test_a_built_in_can_be_switched_off() -> None:
 def test_a_name_that_is_taken_is_refused_and_the_first_one_stays() -> None:
     plugins = loaded(plugin("first", register_parsers=lambda: [Lines]))
     other = type("Other", (Lines,), {})
-    with pytest.raises(PluginError, match=r"registers the parser 'lines', which tests\.core\.support has already"):
+    with pytest.raises(
+        PluginError, match=r"registers the parser 'lines', which tests\.core\.support of first has already"
+    ):
         plugins.add(plugin("second", register_parsers=lambda: [other], register_chunkers=lambda: [Blocks]))
     assert plugins.classes["parsers"] == {"lines": Lines}
     assert plugins.classes["chunkers"] == {}
@@ -191,6 +221,15 @@ async def blocking(queries: tuple[str, ...]) -> tuple[str, ...]:
     return ("blocked",)
 
 
+def hanging(queries: tuple[str, ...]) -> tuple[str, ...]:
+    NEVER.wait(60)  # in a thread of its own: the event loop goes on
+    return ()
+
+
+def leaving(queries: tuple[str, ...]) -> tuple[str, ...]:
+    raise SystemExit(3)
+
+
 async def junk(queries: tuple[str, ...]) -> Any:
     return "not a tuple"
 
@@ -215,7 +254,7 @@ def test_none_and_nothing_leave_the_queries() -> None:
     assert asyncio.run(loaded(plugin("p", refine_query=nothing)).refine_query("q", ("q",))) == ("q",)
 
 
-@pytest.mark.parametrize("bad", [raising, slow, blocking, junk, junk_inside])
+@pytest.mark.parametrize("bad", [raising, slow, blocking, hanging, leaving, junk, junk_inside])
 def test_one_that_misbehaves_is_skipped_and_the_others_results_are_kept(bad: Any) -> None:
     plugins = loaded(
         plugin("a", refine_query=add_one),
@@ -224,6 +263,18 @@ def test_one_that_misbehaves_is_skipped_and_the_others_results_are_kept(bad: Any
         deadline=0.02,
     )
     assert asyncio.run(plugins.refine_query("q", ("q",))) == ("q", "1", "2")
+    assert {i.name: i.skipped for i in plugins.shown()} == {"a": {}, "b": {"refine_query": 1}, "c": {}}
+
+
+def test_a_plain_function_is_a_hook_too_and_has_a_thread() -> None:
+    threads = []
+
+    def plain(queries: tuple[str, ...]) -> tuple[str, ...]:
+        threads.append(threading.current_thread())
+        return (*queries, "plain")
+
+    assert asyncio.run(loaded(plugin("p", refine_query=plain)).refine_query("q", ("q",))) == ("q", "plain")
+    assert threads[0] is not threading.main_thread()
 
 
 def test_a_cancel_is_no_failure_of_a_plugin() -> None:
@@ -237,13 +288,13 @@ def test_a_cancel_is_no_failure_of_a_plugin() -> None:
             await task
 
     asyncio.run(main())
-    assert plugins._failures == {}
+    assert plugins.calls.skipped == {}
 
 
 def test_after_three_failures_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     clock = [1000.0]
-    monkeypatch.setattr("sourcebook.plugins.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("sourcebook.hook_calls.time.monotonic", lambda: clock[0])
 
     async def failing(queries: tuple[str, ...]) -> None:
         calls.append(1)
@@ -383,3 +434,103 @@ def test_a_plugin_whose_routes_raise_has_failed_and_the_others_have_theirs() -> 
     assert (hosts["good"], commands) == (["route"], [1])
     assert plugins.infos["bad"].state == "failed"
     assert plugins.infos["bad"].reason == "register_routes: RuntimeError: boom"
+
+
+def test_a_shutdown_that_hangs_does_not_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sourcebook.plugins._SHUTDOWN", 0.01)
+    done = []
+
+    async def hang(app: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def good(app: Any) -> None:
+        done.append(app)
+
+    app: Any = object()
+    asyncio.run(loaded(plugin("good", shutdown=good), plugin("bad", shutdown=hang)).shutdown(app))
+    assert done == [app]
+
+
+# How hooks change.
+
+
+class Later:
+    """The hooks of a later version: one has gained an argument, one is on its way out, and so is an argument."""
+
+    spec: Any = pluggy.HookspecMarker("sourcebook")
+
+    @staticmethod
+    @spec  # type: ignore[untyped-decorator]
+    def refine_query(question: str, language: str, queries: tuple[str, ...]) -> None:
+        """With a new argument."""
+
+    @staticmethod
+    @spec(warn_on_impl=DeprecationWarning("rewrite_query is deprecated; use refine_query. It goes in API 2."))  # type: ignore[untyped-decorator]
+    def rewrite_query(question: str) -> None:
+        """On its way out."""
+
+    @staticmethod
+    @spec(warn_on_impl_args={"mood": DeprecationWarning("`mood` is deprecated and always empty.")})  # type: ignore[untyped-decorator]
+    def refine_prompt(mood: str, request: LLMRequest) -> None:
+        """With an argument on its way out."""
+
+
+for _kind in ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", "fetchers", "blob_stores"):
+    setattr(Later, f"register_{_kind}", staticmethod(getattr(hookspecs, f"register_{_kind}")))
+
+
+def test_an_argument_that_is_added_breaks_no_plugin() -> None:
+    plugins = Plugins(PluginSettings(), specs=Later)
+    plugins.add(plugin("old", refine_query=add_one))
+    folded = plugins._fold("refine_query", ("q",), lambda got: True, question="q", language="en")
+    assert asyncio.run(folded) == ("q", "1")
+
+
+@pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        ({"rewrite_query": lambda question: None}, "rewrite_query is deprecated; use refine_query. It goes in API 2."),
+        ({"refine_prompt": lambda mood, request: None}, "`mood` is deprecated and always empty."),
+    ],
+)
+def test_what_is_deprecated_warns_with_the_plugins_name_and_works(
+    hooks: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugins = Plugins(PluginSettings(), specs=Later)
+    info = plugins.add(plugin("acme-old", **hooks))
+    assert (info.state, info.warnings) == ("active", [message])
+    assert f"plugin acme-old: {message}" in caplog.text
+    assert plugins.add(plugin("acme-new", refine_query=add_one)).warnings == []
+
+
+# The trace.
+
+
+def test_every_call_is_printed_with_its_time_and_no_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOURCEBOOK_TRACE_PLUGINS", "1")
+
+    async def who(headers: Mapping[str, str]) -> Principal:
+        return ME
+
+    plugins = loaded(
+        plugin("good", refine_query=add_one, authenticate=who, register_parsers=lambda: [Lines]),
+        plugin("bad", refine_query=raising),
+    )
+    asyncio.run(plugins.refine_query("secret question", ("secret question",)))
+    asyncio.run(plugins.authenticate({"authorization": "secret key"}))
+    said = capsys.readouterr().err
+    lines = [re.sub(r" +[\d.]+ ms ", " N ms", line) for line in said.splitlines()]
+    assert [" ".join(line.split()) for line in lines] == [
+        "hook register_parsers good N ms -> list of 1",
+        "hook refine_query bad N ms raised RuntimeError",
+        "hook refine_query good N ms -> tuple of 2",
+        "hook authenticate good N ms -> Principal",
+    ]
+    assert "secret" not in said
+
+
+def test_nothing_is_printed_without_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(loaded(plugin("a", refine_query=add_one)).refine_query("q", ("q",)))
+    assert capsys.readouterr().err == ""

@@ -9,7 +9,8 @@ import pytest
 
 from sourcebook.database.tables import jobs, sources
 from sourcebook.errors import InvalidInput, NotFound, StoreError
-from sourcebook.sources import media_type_of, safe_name
+from sourcebook.media_types import media_type_of
+from sourcebook.sources import safe_name
 
 from .support import Room, in_a_room, pieces
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.notes import Note
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import problems
-from sourcebook_api.preconditions import IfMatch, etag
+from sourcebook_api.openapi import NOT_MODIFIED, problems
+from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.routes.conversations import cited
 from sourcebook_api.schemas.answers import NewNote, NoteChanges, NoteShown, WholeNote
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
@@ -38,7 +38,8 @@ async def create_note(
     else:
         made = await asking.book.notes.create(notebook, body.title, body.text or "")
     response.headers["Location"] = f"/api/v1/notes/{made.id}"
-    return _shown(asking, made, response)
+    shown: WholeNote = _shown(asking, made, response)
+    return shown
 
 
 @router.get("/notebooks/{notebook_id}/notes", responses=problems(404))
@@ -48,12 +49,12 @@ async def list_notes(asking: Asking, notebook_id: str, limit: Limit = 50, cursor
     return Listing[NoteShown].model_validate(page)
 
 
-@router.get("/notes/{note_id}", responses=problems(404))
-async def get_note(asking: Asking, note_id: str, response: Response) -> WholeNote:
+@router.get("/notes/{note_id}", response_model=WholeNote, responses={**NOT_MODIFIED, **problems(404)})
+async def get_note(asking: Asking, note_id: str, response: Response, if_none_match: IfNoneMatch = None) -> Any:
     """One note with its citations."""
     note = await asking.book.notes.get(asking.principal, note_id)
     await asking.book.plugins.authorize(asking.principal, "read", note.notebook_id)
-    return _shown(asking, note, response)
+    return _shown(asking, note, response, if_none_match)
 
 
 @router.patch("/notes/{note_id}", responses=problems(404, 412, 428))
@@ -70,7 +71,8 @@ async def edit_note(
     changes, version = body.model_dump(exclude_none=True), if_match.against(note.version)
     if changes:
         note = await asking.book.notes.edit(asking.principal, note_id, changes, version)
-    return _shown(asking, note, response)
+    shown: WholeNote = _shown(asking, note, response)
+    return shown
 
 
 @router.delete("/notes/{note_id}", status_code=204, responses=problems(404))
@@ -81,7 +83,7 @@ async def delete_note(asking: Asking, note_id: str) -> None:
     await asking.book.notes.delete(asking.principal, note_id)
 
 
-def _shown(asking: Caller, note: Note, response: Response) -> WholeNote:
-    response.headers["ETag"] = etag(note.version)
+def _shown(asking: Caller, note: Note, response: Response, if_none_match: str | None = None) -> Any:
     plain = NoteShown.model_validate(note).model_dump()
-    return WholeNote.model_validate({**plain, "citations": [cited(asking, row) for row in note.citations]})
+    shown = WholeNote.model_validate({**plain, "citations": [cited(asking, row) for row in note.citations]})
+    return versioned(shown, note.version, response, if_none_match)

@@ -120,9 +120,8 @@ async def create_embeddings(
 def _refuse_what_is_not_there(body: ChatCompletionRequest) -> None:
     """Raise `InvalidInput` for what would change the answer and is not done here."""
     if body.tools or body.functions:
-        raise _bad(
-            "Tools are not offered here: answers come from the notebook's sources.", "tools", "tools_unsupported"
-        )
+        field = "tools" if body.tools else "functions"
+        raise _bad("Tools are not offered here: answers come from the notebook's sources.", field, "tools_unsupported")
     if body.n not in (None, 1):
         raise _bad("One answer is given to one question.", "n")
     if body.logprobs:

@@ -14,7 +14,7 @@ router = APIRouter(tags=["server"])
 @router.get("/plugins")
 async def list_plugins(asking: Asking) -> Listing[PluginShown]:
     """Every plugin that is installed: what it adds, or why it is off."""
-    return Listing[PluginShown](items=[PluginShown.model_validate(i) for i in asking.book.plugins.infos.values()])
+    return Listing[PluginShown](items=[PluginShown.model_validate(i) for i in asking.book.plugins.shown()])
 
 
 @router.get("/config")

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Body, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
 from sourcebook.errors import InvalidInput, SourcebookError, UnsupportedType
-from sourcebook.media_types import is_specific, peeked, sniffed
+from sourcebook.media_types import is_specific, media_type_of, peeked, sniffed
 from sourcebook.notebooks import Notebook
-from sourcebook.sources import media_type_of, safe_name
+from sourcebook.sources import safe_name
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
 from sourcebook_api.problems import problem_of

@@ -66,7 +66,11 @@ class KeyMade(KeyShown):
 
 
 class PluginShown(Shown):
-    """A plugin. `state`: active, off or failed, with the `reason`."""
+    """A plugin. `state`: active, off or failed, with the `reason`.
+
+    `overrides`: what it is asked for before a built-in; `warnings`: deprecated hooks that it uses; `skipped`: how often
+    a hook of it failed and was passed over; `import_ms`: what loading it took.
+    """
 
     name: str
     distribution: str
@@ -75,6 +79,10 @@ class PluginShown(Shown):
     reason: str
     hooks: list[str]
     components: dict[str, list[str]]
+    overrides: list[str]
+    warnings: list[str]
+    skipped: dict[str, int]
+    import_ms: float
 
 
 class ConfigurationShown(Shown):

@@ -32,8 +32,9 @@ class Parser(ABC, Generic[S]):
 
     `media_types` and `extensions` (lower case, with the dot) say what it reads; `version` goes up with every change of
     what it writes, so that documents are read again. `preload` names modules to import before the first file.
-    `isolation`: `jail` (a fresh process a file) or `worker` (a long-lived process, for parsers with big models; this
-    version has no such process yet, and refuses a parser that asks for it).
+    `isolation`: `jail` (a fresh process a file) or `worker` (a process that outlives the file, for parsers with big
+    models: built once, asked for one file at a time, replaced now and then; `[jail.grants]` of the configuration may
+    give it the network, folders to read, time and memory).
     Raise a `DocumentError` for what a person should know; anything else is reported as `parser_died`.
     """
 

@@ -10,22 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import Field
-
-from sourcebook import ComponentSettings, DocumentWriter, Parser, ParserFile, hookimpl
+from sourcebook import DocumentWriter, Parser, ParserFile, hookimpl
 from sourcebook.errors import NoText
 from sourcebook_plugins.docx.body import Body
-from sourcebook_plugins.docx.package import Package
 from sourcebook_plugins.docx.styles import Numbering, Styles
+from sourcebook_plugins.packages import Format, Package, PackageSettings
 
 _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml"
 
 
-class DocxSettings(ComponentSettings):
-    """Bytes that the file may unpack to: together and per part."""
+_DOCX = Format("a Word document", "a Word 97 document (.doc)", ".docx", "word/document.xml")
 
-    max_unpacked: int = Field(default=512 * 1024 * 1024, ge=1)
-    max_part: int = Field(default=128 * 1024 * 1024, ge=1)
+
+class DocxSettings(PackageSettings):
+    """See `PackageSettings`."""
 
 
 class DocxParser(Parser[DocxSettings]):
@@ -43,7 +41,7 @@ class DocxParser(Parser[DocxSettings]):
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """See the class."""
-        with file.open() as stream, Package(stream, self.settings.max_unpacked, self.settings.max_part) as package:
+        with file.open() as stream, Package(stream, self.settings, _DOCX) as package:
             main = package.main()
             found = package.properties()
             styles = Styles(package.related(main, "styles"))

@@ -8,8 +8,8 @@ from sourcebook import DocumentWriter, Place
 from sourcebook.documents import BlockKind
 from sourcebook.errors import Malformed
 from sourcebook_plugins.docx.inline import Paragraph, properties, read, style_of
-from sourcebook_plugins.docx.package import Element
 from sourcebook_plugins.docx.styles import Numbering, Styles, W, number, val
+from sourcebook_plugins.packages import Element
 
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _GONE = {W + "del", W + "moveFrom"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sourcebook_plugins.docx.package import Element
 from sourcebook_plugins.docx.styles import W, val
+from sourcebook_plugins.packages import Element
 
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sourcebook_plugins.docx.package import Element
+from sourcebook_plugins.packages import Element
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _HEADING = re.compile(r"heading (\d)")  # built-in styles keep their English name in every language

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -15,20 +15,23 @@ from sourcebook.documents import Box
 from sourcebook.errors import DocumentError, Encrypted, LimitExceeded, Malformed, NoText
 
 if TYPE_CHECKING:
-    from sourcebook_plugins.pdf.lines import Line
+    from sourcebook_plugins.pdf.writing import Page
 
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
-_MEASURED = 8  # pages whose text tells the size of the body
 _MOST_ATTACHMENTS, _ATTACHMENT_BYTES = 100, 64 * 1024 * 1024
 _PLACEHOLDERS = ("(anonymous)", "(unspecified)", "anonymous", "untitled", "unknown")  # of PDF libraries
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:([+\-])(\d\d)'?(\d\d)?|(Z))?")
 
 
 class PdfSettings(ComponentSettings):
-    """`max_pages`: a longer file is refused. `attachments`: whether embedded files become sources of their own."""
+    """`max_pages`: a longer file is refused. `attachments`: whether embedded files become sources of their own.
+
+    `running`: whether running headers, footers and page numbers are read too.
+    """
 
     max_pages: int = Field(default=5000, ge=1)
     attachments: bool = True
+    running: bool = False
 
 
 class PdfParser(Parser[PdfSettings]):
@@ -51,8 +54,7 @@ class PdfParser(Parser[PdfSettings]):
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """See the class."""
-        from sourcebook_plugins.pdf.layout import Body
-        from sourcebook_plugins.pdf.writing import PageWriter
+        from sourcebook_plugins.pdf.writing import write_pages
 
         with _opened(file) as pdf:
             if len(pdf) > self.settings.max_pages:
@@ -60,22 +62,13 @@ class PdfParser(Parser[PdfSettings]):
                     f"The file has {len(pdf):,} pages.", code="too_many_pages", limit=self.settings.max_pages
                 )
             out.meta(pages=len(pdf), **_metadata(pdf))
-            pages = _pages(pdf, out)
-            first = list(islice(pages, _MEASURED))
-            writer = PageWriter(out, Body.of(lines or [] for _, lines in first))
-            for _, lines in first:
-                writer.learn(lines or [])
-            empty = readable = 0
-            for number, lines in chain(first, pages):
-                readable += lines is not None
-                empty += not lines
-                writer.learn(lines or [])
-                writer.write(number, lines or [])
+            tally = _Tally()
+            write_pages(out, _pages(pdf, out, tally), running=self.settings.running)
             if self.settings.attachments:
                 _attachments(pdf, out)
-            if empty < len(pdf):
+            if tally.written:
                 return
-            if not readable:
+            if tally.damaged == len(pdf):
                 raise Malformed("None of the file's pages can be read.")
         raise NoText(
             "The file holds images of pages and no text.",
@@ -125,23 +118,35 @@ def _load(pdf: Any, index: int) -> Any | None:
         return None
 
 
-def _pages(pdf: Any, out: DocumentWriter) -> Iterator[tuple[int, list[Line] | None]]:
-    """Page numbers with their lines, None for a damaged page; warns of it, and of pages that hold none."""
+@dataclass
+class _Tally:
+    """How many pages hold text, and how many are damaged."""
+
+    written: int = 0
+    damaged: int = 0
+
+
+def _pages(pdf: Any, out: DocumentWriter, tally: _Tally) -> Iterator[Page]:
+    """Every page that holds text; warns of those that are damaged, and of those that hold none."""
     import pypdfium2
 
     from sourcebook_plugins.pdf.lines import lines_of
+    from sourcebook_plugins.pdf.writing import Page
 
     for number in range(1, len(pdf) + 1):
-        lines = None
+        lines, height = None, 0.0
         if (page := _load(pdf, number - 1)) is not None:
             with suppress(pypdfium2.PdfiumError):
-                lines = lines_of(page)
+                lines, height = lines_of(page), page.get_height()
             page.close()
         if lines is None:
+            tally.damaged += 1
             out.warn("page_damaged", f"Page {number} is damaged and was left out.")
         elif not lines:
             out.warn("page_without_text", f"Page {number} holds no text.")
-        yield number, lines
+        else:
+            tally.written += 1
+            yield Page(number, lines, height)
 
 
 def _metadata(pdf: Any) -> dict[str, Any]:

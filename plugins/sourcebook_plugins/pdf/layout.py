@@ -8,13 +8,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Literal
 
+from sourcebook.documents import BlockKind
 from sourcebook_plugins.pdf.lines import Line
 from sourcebook_plugins.pdf.tables import Table, table_at
 
 _BULLET = re.compile(r"[·•●○◦▪■□‣∙⁃✓➢❖]\s*(?=\S)")
 _NUMBER = re.compile(r"(?:\(?\d{1,2}[.)]|\([a-z]{1,3}\)|[a-z]\))\s+\S")
+_CAPTION = re.compile(
+    r"(?:fig(?:ure|\.)|table|abb(?:ildung|\.)|tab(?:elle|\.)|figur[ae]|tableau|tabla|tabela|chart|exhibit|図|图|表)\s*\d[\d.\-]*[a-z]?"
+    r"\s*(?:[:.|–—]|$|(?-i:[^\W\da-zß-ÿ]))",
+    re.IGNORECASE,
+)
+_FOOTNOTE = re.compile(r"([1-9]\d{0,2}|[*†‡§¶]{1,3})\s*(?=[^\W\d]|[\"“(])")
+_SHORTEST_FOOTNOTE = 15  # characters; shorter ones are numbers in formulas
+_SMALL = 0.93  # of the body's size
 _ENDS = ".!?:;。！？؟।"
 _CLOSERS = "\"'”’»)]"
 _LETTER = re.compile(r"[^\W\d_]")
@@ -27,7 +35,7 @@ class Group:
 
     __slots__ = ("kind", "left", "level", "lines", "right")
 
-    def __init__(self, line: Line, kind: Literal["paragraph", "heading", "list_item"]) -> None:
+    def __init__(self, line: Line, kind: BlockKind) -> None:
         self.lines = [line]
         self.kind = kind
         self.level = 0
@@ -102,10 +110,54 @@ def groups_of(lines: list[Line], body: Body) -> list[Group | Table]:
         else:
             found.append(Group(lines[i], "list_item" if _marked(lines[i].text, last) else "paragraph"))
         i += 1
+    lowest = max((line.box[3] for line in lines), default=0.0)
     for group in found:
-        if isinstance(group, Group) and (level := _heading(group, body)):
-            group.kind, group.level = "heading", level
+        if isinstance(group, Group):
+            _name(group, body, lowest)
     return found
+
+
+def _name(group: Group, body: Body, lowest: float) -> None:
+    """Tell footnotes, captions and headings from other text. `lowest`: where the page's last line ends."""
+    if _is_footnote(group, body, lowest):
+        group.kind = "footnote"
+    elif group.kind == "paragraph" and _CAPTION.match(group.lines[0].text):
+        group.kind = "caption"
+    elif level := _heading(group, body):
+        group.kind, group.level = "heading", level
+
+
+def _is_footnote(group: Group, body: Body, lowest: float) -> bool:
+    """Small text that begins with a mark, in the lower half of the page."""
+    line = group.lines[0]
+    if line.top < lowest / 2 or len(line.text) < _SHORTEST_FOOTNOTE:
+        return False
+    return body.size > 0 and line.size < _SMALL * body.size and _FOOTNOTE.match(line.text) is not None
+
+
+def anchored(groups: list[Group | Table]) -> list[Group | Table]:
+    """The groups with each footnote behind the paragraph that refers to it, where exactly one does."""
+    if not any(isinstance(group, Group) and group.kind == "footnote" for group in groups):
+        return groups
+    found = [group for group in groups if not isinstance(group, Group) or group.kind != "footnote"]
+    for group in groups:
+        if not isinstance(group, Group) or group.kind != "footnote":
+            continue
+        mark = _FOOTNOTE.match(group.lines[0].text)
+        anchors = [i for i, other in enumerate(found) if mark and _refers(other, mark.group(1))]
+        at = anchors[0] + 1 if len(anchors) == 1 else len(found)
+        while at < len(found) and isinstance(following := found[at], Group) and following.kind == "footnote":
+            at += 1
+        found.insert(at, group)
+    return found
+
+
+def _refers(group: Group | Table, mark: str) -> bool:
+    """Whether text has `mark` right behind a word or its full stop, as a raised mark is read."""
+    if isinstance(group, Table) or group.kind == "footnote":
+        return False
+    text = " ".join(line.text for line in group.lines)
+    return re.search(rf"[^\W\d_][.,;:)\"”’]?{re.escape(mark)}(?![\w*])", text) is not None
 
 
 def _usual_gap(lines: Sequence[Line]) -> float:

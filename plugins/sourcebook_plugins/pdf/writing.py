@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 from sourcebook import DocumentWriter, Place
 from sourcebook.documents import Box
-from sourcebook_plugins.pdf.layout import Body, Group, bulleted, groups_of
+from sourcebook_plugins.pdf.furniture import Furniture
+from sourcebook_plugins.pdf.layout import Body, Group, anchored, bulleted, groups_of
 from sourcebook_plugins.pdf.lines import Line
 from sourcebook_plugins.pdf.order import ordered
 from sourcebook_plugins.pdf.tables import Table
@@ -15,35 +19,64 @@ from sourcebook_plugins.pdf.tables import Table
 _UNSPACED = re.compile("[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _HANGUL = re.compile("[\uac00-\ud7af]")
 _COMPOUND = re.compile(r"[^\W\d_]{2,}-[^\W\d_]{2,}")
+_AHEAD = 8  # pages that are read before one is written: they tell the body's size, and what runs through the document
 _MOST_COMPOUNDS = 100_000
 _LAST_WORD, _FIRST_WORD = re.compile(r"[^\W_]+$"), re.compile(r"[^\W_]+")
 
 
-class PageWriter:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page's number, lines and height in points."""
+
+    number: int
+    lines: list[Line]
+    height: float
+
+
+def write_pages(out: DocumentWriter, pages: Iterator[Page], *, running: bool = False) -> None:
+    """Write all pages. `running`: with running headers, footers and page numbers."""
+    ahead: deque[Page] = deque(islice(pages, _AHEAD))
+    writer = _PageWriter(out, Body.of(page.lines for page in ahead), running=running)
+    for page in ahead:
+        writer.learn(page)
+    while ahead:
+        writer.write(ahead.popleft())
+        for following in islice(pages, 1):
+            writer.learn(following)
+            ahead.append(following)
+
+
+class _PageWriter:
     """Writes pages one after the other. `body`: what the document's running text is like.
 
     It remembers the words that are written with a hyphen inside a line: at a line's end they keep it.
     """
 
-    def __init__(self, out: DocumentWriter, body: Body) -> None:
+    def __init__(self, out: DocumentWriter, body: Body, *, running: bool) -> None:
         self._out = out
         self._body = body
         self._compounds: set[str] = set()
+        self._furniture = None if running else Furniture()
 
-    def learn(self, lines: Sequence[Line]) -> None:
-        """Take in the hyphened words of a page that is yet to be written."""
+    def learn(self, page: Page) -> None:
+        """Take in a page that is yet to be written."""
         if len(self._compounds) < _MOST_COMPOUNDS:
-            for line in lines:
+            for line in page.lines:
                 if "-" in line.text:
                     self._compounds.update(_COMPOUND.findall(line.text.casefold()))
+        if self._furniture is not None:
+            self._furniture.learn(page.lines, page.height)
 
-    def write(self, number: int, lines: Sequence[Line]) -> None:
-        """Write page `number`."""
-        for group in groups_of(ordered(list(lines)), self._body):
+    def write(self, page: Page) -> None:
+        """Write a page."""
+        lines = page.lines
+        if self._furniture is not None:
+            lines = self._furniture.without(lines, page.height, self._body.size)
+        for group in anchored(groups_of(ordered(list(lines)), self._body)):
             if isinstance(group, Table):
-                _write_table(self._out, number, group)
+                _write_table(self._out, page.number, group)
             else:
-                self._out.block(self._pieces(group, number), group.kind, group.level)
+                self._out.block(self._pieces(group, page.number), group.kind, group.level)
 
     def _pieces(self, group: Group, number: int) -> Iterator[tuple[str, Place]]:
         for i, line in enumerate(group.lines):

@@ -1,13 +1,21 @@
-"""The zip around a Word document: checked before it is unpacked, its parts found by their relationships."""
+"""The zip around an Office document, an OpenDocument or an e-book: checked before it is unpacked, XML without entities.
+
+Parts of Office documents are found by their relationships (ECMA-376 part 2, Open Packaging Conventions).
+"""
 
 from __future__ import annotations
 
 import posixpath
 import zipfile
 import zlib
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, BinaryIO, Self
+from urllib.parse import unquote
 
+from pydantic import Field
+
+from sourcebook import ComponentSettings
 from sourcebook.errors import Encrypted, LimitExceeded, Malformed, UnsupportedType
 
 Element = Any
@@ -18,10 +26,17 @@ _MAX_ENTRIES = 10_000
 _MAX_RATIO, _RATIO_FROM = 200, 1024 * 1024
 _STRICT, _TRANSITIONAL = b"http://purl.oclc.org/ooxml/", b"http://schemas.openxmlformats.org/"
 # Strict and transitional differ in their namespaces, and in little else that a reader of text meets.
-_NAMESPACES = (
-    (_STRICT + b"wordprocessingml/main", _TRANSITIONAL + b"wordprocessingml/2006/main"),
-    (_STRICT + b"officeDocument/math", _TRANSITIONAL + b"officeDocument/2006/math"),
-    (_STRICT + b"officeDocument/relationships", _TRANSITIONAL + b"officeDocument/2006/relationships"),
+_NAMESPACES = tuple(
+    (_STRICT + part + b"/" + name, _TRANSITIONAL + part + b"/2006/" + name)
+    for part, name in (
+        (b"wordprocessingml", b"main"),
+        (b"presentationml", b"main"),
+        (b"spreadsheetml", b"main"),
+        (b"drawingml", b"main"),
+        (b"drawingml", b"chart"),
+        (b"officeDocument", b"math"),
+        (b"officeDocument", b"relationships"),
+    )
 )
 _PROPERTIES = {
     "{http://purl.org/dc/elements/1.1/}title": "title",
@@ -35,20 +50,45 @@ _PROPERTIES = {
 }
 
 
-class Package:
-    """An open Office package. Raises `Encrypted`, `UnsupportedType`, `Malformed` or `LimitExceeded` when opened."""
+# What broken, patched or password-protected archives make zipfile raise.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, NotImplementedError)
 
-    def __init__(self, stream: BinaryIO, max_unpacked: int, max_part: int) -> None:
+
+class PackageSettings(ComponentSettings):
+    """Bytes that the file may unpack to: together and per part."""
+
+    max_unpacked: int = Field(default=512 * 1024 * 1024, ge=1)
+    max_part: int = Field(default=128 * 1024 * 1024, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a package should be: for messages (`name`, the `old` format's name and suffix), and where its body is."""
+
+    name: str
+    old: str = ""
+    suffix: str = ""
+    main: str = ""
+
+
+class Package:
+    """An open package. Raises `Encrypted`, `UnsupportedType`, `Malformed` or `LimitExceeded` when opened."""
+
+    def __init__(self, stream: BinaryIO, settings: PackageSettings, wanted: Format) -> None:
+        self._wanted = wanted
         head = stream.read(8)
         if head == _OLE:
-            raise _not_a_zip(stream)
+            raise _not_a_zip(stream, wanted)
         stream.seek(0)
         try:
             self._zip = zipfile.ZipFile(stream)
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-            raise Malformed("This is not a Word document: its zip archive is damaged.") from error
+        except DAMAGE as error:
+            raise Malformed(f"This is not {wanted.name}: its zip archive is damaged.") from error
         self._names = {info.filename.lower().lstrip("/"): info for info in self._zip.infolist()}
-        _check_sizes(self._zip.infolist(), max_unpacked, max_part)
+        check_entries(self._zip.infolist(), settings.max_unpacked, settings.max_part)
+
+    def __contains__(self, name: str) -> bool:
+        return name.lower() in self._names
 
     def __enter__(self) -> Self:
         return self
@@ -60,16 +100,16 @@ class Package:
 
     def main(self) -> str:
         """The name of the part that holds the body."""
-        target = self._target("", "officeDocument") or "word/document.xml"
-        if target.lower() not in self._names:
-            raise Malformed("This is not a Word document: it has no body.")
+        target = self._target("", "officeDocument") or self._wanted.main
+        if target not in self:
+            raise Malformed(f"This is not {self._wanted.name}: it has no body.")
         return target
 
     def xml(self, name: str) -> Element:
         """The root of a part. Raises `Malformed`."""
         from lxml import etree
 
-        data = self._read(name)
+        data = self.read(name)
         for strict, transitional in _NAMESPACES:
             data = data.replace(strict, transitional)
         reader = etree.XMLParser(
@@ -94,7 +134,7 @@ class Package:
         A damaged side part costs its own content only.
         """
         target = self._target(part, kind)
-        if not target or target.lower() not in self._names:
+        if not target or target not in self:
             return None
         try:
             return self.xml(target)
@@ -104,7 +144,7 @@ class Package:
     def properties(self) -> dict[str, Any]:
         """The core properties under the names of our metadata; dates as they stand there, which is ISO 8601."""
         target = self._target("", "metadata/core-properties") or "docProps/core.xml"
-        if target.lower() not in self._names:
+        if target not in self:
             return {}
         try:
             root = self.xml(target)
@@ -114,35 +154,58 @@ class Package:
         authors = [name.strip() for name in str(found.pop("authors", "")).split(";") if name.strip()]
         return {**found, "authors": authors}
 
-    def _target(self, part: str, kind: str) -> str:
-        """The part that a relationship of `part` ("" = the package) of this kind points to."""
+    def relations(self, part: str) -> dict[str, tuple[str, str]]:
+        """Relationship id -> (last part of its type, the part it points to), without what lies outside the package."""
         folder, name = posixpath.split(part)
         rels = posixpath.join(folder, "_rels", f"{name}.rels")
-        if rels.lower() not in self._names:
-            return ""
-        for relation in self.xml(rels):
-            if relation.get("Type", "").endswith("/" + kind) and relation.get("TargetMode") != "External":
-                return posixpath.normpath(posixpath.join("/", folder, relation.get("Target", ""))).lstrip("/")
-        return ""
+        if rels not in self:
+            return {}
+        return {
+            relation.get("Id", str(i)): (
+                relation.get("Type", ""),
+                posixpath.normpath(posixpath.join("/", folder, unquote(relation.get("Target", "")))).lstrip("/"),
+            )
+            for i, relation in enumerate(self.xml(rels))
+            if relation.get("TargetMode") != "External"
+        }
 
-    def _read(self, name: str) -> bytes:
+    def targets(self, part: str, kind: str) -> list[str]:
+        """The parts that relationships of `part` ("" = the package) of this kind point to, where they exist."""
+        found = self.relations(part).values()
+        return [target for type_, target in found if type_.endswith("/" + kind) and target in self]
+
+    def _target(self, part: str, kind: str) -> str:
+        found = (target for type_, target in self.relations(part).values() if type_.endswith("/" + kind))
+        return next(found, "")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a part, at most `max_part`. Raises `Malformed`."""
         try:
             return self._zip.read(self._names[name.lower()])
-        # A truncated or patched archive, a password on an entry, an unknown compression.
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        except (KeyError, *DAMAGE) as error:
+            raise Malformed(f"The part {name} of the document is damaged.") from error
+
+    def open(self, name: str) -> IO[bytes]:
+        """A part as a stream, for what is too large to hold whole. Reading from it may raise any of `DAMAGE`."""
+        try:
+            return self._zip.open(self._names[name.lower()])
+        except (KeyError, *DAMAGE) as error:
             raise Malformed(f"The part {name} of the document is damaged.") from error
 
 
-def _not_a_zip(stream: BinaryIO) -> Encrypted | UnsupportedType:
+def _not_a_zip(stream: BinaryIO, wanted: Format) -> Encrypted | UnsupportedType:
     stream.seek(0)
     # The names of the streams inside stand in the container's directory, in UTF-16.
     if "EncryptedPackage".encode("utf-16-le") in stream.read():
         return Encrypted("The document is protected by a password.", remedy="Save it without a password and upload it.")
-    return UnsupportedType("This is a Word 97 document (.doc).", remedy="Save it as .docx and upload it.")
+    return UnsupportedType(
+        f"This is {wanted.old}." if wanted.old else f"This is not {wanted.name}.",
+        remedy=f"Save it as {wanted.suffix} and upload it." if wanted.suffix else "",
+    )
 
 
-def _check_sizes(entries: list[zipfile.ZipInfo], max_unpacked: int, max_part: int) -> None:
-    """By what the archive declares: Python unpacks no more of an entry than that."""
+def check_entries(entries: list[zipfile.ZipInfo], max_unpacked: int, max_part: int) -> None:
+    """Raise `LimitExceeded` by what the archive declares: Python unpacks no more of an entry than that."""
     if len(entries) > _MAX_ENTRIES:
         raise LimitExceeded(f"The file holds {len(entries):,} parts.", code="too_many_members", limit=_MAX_ENTRIES)
     if (total := sum(entry.file_size for entry in entries)) > max_unpacked:

@@ -1,0 +1,162 @@
+"""Every problem code with its status and meaning: what a client may switch on. `docs/problems.md` is made from it.
+
+`python -m sourcebook_api.codes > docs/problems.md`. A code that is used and not described here fails the suite.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+_MODELS = {
+    "unreachable": "does not answer, or not yet",
+    "timeout": "took too long",
+    "refused": "refused our credential",
+    "rate_limited": "asks for patience; Retry-After says for how much",
+    "bad_request": "would not take our request",
+    "server_error": "failed",
+    "protocol": "answered what is no answer",
+    "truncated": "broke off inside its answer",
+}
+_SERVERS = {"llm": "language model", "embedder": "embedding model", "reranker": "reranker"}
+
+CODES: Mapping[int, Mapping[str, str]] = {
+    400: {
+        "bad_request": "The request cannot be read: its framing or its form is broken.",
+        "tools_unsupported": "A chat completion with tools: none are called here.",
+        "key_in_query": "A key stands in the address, where it ends up in logs. Revoke it.",
+        "no_host": "There is no Host header.",
+    },
+    401: {"unauthenticated": "No key, or one that is unknown, revoked or expired: which of them is not told."},
+    403: {
+        "forbidden": "The key lacks the permission in `needed`, or a plugin denied it.",
+        "origin_not_allowed": "A page of this origin may not change anything here.",
+    },
+    404: {
+        "not_found": "There is no such thing, or it is not yours.",
+        "model_not_found": "There is no model of that name; `GET /v1/models` lists them.",
+        "no_pages": "The source has no pages to show.",
+        "page_changed": "The page that was cited is no longer the same.",
+        "page_not_found": "The source has no such page.",
+        "source_deleted": "The source behind this link was deleted.",
+        "no_such_owner": "There is no owner of that name.",
+        "not_shared": "The notebook is not shared with that owner.",
+    },
+    405: {"method_not_allowed": "Not this method; `Allow` names those that are."},
+    409: {
+        "conflict": "The state of the thing does not allow it.",
+        "idempotency_in_progress": "The first request with this Idempotency-Key is still being served.",
+        "idempotency_not_kept": "The request was done; its answer was too large to be kept.",
+        "message_replaced": "The message gave way to an edit or to another answer.",
+        "no_url": "The source was not fetched from an address, so it cannot be fetched again.",
+        "not_read_yet": "The source has no text yet.",
+    },
+    410: {"link_expired": "The link has expired. Ask for the citation again: it has a new one."},
+    412: {"edited_meanwhile": "Somebody edited it since you read it. Read it again."},
+    413: {
+        "too_large": "The body is over `limit` bytes.",
+        "storage_quota_exceeded": "The owner's storage is used up: `used` of `limit`.",
+    },
+    415: {
+        "unsupported_type": "No parser reads this type.",
+        "not_multipart": "Files are uploaded as multipart/form-data.",
+    },
+    416: {"range_not_satisfiable": "Nothing of the range lies in the file; `Content-Range` tells its size."},
+    421: {"host_not_allowed": "The server does not answer to the name in Host."},
+    422: {
+        "invalid_request": "Something in it does not fit; `errors` points at each place.",
+        "already_owner": "A notebook is not shared with its own owner.",
+        "document_failed": "The source cannot be read.",
+        "encrypted": "The file needs a password, or another one.",
+        "fetch_blocked": "The address is not one that is fetched: private, or not http.",
+        "fetch_too_large": "The page is larger than is fetched.",
+        "filter_invalid": "The filter names a field or a value that filters do not know.",
+        "idempotency_key_invalid": "The Idempotency-Key is not 1 to 255 visible ASCII characters.",
+        "idempotency_key_reused": "The Idempotency-Key was used for another request.",
+        "idempotency_not_possible": "A key is made without an Idempotency-Key.",
+        "limit_exceeded": "The file goes over a limit of size, pages, memory, time or output.",
+        "corrupt": "The file is damaged, or not what its type says.",
+        "no_text_layer": "The file holds pictures of text, and no text.",
+        "not_an_answer": "Only an answer can be kept as a note.",
+        "out_of_memory": "Reading the file takes more memory than one document may have.",
+        "text_too_long": "The file holds more text than one document may have.",
+        "timeout": "Reading the file takes longer than one document may.",
+        "too_large_unpacked": "The file unpacks to more than one document may have.",
+        "too_many_members": "The archive has more members than one may have.",
+        "too_many_pages": "The file has more pages than one document may have.",
+        "no_such_pipeline": "The notebook names a pipeline that is not configured.",
+        "no_text": "The file holds no text.",
+        "parser_died": "The parser died on the file.",
+    },
+    428: {"precondition_required": "This server takes an edit only with If-Match."},
+    429: {
+        "quota_exceeded": "A limit is reached for now.",
+        "queue_full": "As many jobs of this owner wait as may.",
+        "rate_limited": "Too many requests in a minute.",
+        "too_many_at_once": "Too many requests of this key at a time.",
+    },
+    500: {
+        "internal": "A mistake of the server's; its log names it by `request_id`.",
+        "config_invalid": "A setting is wrong.",
+        "pipeline_gone": "The notebook's pipeline is no longer configured.",
+        "plugin_failed": "A plugin broke its contract.",
+    },
+    502: {
+        **{f"{name}_failed": f"The {what} failed." for name, what in _SERVERS.items()},
+        **{
+            f"{name}_{word}": f"The {what}'s server {meaning}."
+            for name, what in _SERVERS.items()
+            for word, meaning in _MODELS.items()
+        },
+        "llm_unasked_tool": "The language model called a tool that it was not offered.",
+        "fetch_failed": "The page could not be fetched.",
+        "upstream_failed": "A server that this one depends on failed.",
+        "upstream_blocked": "A server's address is not one that is connected to.",
+        "upstream_cut": "A server closed the connection inside its answer.",
+        "upstream_protocol_error": "A server answered what is no answer.",
+        "upstream_unreachable": "A server does not answer.",
+    },
+    503: {
+        "not_ready": "Some part is not ready; `/readyz` says which.",
+        "overloaded": "The server has as much to do as it takes.",
+        "store_failed": "A store failed.",
+        "blob_missing": "The stored bytes of a source are gone or cut.",
+        "database_failed": "The database did not take it.",
+        "index_incomplete": "The index does not hold all passages of a source yet.",
+        "index_not_emptied": "The index still holds what was to be deleted.",
+        "index_unavailable": "The index does not answer.",
+        "schema_newer": "The database was written by a later version.",
+    },
+    507: {"storage_full": "The disk is full. Nothing of the upload was kept; what was there is safe."},
+}
+"""Status -> code -> what it means."""
+
+ELSEWHERE: Mapping[str, str] = {
+    "cannot_listen": "The server's address cannot be bound.",
+    "keys_needed": "A public address needs a key before the server starts.",
+    "lease_lost": "A worker lost its job to another; nobody else sees it.",
+    "not_supported": "A component cannot do what it was asked for.",
+    "worker_died": "Workers died over this job, again and again.",
+}
+"""Codes that are no answer of the API: they stand with a job or a source, or are told on the command line."""
+
+
+def render() -> str:
+    """`docs/problems.md`."""
+    lines = [
+        "# Problem codes",
+        "",
+        "Every error of the API is an RFC 9457 problem object with one of these codes. A code keeps its meaning, and",
+        "new ones may come. The same objects stand with failed jobs and sources, where the status plays no part.",
+        "",
+        "| Status | Code | Meaning |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {status} | `{code}` | {what} |" for status, all_ in CODES.items() for code, what in all_.items()]
+    lines += ["", "Not an answer of the API:", "", "| Code | Meaning |", "|---|---|"]
+    lines += [f"| `{code}` | {what} |" for code, what in ELSEWHERE.items()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
