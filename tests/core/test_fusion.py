@@ -28,7 +28,8 @@ def test_the_formula_on_a_worked_example() -> None:
 
 
 def test_first_in_every_leg_is_one() -> None:
-    assert fuse({"a": hits("x", "y"), "b": hits("x")}, {"a": 0.3, "b": 5}, k=7, method="rrf")[0].score == pytest.approx(1)
+    legs = {"a": hits("x", "y"), "b": hits("x")}
+    assert fuse(legs, {"a": 0.3, "b": 5}, k=7, method="rrf")[0].score == pytest.approx(1)
 
 
 def test_a_leg_that_found_nothing_takes_nothing_from_the_others() -> None:

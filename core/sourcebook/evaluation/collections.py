@@ -96,7 +96,7 @@ def _rows(notebook: Notebook, name: str, text: str) -> tuple[dict[Any, dict[str,
     language = language_of(text)
     metadata = {"language": language} if language else {}
     segments = [{"document_id": document_id, **encode_segment(s)} for s in segments_of(Document(text))]
-    row = {
+    row: dict[Any, dict[str, Any]] = {
         sources: {
             "id": source_id,
             "notebook_id": notebook.id,
