@@ -1,4 +1,4 @@
-"""Models that run in this process, from a folder: tiny graphs that are made here, and real ones where they are at hand."""
+"""Models that run in this process, from a folder: tiny graphs made here, and a real one where it is at hand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sourcebook.documents import Passage
 from sourcebook.errors import ConfigError
 from sourcebook.testing.embedders import EmbedderContract
 from sourcebook.testing.indexes import context
-from sourcebook_plugins.local.cross_encoder import CrossEncoder
-from sourcebook_plugins.local.onnx import OnnxEmbedder
+from sourcebook_plugins.local.cross_encoder import CrossEncoder, CrossEncoderSettings
+from sourcebook_plugins.local.onnx import OnnxEmbedder, OnnxSettings
 
 onnx = pytest.importorskip("onnx")
 WORDS = ["[PAD]", "[UNK]", "tea", "coffee", "green", "water", "query", ":", *"abcdefghijklmnopqrstuvwxyz"]
@@ -66,7 +66,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def embedder(folder: Path, **settings: Any) -> OnnxEmbedder:
-    return OnnxEmbedder(OnnxEmbedder.Settings.model_validate({"path": folder, **settings}), "tiny")
+    return OnnxEmbedder(OnnxSettings.model_validate({"path": folder, **settings}), "tiny")
 
 
 async def rows(one: OnnxEmbedder, texts: Sequence[str], kind: Any = "passage") -> Any:
@@ -121,7 +121,12 @@ def test_the_identity_is_what_changes_a_vector_and_not_where_the_folder_lies(fol
     graph(other, seed=2)
     first = identity(folder)
     assert identity(moved) == first == identity(folder, max_batch=3, threads=1)
-    changed = [{"query_prefix": "q"}, {"passage_prefix": "q"}, {"pooling": "cls"}, {"normalize": False}]
+    changed: list[dict[str, Any]] = [
+        {"query_prefix": "q"},
+        {"passage_prefix": "q"},
+        {"pooling": "cls"},
+        {"normalize": False},
+    ]
     assert len({first, identity(other), *(identity(folder, **one) for one in changed)}) == 2 + len(changed)
     assert len(first) <= 300
 
@@ -149,7 +154,7 @@ def test_the_cross_encoder_scores_each_passage_with_the_question(tmp_path: Path)
     texts = ["tea", "water water", "coffee"]
 
     async def run() -> Sequence[float]:
-        one = CrossEncoder(CrossEncoder.Settings.model_validate({"path": tmp_path, "max_batch": 1}), "tiny")
+        one = CrossEncoder(CrossEncoderSettings.model_validate({"path": tmp_path, "max_batch": 1}), "tiny")
         await one.open(context(Path()))
         try:
             assert await one.rerank("green", []) == []
