@@ -43,11 +43,13 @@ class Precondition:
 
     def against(self, version: int) -> int | None:
         """The version that the UPDATE has to find: this one, or None where any will do. Raises `EditedMeanwhile`."""
-        if self._tags is None:
-            return None
-        if etag(version) not in self._tags:
+        self.check(etag(version))
+        return None if self._tags is None else version
+
+    def check(self, tag: str) -> None:
+        """Raises `EditedMeanwhile` where this ETag is not among those that are asked for."""
+        if self._tags is not None and tag not in self._tags:
             raise edited_meanwhile()
-        return version
 
 
 def _precondition(
@@ -87,6 +89,6 @@ def _tags(header: str) -> list[str]:
     return _TAG.findall(header)
 
 
-def edited_meanwhile() -> EditedMeanwhile:
+def edited_meanwhile(detail: str = "Somebody edited this meanwhile.") -> EditedMeanwhile:
     """The error for an edit that is based on another version."""
-    return EditedMeanwhile("Somebody edited this meanwhile.", remedy="Read it again, then retry.")
+    return EditedMeanwhile(detail, remedy="Read it again, then retry.")

@@ -49,7 +49,6 @@ _BY_CODE: Mapping[str, int] = {
     "no_host": 400,
     "not_multipart": 415,
     "link_expired": 410,
-    "page_not_found": 404,
     "range_not_satisfiable": 416,
     "storage_full": 507,
     "storage_quota_exceeded": 413,

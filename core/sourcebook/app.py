@@ -103,7 +103,14 @@ class Sourcebook:
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
         limits, jail = self._jail_limits(), self.settings.jail
-        self.jail = Jail(limits, preload(self.plugins), jail.slots, grants=jail.grants, folder=self.folder)
+        self.jail = Jail(
+            limits,
+            preload(self.plugins),
+            jail.slots,
+            grants=jail.grants,
+            folder=self.folder,
+            readable=self.pipelines.jail_files(),
+        )
         self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
         self._ingestion = Ingestion(
             self.database,
@@ -157,7 +164,9 @@ class Sourcebook:
             principal, title, pipeline=pipeline, spec=spec, description=description, metadata=metadata
         )
 
-    async def add_url(self, notebook: Notebook, url: str) -> tuple[str, bool]:
+    async def add_url(
+        self, notebook: Notebook, url: str, *, tags: Sequence[str] = (), metadata: Mapping[str, Any] | None = None
+    ) -> tuple[str, bool]:
         """Fetch an address and accept what it gives. Raises `FetchError`."""
         with tempfile.TemporaryFile(dir=self.folder) as file:
             fetched = await self._fetch(url, file)
@@ -167,7 +176,8 @@ class Sourcebook:
                 _chunks(file),
                 media_type=fetched.media_type,
                 url=fetched.url,
-                metadata=fetched.metadata,
+                tags=tags,
+                metadata={**fetched.metadata, **(metadata or {})},
             )
 
     async def refresh(self, principal: Principal, source_id: str) -> str | None:

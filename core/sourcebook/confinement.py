@@ -18,6 +18,7 @@ import os
 import platform
 import resource
 import signal
+import stat
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -63,8 +64,9 @@ def confine(
 ) -> dict[str, str]:
     """Confine the calling thread and its children; returns the state of every layer.
 
-    `readable`: folders that may still be read. `parent`: the process to die with. `base`: the address space in bytes
-    that is in use already and does not count. `layers` names those to put on. `network` leaves the network open.
+    `readable`: folders and files that may still be read. `parent`: the process to die with. `base`: the address space
+    in bytes that is in use already and does not count. `layers` names those to put on; `network` leaves the network
+    open.
     """
     chosen = set(layers)
     steps: dict[str, Callable[[], None]] = {
@@ -235,9 +237,10 @@ def _restrict_files(readable: Iterable[Path], network: bool) -> None:
 
 
 def _allow_reading(rules: int, folder: Path) -> None:
-    beneath = os.open(folder, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+    beneath = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    rights = _READ_FILE | _READ_DIR if stat.S_ISDIR(os.fstat(beneath).st_mode) else _READ_FILE
     try:
-        rule = ctypes.create_string_buffer(struct.pack("=Qi", _READ_FILE | _READ_DIR, beneath), 12)
+        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, beneath), 12)
         _syscall("landlock_add_rule", rules, _RULE_PATH_BENEATH, ctypes.addressof(rule), 0)
     finally:
         os.close(beneath)

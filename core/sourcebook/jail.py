@@ -96,7 +96,7 @@ class Jail:
     from beside the interpreter's own, where children may read. `layers` names the layers of confinement to put on:
     fewer only where one breaks a parser. `fork=False` starts a new Python for every document. A parser whose isolation
     is "worker" has a long-lived process instead (`jail_resident`), with what `grants` allows its instance. `folder`
-    takes what is too long for memory, until it is stored.
+    takes what is too long for memory, until it is stored. `readable`: further files and folders that children may read.
     """
 
     def __init__(
@@ -110,9 +110,10 @@ class Jail:
         fork: bool = sys.platform == "linux",
         grants: Mapping[str, Grant] | None = None,
         folder: Path | None = None,
+        readable: Sequence[Path] = (),
     ) -> None:
         folders = tuple(str(folder.resolve()) for folder in search_path)
-        self._config = Config(limits, tuple(preload), folders, tuple(layers), fork)
+        self._config = Config(limits, tuple(preload), folders, tuple(layers), fork, tuple(map(str, readable)))
         self._limits = limits
         self._folder = folder
         self._slots = asyncio.Semaphore(slots)

@@ -54,13 +54,17 @@ _SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zonei
 
 @dataclass(frozen=True)
 class Config:
-    """How the client starts the server. `search_path` comes after the interpreter's own `sys.path`."""
+    """How the client starts the server. `search_path` comes after the interpreter's own `sys.path`.
+
+    `readable` are further files and folders that children may read.
+    """
 
     limits: JailLimits
     preload: tuple[str, ...] = ()
     search_path: tuple[str, ...] = ()
     layers: tuple[str, ...] = confinement.LAYERS
     fork: bool = True
+    readable: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """For the command line."""
@@ -91,8 +95,8 @@ class JailedFile:
         return os.fdopen(os.dup(FILE), "rb")
 
 
-def readable_folders(modules: Iterable[str] = ()) -> list[Path]:
-    """What a parser may still read: the interpreter's own folders, and those that code is imported from.
+def readable_folders(modules: Iterable[str] = (), more: Iterable[str] = ()) -> list[Path]:
+    """What a parser may still read: the interpreter's own folders, those that code is imported from, and `more`.
 
     The packages of `modules` are imported already, and may lie outside `sys.path` (an editable install).
     """
@@ -100,6 +104,7 @@ def readable_folders(modules: Iterable[str] = ()) -> list[Path]:
     ours = [folder for package in packages for folder in getattr(package, "__path__", ())]
     named = [Path(p) for p in (sys.prefix, sys.base_prefix, *sys.path, *ours, *_SYSTEM_FOLDERS)]
     folders = {p.resolve() for p in named if p.is_absolute() and p.is_dir()}
+    folders |= {p.resolve() for p in map(Path, more) if p.exists()}
     return sorted(p for p in folders if not folders.intersection(p.parents))
 
 

@@ -56,7 +56,7 @@ def main(mode: str, number: str, config_text: str) -> None:
     if mode == "one":
         os.closerange(FILE + 1, _OPEN_FILES)
         with _never_return():  # confined before the parser is imported: imports count against the limits
-            jail_child.run(config, int(number), readable_folders(), confinement.address_space())
+            jail_child.run(config, int(number), readable_folders((), config.readable), confinement.address_space())
     server = Server(socket.socket(fileno=int(number)), config)
     server.say_hello()
     server.run()
@@ -95,7 +95,7 @@ class Server:
         gc.collect()
         gc.freeze()  # what is here stays shared with the children
         self._base = confinement.address_space()
-        self._folders = readable_folders(self._config.preload)
+        self._folders = readable_folders(self._config.preload, self._config.readable)
         layers = {"single_thread": threads, "reaper": confinement.become_reaper(), **self._try_layers()}
         self._control.sendall(encode(Hello(layers, failed)))
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook import settings
 from sourcebook.database.engine import Database, now
-from sourcebook.database.tables import jobs
+from sourcebook.database.tables import grants, jobs
 from sourcebook.errors import Lost, NotFound, SourcebookError
 from sourcebook.ids import new_id
 
@@ -169,8 +169,10 @@ class Jobs:
         await self._fenced(c, job, values)
 
     async def get(self, job_id: str, owner_id: str) -> Job:
-        """Raises `NotFound` also for another owner's."""
-        query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.owner_id == owner_id)
+        """Raises `NotFound` also for another owner's, unless it is of a notebook that this owner may write into."""
+        shared = sa.select(grants.c.notebook_id).where(grants.c.owner_id == owner_id, grants.c.permission == "write")
+        mine = sa.or_(jobs.c.owner_id == owner_id, jobs.c.notebook_id.in_(shared))
+        query = sa.select(jobs).where(jobs.c.id == job_id, mine)
         async with self._db.read() as c:
             row = (await c.execute(query)).mappings().first()
         if row is None:

@@ -112,6 +112,16 @@ class Pipelines:
             except PluginError as error:
                 raise ConfigError(f"pipelines.{name}: {error.detail}", remedy=error.remedy) from error
 
+    def jail_files(self) -> list[Path]:
+        """Files that parsers and chunkers read beside their documents, by their instances' settings."""
+        found: list[Path] = []
+        for kind in ("parsers", "chunkers"):
+            for instance in getattr(self._settings, kind):
+                cls, ref = self.resolve(kind, instance)
+                model: type[ComponentSettings] = cls.Settings
+                found += model.model_validate(ref.settings).files()
+        return found
+
     def _check_grant(self, instance: str) -> None:
         cls, _ = self.resolve("parsers", instance)
         if cls.isolation != "worker":

@@ -24,11 +24,14 @@ class Quotas:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
-    async def check(self, c: AsyncConnection, owner_id: str, size: int = 0) -> None:
-        """Raises `StorageFull` where `size` bytes more are too much, `QuotaExceeded` where too many jobs wait."""
+    async def check(self, c: AsyncConnection, owner_id: str, size: int = 0, *, added: bool = True) -> None:
+        """Raises `StorageFull` where `size` bytes more are too much, `QuotaExceeded` where too many jobs wait.
+
+        `added`: it is one source more, and not other bytes for one that is there.
+        """
         limits = self._limits
         if limits.storage or limits.owners or limits.sources:
-            await self._storage(c, owner_id, size)
+            await self._storage(c, owner_id, size, added)
         if limits.queued:
             # Counting ends at the limit: a short queue, as nearly every one is, costs next to nothing.
             mine = sa.select(jobs.c.id).where(jobs.c.owner_id == owner_id, jobs.c.state == "queued")
@@ -51,7 +54,7 @@ class Quotas:
         held, number = (await c.execute(query)).one()
         return int(held), int(number)
 
-    async def _storage(self, c: AsyncConnection, owner_id: str, size: int) -> None:
+    async def _storage(self, c: AsyncConnection, owner_id: str, size: int, added: bool) -> None:
         name = (await c.execute(sa.select(owners.c.name).where(owners.c.id == owner_id))).scalar()
         most = self._limits.owners.get(str(name), self._limits.storage)
         held, number = await self.used(c, owner_id)
@@ -62,7 +65,7 @@ class Quotas:
                 limit=most,
                 used=held,
             )
-        if self._limits.sources and number >= self._limits.sources:
+        if added and self._limits.sources and number >= self._limits.sources:
             raise StorageFull(
                 f"This owner has {number} sources, and no more may be added.",
                 remedy="Delete sources, or ask the operator for more room.",

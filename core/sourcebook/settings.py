@@ -58,7 +58,7 @@ class Limits(Section):
     """
 
     requests: int = Field(default=6000, ge=0)
-    concurrent: int = Field(default=64, ge=0)
+    concurrent: int = Field(default=256, ge=0)
     failures: int = Field(default=120, ge=0)
     in_flight: int = Field(default=512, ge=0)
     storage: int = Field(default=0, ge=0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import deletions, documents, generations, jobs, notebooks, sources
-from sourcebook.errors import InvalidInput, NotFound
+from sourcebook.database.tables import deletions, generations, notebooks, sources
+from sourcebook.errors import Conflict, InvalidInput, NotFound
 from sourcebook.generations import SUPERSEDED, Generations
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
@@ -26,43 +24,12 @@ from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
 from sourcebook.quotas import Quotas
 from sourcebook.settings import Limits
+from sourcebook.source_rows import Source as Source
+from sourcebook.source_rows import select_sources, source_of
 from sourcebook.writer import clean
 
 MAX_DEPTH = 2
 """How deep members of archives and mails are followed."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source with what its generations say of it.
-
-    `state`: queued, parsing, chunking, embedding, indexing, ready or failed; `problem` says why it failed. A source
-    that is being read again stays as it was; `pending` tells of the new generation: its state, problem and job.
-    """
-
-    id: str
-    notebook_id: str
-    parent_id: str | None
-    name: str
-    media_type: str
-    url: str | None
-    size: int
-    sha256: str
-    tags: Sequence[str]
-    metadata: Mapping[str, Any]
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    blob_key: str
-    state: str
-    problem: Mapping[str, Any] | None
-    passages: int
-    generation_id: str | None
-    document_id: str | None
-    job_id: str | None
-    progress: Mapping[str, Any]
-    document: Mapping[str, Any] | None
-    pending: Mapping[str, Any] | None = None
 
 
 class Sources:
@@ -135,7 +102,7 @@ class Sources:
 
     async def _unlock(self, c: AsyncConnection, notebook: Notebook, source_id: str, password: str) -> None:
         """The same file again, now with a password: if it failed without, it is read again."""
-        row = (await c.execute(_select().where(sources.c.id == source_id))).mappings().one()
+        row = (await c.execute(select_sources().where(sources.c.id == source_id))).mappings().one()
         if row["state"] == "failed":
             await self._begin(c, row, notebook.owner_id, password)
 
@@ -176,6 +143,7 @@ class Sources:
             async with self._db.write() as c:
                 row = await self._alive(c, source_id)
                 if await self._newest_bytes(c, row) != blob.sha256:
+                    await self._quotas.check(c, row["owner_id"], blob.size, added=False)
                     job_id = await self._begin(c, row, row["owner_id"], password, blob, content)
         finally:
             if job_id is None:
@@ -184,7 +152,7 @@ class Sources:
         return job_id
 
     async def _alive(self, c: AsyncConnection, source_id: str) -> Any:
-        row = (await c.execute(_select().where(sources.c.id == source_id))).mappings().first()
+        row = (await c.execute(select_sources().where(sources.c.id == source_id))).mappings().first()
         if row is None:  # deleted meanwhile
             raise NotFound(f"There is no source {source_id}.")
         return row
@@ -217,12 +185,50 @@ class Sources:
 
     async def get(self, principal: Principal, source_id: str, permission: str = "read") -> Source:
         """Raises `NotFound` also for what is somebody else's."""
-        query = _select().where(sources.c.id == source_id, visible(principal, permission))
+        query = select_sources().where(sources.c.id == source_id, visible(principal, permission))
         async with self._db.read() as c:
             row = (await c.execute(query)).mappings().first()
         if row is None:
             raise NotFound(f"There is no source {source_id}.")
-        return _source(row)
+        return source_of(row)
+
+    async def edit(
+        self, principal: Principal, source_id: str, changes: Mapping[str, Any], version: int | None = None
+    ) -> Source:
+        """Change name, tags or metadata. Raises `Conflict` (code `edited_meanwhile`) on another version.
+
+        They are filtered by, so the index has them too: a new generation is begun beside the one that serves.
+        """
+        await self.get(principal, source_id, "write")
+        values = {k: v for k, v in changes.items() if k in ("name", "tags", "metadata")}
+        if "name" in values:
+            values["name"] = safe_name(values["name"])
+        where = [sources.c.id == source_id, sources.c.deleted_at.is_(None)]
+        where += [sources.c.version == version] if version is not None else []
+        async with self._db.write() as c:
+            stamps = {"version": sources.c.version + 1, "updated_at": now()}
+            if (await c.execute(sources.update().where(*where).values(**values, **stamps))).rowcount == 0:
+                raise Conflict(
+                    "Somebody edited this source meanwhile.",
+                    code="edited_meanwhile",
+                    remedy="Read it again, then retry.",
+                )
+            row = await self._alive(c, source_id)
+            await self._begin(c, row, row["owner_id"])
+        self._jobs.wake()
+        return await self.get(principal, source_id)
+
+    async def named(self, notebook_id: str, name: str) -> str | None:
+        """The newest source of this name that lies in a notebook itself, not in an archive in it."""
+        query = sa.select(sa.func.max(sources.c.id)).where(
+            sources.c.notebook_id == notebook_id,
+            sources.c.name == safe_name(name),
+            sources.c.parent_id.is_(None),
+            sources.c.deleted_at.is_(None),
+        )
+        async with self._db.read() as c:
+            found = (await c.execute(query)).scalar()
+        return str(found) if found is not None else None
 
     async def pipeline_of(self, source_id: str) -> str:
         """The pipeline of the notebook that a source lies in. Raises `NotFound`."""
@@ -237,12 +243,12 @@ class Sources:
         self, principal: Principal, notebook_id: str, limit: int = 50, cursor: str | None = None
     ) -> Page[Source]:
         """Newest first."""
-        query = _select().where(sources.c.notebook_id == notebook_id, visible(principal))
+        query = select_sources().where(sources.c.notebook_id == notebook_id, visible(principal))
         query = query.order_by(sources.c.id.desc()).limit(limit + 1)
         if cursor:
             query = query.where(sources.c.id < cursor)
         async with self._db.read() as c:
-            return page([_source(row) for row in (await c.execute(query)).mappings()], limit)
+            return page([source_of(row) for row in (await c.execute(query)).mappings()], limit)
 
     async def delete(self, principal: Principal, source_id: str) -> str:
         """Invisible at once; the job whose id is returned removes the rest, and checks that it is gone."""
@@ -323,69 +329,3 @@ def safe_name(name: str) -> str:
     if not last or last in (".", ".."):
         raise InvalidInput("A source needs a name, such as 'report.pdf'.")
     return last[-255:]
-
-
-def _select() -> sa.Select[Any]:
-    """Sources joined with notebook, the generation that is shown, its document and job, and a later generation.
-
-    Shown is the one that serves (ready under the notebook's index spec), else the newest.
-    """
-    ready, any_ = generations.alias(), generations.alias()
-    serving = sa.select(sa.func.max(ready.c.id)).where(
-        ready.c.source_id == sources.c.id,
-        ready.c.state == "ready",
-        ready.c.index_spec_id == notebooks.c.index_spec_id,
-    )
-    newest = sa.select(sa.func.max(any_.c.id)).where(any_.c.source_id == sources.c.id, any_.c.state != SUPERSEDED)
-    later, later_job = generations.alias("later"), jobs.alias("later_job")
-    shown = sa.func.coalesce(serving.scalar_subquery(), newest.scalar_subquery())
-    ingest = sa.and_(jobs.c.generation_id == generations.c.id, jobs.c.kind == "ingest")
-    behind = sa.and_(later.c.id == newest.scalar_subquery(), later.c.id > generations.c.id)
-    behind_job = sa.and_(later_job.c.generation_id == later.c.id, later_job.c.kind == "ingest")
-    return (
-        sa.select(
-            sources,
-            notebooks.c.owner_id,
-            notebooks.c.index_spec_id.label("pinned"),
-            generations.c.id.label("generation_id"),
-            generations.c.state,
-            generations.c.problem,
-            generations.c.passages,
-            generations.c.document_id,
-            jobs.c.id.label("job_id"),
-            jobs.c.checkpoint,
-            documents.c.length.label("document_length"),
-            documents.c.metadata.label("document_metadata"),
-            documents.c.warnings.label("document_warnings"),
-            documents.c.parser.label("document_parser"),
-            later.c.id.label("later_id"),
-            later.c.state.label("later_state"),
-            later.c.problem.label("later_problem"),
-            later_job.c.id.label("later_job_id"),
-        )
-        .select_from(sources)
-        .join(notebooks, notebooks.c.id == sources.c.notebook_id)
-        .outerjoin(generations, generations.c.id == shown)
-        .outerjoin(documents, documents.c.id == generations.c.document_id)
-        .outerjoin(jobs, ingest)
-        .outerjoin(later, behind)
-        .outerjoin(later_job, behind_job)
-        .where(sources.c.deleted_at.is_(None))
-    )
-
-
-def _source(row: Any) -> Source:
-    plain = {name: row[name] for name in Source.__dataclass_fields__ if name in row}
-    document = pending = None
-    if row["document_id"]:
-        document = {
-            "id": row["document_id"],
-            "length": row["document_length"],
-            "metadata": row["document_metadata"],
-            "warnings": row["document_warnings"],
-            "parser": row["document_parser"],
-        }
-    if row["later_id"]:
-        pending = {"state": row["later_state"], "problem": row["later_problem"], "job_id": row["later_job_id"]}
-    progress = (row["checkpoint"] or {}).get("progress", {})
-    return Source(**plain, progress=progress, document=document, pending=pending)

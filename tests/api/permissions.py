@@ -54,6 +54,7 @@ WRITE = {
     "DELETE /api/v1/sources/{source_id}",
     "PATCH /api/v1/conversations/{conversation_id}",
     "PATCH /api/v1/notebooks/{notebook_id}",
+    "PATCH /api/v1/sources/{source_id}",
     "PATCH /api/v1/notes/{note_id}",
     "POST /api/v1/conversations",
     "POST /api/v1/notebooks",
@@ -64,6 +65,7 @@ WRITE = {
     "POST /api/v1/sources/{source_id}/refresh",
     "POST /api/v1/sources/{source_id}/reparse",
     "PUT /api/v1/notebooks/{notebook_id}/shares/{owner}",
+    "PUT /api/v1/sources/{source_id}/content",
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}",
 }
 

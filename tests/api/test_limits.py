@@ -157,3 +157,30 @@ def test_a_minute_slides() -> None:
     began = time.monotonic()
     asyncio.run(work())
     assert time.monotonic() - began < 60
+
+
+def test_a_queue_that_is_full_says_when_to_come_back(tmp_path: Any) -> None:
+    with Served(tmp_path, {"limits": {"queued": 2}, "jobs": {"workers": 0}}) as server:
+        url = f"/api/v1/notebooks/{server.notebook()}/sources"
+        for name in ("a", "b"):
+            assert server.http.put(f"{url}/{name}.txt", content=name.encode()).status_code == 202
+        refused = server.http.put(f"{url}/c.txt", content=b"c")
+        is_problem(refused, 429, "queue_full")
+        assert int(refused.headers["retry-after"]) > 0
+        # In a form each file is told on its own; where none is taken, the answer is the problem.
+        is_problem(server.http.post(url, files=[("f", ("c.txt", b"c"))]), 429, "queue_full")
+        assert len(server.http.get(url).json()["items"]) == 2
+
+
+def test_a_full_server_answers_503_and_says_when_to_come_back(tmp_path: Any) -> None:
+    waits = Waits()
+    with Served(tmp_path, {"limits": {"in_flight": 1}}, (waits,)) as server, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(server.http.get, "/api/v1/x/waits/")
+        assert waits.there.acquire(timeout=20)
+        refused = server.http.get("/api/v1/notebooks")
+        is_problem(refused, 503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert server.http.get("/livez").status_code == 200
+        waits.go.set()
+        assert running.result().status_code == 200
+        assert server.http.get("/api/v1/notebooks").status_code == 200

@@ -34,6 +34,21 @@ def test_a_list_is_read_page_by_page(served: Served) -> None:
     first = served.http.get("/api/v1/notebooks", params={"limit": 3}).json()
     second = served.http.get("/api/v1/notebooks", params={"limit": 2, "cursor": first["next_cursor"]}).json()
     assert [n["id"] for n in first["items"] + second["items"]] == made[::-1]
+    is_problem(served.http.get("/api/v1/notebooks", params={"cursor": "2"}), 422, "invalid_request")
+
+
+def test_a_list_is_stable_while_it_is_read(served: Served) -> None:
+    made = [served.notebook(title=f"Stable {n}") for n in range(6)]
+    seen: list[str] = []
+    cursor: str | None = None
+    for _ in range(3):
+        params: dict[str, str | int] = {"limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = served.http.get("/api/v1/notebooks", params=params).json()
+        seen += [n["id"] for n in page["items"]]
+        cursor = page["next_cursor"]
+        served.notebook(title="Meanwhile")
+        served.http.delete(f"/api/v1/notebooks/{seen[-1]}")
+    assert seen == made[::-1]
 
 
 def test_an_unknown_pipeline_is_named_with_the_known_ones(served: Served) -> None:

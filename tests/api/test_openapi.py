@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import status_code_conformance
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from sourcebook.configuration import load
 from sourcebook_api.app import create_app
@@ -21,6 +27,14 @@ from sourcebook_api.openapi import render
 
 from .support import Served
 
+PROOF = bool(os.environ.get("SOURCEBOOK_PROOF"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
 KEPT = Path(__file__).parents[2] / "docs" / "openapi.json"
 DOCUMENT: dict[str, Any] = orjson.loads(KEPT.read_bytes())
 OPERATIONS = [(m, p) for p, methods in DOCUMENT["paths"].items() for m in methods]
@@ -108,7 +122,7 @@ def test_made_up_requests_get_only_the_answers_that_are_promised(
     operation = schema[path][method.upper()]
 
     @settings(
-        max_examples=5,
+        max_examples=100 if PROOF else 5,
         deadline=None,
         database=None,
         derandomize=True,
@@ -118,6 +132,6 @@ def test_made_up_requests_get_only_the_answers_that_are_promised(
     @given(case=operation.as_strategy())
     def keeps_its_word(case: Any) -> None:
         answer = case.call(base_url=keyed.url, headers=headers)
-        case.validate_response(answer, checks=[not_a_server_error, status_code_conformance])
+        case.validate_response(answer, checks=CHECKS)
 
     keeps_its_word()

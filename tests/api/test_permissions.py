@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from sourcebook.configuration import load
+from sourcebook.database.tables import keys
 from sourcebook_api.app import create_app
 from sourcebook_api.gate import permission_for
 
@@ -22,6 +24,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/search": {"json": {"question": "When?", "notebooks": ["{notebook_id}"]}},
     "PATCH /api/v1/conversations/{conversation_id}": {"json": {"title": "Mine"}},
     "PATCH /api/v1/notebooks/{notebook_id}": {"json": {"title": "Mine"}},
+    "PATCH /api/v1/sources/{source_id}": {"json": {"tags": ["mine"]}},
+    "PUT /api/v1/sources/{source_id}/content": {"content": b"# Mine"},
     "PATCH /api/v1/notes/{note_id}": {"json": {"title": "Mine"}},
     "POST /api/v1/conversations": {"json": {"notebooks": ["{notebook_id}"]}},
     "POST /api/v1/notebooks/{notebook_id}/notes": {"json": {"text": "Mine"}},
@@ -115,7 +119,7 @@ PLAIN = {"name", "page", "owner"}
 """What stands in an address and is no id."""
 
 
-def call(server: Served, route: str, ids: dict[str, str], headers: dict[str, str] | None = None) -> httpx.Response:
+def call(server: Served, route: str, ids: dict[str, str], headers: Any = None) -> httpx.Response:
     method, path = route.split()
     extra = dict(BODIES.get(route, {}))
     if "json" in extra:
@@ -170,6 +174,64 @@ def test_a_key_without_the_permission_is_refused_whatever_else_it_has(
     if not route.startswith("HEAD"):
         refusal = is_refusal(answer, 403, "forbidden")
         assert refusal.get("needed", TABLE[route]) == TABLE[route]
+
+
+CARRIERS: Mapping[str, Callable[[str], Any]] = {
+    "bearer": lambda secret: {"Authorization": f"Bearer {secret}"},
+    "bearer in lower case": lambda secret: {"authorization": f"bearer {secret}"},
+    "x-api-key": lambda secret: {"X-API-Key": secret},
+}
+NO_CARRIERS: Mapping[str, Callable[[str], Any]] = {
+    "basic": lambda secret: {"Authorization": f"Basic {secret}"},
+    "bare": lambda secret: {"Authorization": secret},
+    "cookie": lambda secret: {"Cookie": f"authorization={secret}; x-api-key={secret}"},
+    "twice": lambda secret: [("Authorization", f"Bearer {secret}"), ("Authorization", "Bearer other")],
+    "truncated": lambda secret: {"Authorization": f"Bearer {secret[:-1]}"},
+    "null": lambda secret: {"Authorization": "Bearer null"},
+    "empty": lambda secret: {"Authorization": "Bearer", "X-API-Key": ""},
+}
+
+
+@pytest.fixture(scope="module")
+def held(keyed: Served) -> dict[str, dict[str, str]]:
+    """Ada's secrets: with each permission alone, with all, and with all but no longer valid."""
+
+    def secret(*permissions: str) -> str:
+        return keyed.key("ada", *permissions)["Authorization"].split()[1]
+
+    every = ("read", "write", "admin")
+    revoked, expired = secret(*every), secret(*every)
+    found = keyed.run(keyed.book.owners.list_keys())
+    keyed.run(keyed.book.owners.revoke(found[-2].id))
+
+    async def expire() -> None:
+        async with keyed.book.database.write() as c:
+            past = datetime.now(UTC) - timedelta(seconds=1)
+            await c.execute(keys.update().where(keys.c.id == found[-1].id).values(expires_at=past))
+
+    keyed.run(expire())
+    alone = {permission: secret(permission) for permission in every}
+    return {"good": {**alone, "all": secret(*every)}, "bad": {"revoked": revoked, "expired": expired}}
+
+
+@pytest.mark.parametrize("route", sorted(r for r in ROUTES if TABLE.get(r)))
+def test_every_carrier_and_permission_is_told_the_same(
+    keyed: Served, of_ada: dict[str, str], held: dict[str, dict[str, str]], route: str
+) -> None:
+    """Of what is not there, so that nothing changes: 403 is the gate's, 401 the credential's; all else got through."""
+    nothing = {name: value if name in PLAIN else value[:-3] + "000" for name, value in of_ada.items()}
+    creates = route in ("POST /api/v1/keys", "POST /api/v1/notebooks", "POST /api/v1/conversations")
+    for name, carried in CARRIERS.items():
+        for permission, secret in held["good"].items():
+            if creates and permission in ("all", TABLE[route]):
+                continue
+            got = call(keyed, route, nothing, carried(secret)).status_code
+            allowed = permission in ("all", TABLE[route])
+            assert (got not in (401, 403)) == allowed, (name, permission, got)
+        for why, secret in held["bad"].items():
+            assert call(keyed, route, nothing, carried(secret)).status_code == 401, (name, why)
+    for name, carried in NO_CARRIERS.items():
+        assert call(keyed, route, nothing, carried(held["good"]["all"])).status_code == 401, name
 
 
 def test_nothing_of_the_owner_was_touched(keyed: Served, of_ada: dict[str, str], ada: dict[str, str]) -> None:

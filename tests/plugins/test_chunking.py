@@ -6,18 +6,29 @@ import os
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sourcebook import Block, Chunk, ComponentSettings, Document
+from sourcebook import Block, Chunk, Chunker, ComponentSettings, Document
 from sourcebook.documents import check_chunks
-from sourcebook.testing.chunkers import ChunkerContract
+from sourcebook.errors import PluginError
+from sourcebook.testing.chunkers import ChunkerContract, documents
 from sourcebook.testing.parsers import parse
 from sourcebook.writer import DocumentWriter
-from sourcebook_plugins.chunking import MarkdownChunker, MarkdownSettings, RecursiveChunker, RecursiveSettings
+from sourcebook_plugins.chunking import (
+    MarkdownChunker,
+    MarkdownSettings,
+    RecursiveChunker,
+    RecursiveSettings,
+    SentenceChunker,
+    SentenceSettings,
+    TokenChunker,
+    TokenSettings,
+)
 from sourcebook_plugins.markdown import MarkdownParser
 
 DATA = os.environ.get("SOURCEBOOK_EVAL_DATA", "")
@@ -27,8 +38,9 @@ def read(markdown: str) -> Document:
     return parse(MarkdownParser(ComponentSettings()), markdown.encode())
 
 
-def markdown(document: Document, size: int = 1200, parent_size: int = 4000) -> list[Chunk]:
-    return list(MarkdownChunker(MarkdownSettings(size=size, parent_size=parent_size)).chunk(document))
+def markdown(document: Document, size: int = 1200, parent_size: int = 4000, overlap: int = 0) -> list[Chunk]:
+    settings = MarkdownSettings(size=size, parent_size=parent_size, overlap=overlap)
+    return list(MarkdownChunker(settings).chunk(document))
 
 
 def recursive(document: Document, size: int, overlap: int = 0) -> list[Chunk]:
@@ -60,6 +72,13 @@ class TestMarkdownChunker(ChunkerContract):
         return MarkdownChunker(MarkdownSettings(size=300))
 
 
+class TestMarkdownWithOverlap(ChunkerContract):
+    limit = 300
+
+    def chunker(self) -> MarkdownChunker:
+        return MarkdownChunker(MarkdownSettings(size=300, overlap=100))
+
+
 class TestTinyMarkdownChunks(ChunkerContract):
     limit = 50
 
@@ -69,6 +88,90 @@ class TestTinyMarkdownChunks(ChunkerContract):
     def more_documents(self) -> Mapping[str, Document]:
         # A third party's blocks may overlap or leave text out.
         return {"odd blocks": Document("abc " * 50, (Block(4, 60, "code"), Block(30, 90, "heading", 1)))}
+
+
+class TestSentences(ChunkerContract):
+    limit = 300
+
+    def chunker(self) -> SentenceChunker:
+        return SentenceChunker(SentenceSettings(size=300))
+
+
+class TestOverlappingSentences(ChunkerContract):
+    limit = 50
+
+    def chunker(self) -> SentenceChunker:
+        return SentenceChunker(SentenceSettings(size=50, sentences=4, overlap=2, parent_size=100))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level tokenizer, trained here on a little text."""
+    library = pytest.importorskip("tokenizers")
+    made = library.Tokenizer(library.models.BPE())
+    made.pre_tokenizer = library.pre_tokenizers.ByteLevel()
+    alphabet = library.pre_tokenizers.ByteLevel.alphabet()
+    trainer = library.trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(["The watering can stands beside the door. Water the fern."] * 50, trainer)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    made.save(str(path))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["recursive", "markdown", "sentence", "tokens"])
+def test_sizes_in_tokens_are_kept_by_every_chunker(tokenizer: Path, kind: str) -> None:
+    from tokenizers import Tokenizer
+
+    chunkers: dict[str, Chunker[Any]] = {
+        "recursive": RecursiveChunker(RecursiveSettings(size=60, overlap=10, tokenizer=tokenizer)),
+        "markdown": MarkdownChunker(MarkdownSettings(size=60, parent_size=200, tokenizer=tokenizer)),
+        "sentence": SentenceChunker(SentenceSettings(size=60, tokenizer=tokenizer)),
+        "tokens": TokenChunker(TokenSettings(size=60, overlap=10, tokenizer=tokenizer)),
+    }
+    chunker = chunkers[kind]
+    counter = Tokenizer.from_file(str(tokenizer))
+    for name, document in documents().items():
+        chunks = list(chunker.chunk(document))
+        check_chunks(chunks, len(document.text))
+        covered = {i for c in chunks for i in range(c.start, c.end)}
+        assert all(i in covered for i, c in enumerate(document.text) if not c.isspace()), name
+        sizes = [len(set(counter.encode(part).offsets)) for part in texts(document, chunks)]
+        assert max(sizes, default=0) <= 62, name  # a word that is cut may be one token more at each end
+
+
+def test_tokens_are_cut_between_words_and_overlap(tokenizer: Path) -> None:
+    document = Document("Water the fern every day. " * 40)
+    chunks = list(TokenChunker(TokenSettings(size=50, overlap=10, tokenizer=tokenizer)).chunk(document))
+    assert all(a.start < b.start < a.end for a, b in pairwise(chunks))
+    words = {word for part in texts(document, chunks) for word in part.split()}
+    assert words == {"Water", "the", "fern", "every", "day."}
+
+
+def test_a_tokenizer_that_is_missing_is_an_error_with_its_remedy(tmp_path: Path) -> None:
+    chunker = TokenChunker(TokenSettings(tokenizer=tmp_path / "none.json"))
+    with pytest.raises(PluginError) as caught:
+        list(chunker.chunk(Document("Words.")))
+    assert caught.value.remedy
+
+
+def test_a_window_of_sentences_has_its_paragraph_as_parent() -> None:
+    document = read("# Care\n\nOne is here. Two is here. Three is here. Four is here.\n\n- a list\n\nAlone.")
+    chunks = list(SentenceChunker(SentenceSettings(sentences=2, size=100)).chunk(document))
+    parts = texts(document, chunks)
+    assert parts == ["Care\n\nOne is here. Two is here.", "Three is here. Four is here.", "- a list", "Alone."]
+    paragraph = (0, document.text.index("\n\n- a"))
+    assert [c.parent for c in chunks] == [paragraph, paragraph, None, None]
+    assert [c.context for c in chunks] == ["", "Care", "Care", "Care"]
+
+
+def test_windows_of_sentences_overlap_by_whole_sentences() -> None:
+    document = Document("One is here. Two is here. Three is here. Four is here.")
+    chunks = list(SentenceChunker(SentenceSettings(sentences=2, overlap=1, size=100)).chunk(document))
+    assert texts(document, chunks) == [
+        "One is here. Two is here.",
+        "Two is here. Three is here.",
+        "Three is here. Four is here.",
+    ]
 
 
 BLOCKS = st.lists(
@@ -90,7 +193,10 @@ def test_any_document_is_cut_into_ranges_that_cover_its_ink(
     for text, kind, level in blocks:
         out.block(text, kind, level)  # type: ignore[arg-type]  # the strategy draws known kinds
     document = out.document()
-    for chunks in (markdown(document, size, 200), recursive(document, size, overlap)):
+    windows = SentenceSettings(size=size, sentences=3, overlap=overlap % 3)
+    sentence = list(SentenceChunker(windows).chunk(document))
+    lapped = markdown(document, size, 200, overlap)
+    for chunks in (markdown(document, size, 200), lapped, recursive(document, size, overlap), sentence):
         check_chunks(chunks, len(document.text))
         covered = {i for c in chunks for i in range(c.start, c.end)}
         assert all(i in covered for i, c in enumerate(document.text) if not c.isspace())
@@ -187,10 +293,22 @@ def test_an_overlap_begins_with_whole_sentences_of_the_chunk_before() -> None:
     assert all(c.end - c.start <= 200 for c in chunks)
 
 
+def test_an_overlap_stays_in_its_section_and_cuts_no_row() -> None:
+    rows = "".join(f"| plant {n} | water it on day {n} |\n" for n in range(40))
+    document = read(f"# Care\n\nBefore the table.\n\n# Table\n\n| plant | water |\n|---|---|\n{rows}")
+    chunks = markdown(document, 300, overlap=100)
+    second = document.text.index("Table")
+    assert all(c.end <= second or c.start >= second for c in chunks)
+    inside = [c for c in chunks if c.start > second]
+    assert all(document.text[c.start] == "|" and document.text[c.start - 1] == "\n" for c in inside)
+    assert any(a.end > b.start for a, b in pairwise(inside))
+    assert all("| plant | water |" in c.context for c in inside)
+
+
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 200, "overlap": 150}, {"overlap": -1}, {"sise": 3}])
 def test_wrong_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
-        RecursiveSettings(**wrong)
+        RecursiveSettings.model_validate(wrong)
 
 
 @pytest.mark.skipif(not DATA, reason="SOURCEBOOK_EVAL_DATA is not set")

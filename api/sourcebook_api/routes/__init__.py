@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from sourcebook_api.routes import (
     chat,
+    content,
     conversations,
     jobs,
     keys,
@@ -23,6 +24,7 @@ from sourcebook_api.routes import (
 def api() -> APIRouter:
     """Everything below `/api/v1`."""
     router = APIRouter(prefix="/api/v1")
-    for module in (notebooks, shares, uploads, sources, reading, chat, runs, conversations, notes, jobs, keys, system):
+    library = (notebooks, shares, uploads, sources, content, reading)
+    for module in (*library, chat, runs, conversations, notes, jobs, keys, system):
         router.include_router(module.router)
     return router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -9,12 +10,14 @@ from fastapi import APIRouter, Body, Query, Request, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.events import Done, ErrorEvent, Retrieval, RunStarted, UsageEvent
+from sourcebook.rendering import to_html
 from sourcebook.run import Run
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
 from sourcebook_api.routes.reading import shown
 from sourcebook_api.routes.runs import RUN_STREAM, event_stream
 from sourcebook_api.schemas.answers import ChatAnswer, Found, NewChat, NewSearch
+from sourcebook_api.schemas.common import Html
 from sourcebook_api.schemas.library import FoundPassage
 from sourcebook_api.sse import unless_gone
 
@@ -69,12 +72,13 @@ async def chat(
         NewChat,
         Body(openapi_examples={"json": {"value": _ASKED}, "events": {"value": {**_ASKED, "stream": True}}}),
     ],
+    html: Html = False,
 ) -> Response | ChatAnswer:
     """Answer a question, as events (`stream`, or `Accept: text/event-stream`) or as one JSON object.
 
     A run that fails before its first word is a problem in JSON; after it, the answer says so in `finish`.
     """
-    return await _answered(asking, request, await _ask(asking, body), body.stream)
+    return await _answered(asking, request, await _ask(asking, body), body.stream, html)
 
 
 @router.post(
@@ -85,6 +89,7 @@ async def regenerate(
     request: Request,
     message_id: str,
     stream: Annotated[bool | None, Query(description="As in `chat`.")] = None,
+    html: Html = False,
 ) -> Response | ChatAnswer:
     """Answer a question of a conversation again: `message_id` is the question, or its answer.
 
@@ -92,10 +97,12 @@ async def regenerate(
     """
     notebooks, how = await asking.book.asked_before(asking.principal, message_id)
     await asking.notebooks(notebooks)
-    return await _answered(asking, request, await asking.book.ask(asking.principal, **how), stream)
+    return await _answered(asking, request, await asking.book.ask(asking.principal, **how), stream, html)
 
 
-async def _answered(asking: Caller, request: Request, run: Run, stream: bool | None) -> Response | ChatAnswer:
+async def _answered(
+    asking: Caller, request: Request, run: Run, stream: bool | None, html: bool
+) -> Response | ChatAnswer:
     accepts = "text/event-stream" in request.headers.get("accept", "")
     if accepts if stream is None else stream:
         return event_stream(asking.book, run)
@@ -104,6 +111,8 @@ async def _answered(asking: Caller, request: Request, run: Run, stream: bool | N
         return Response(status_code=499)  # nobody is there to read it; the run's grace period decides
     if run.error is not None and not answer.text:
         raise run.error
+    if html:
+        answer.html = await asyncio.to_thread(to_html, answer.text)
     return answer
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Response
 
 from sourcebook.conversations import Conversation
+from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
 from sourcebook_api.preconditions import IfMatch, etag
@@ -18,7 +20,7 @@ from sourcebook_api.schemas.answers import (
     NewConversation,
     WholeConversation,
 )
-from sourcebook_api.schemas.common import Cursor, Limit, Listing
+from sourcebook_api.schemas.common import Cursor, Html, Limit, Listing
 
 router = APIRouter(tags=["conversations"])
 
@@ -50,7 +52,7 @@ async def list_conversations(
 
 @router.get("/conversations/{conversation_id}", responses=problems(404))
 async def get_conversation(
-    asking: Asking, conversation_id: str, response: Response, replaced: Replaced = False
+    asking: Asking, conversation_id: str, response: Response, replaced: Replaced = False, html: Html = False
 ) -> WholeConversation:
     """One conversation with all its messages, each answer with its citations."""
     found = await asking.book.conversations.get(asking.principal, conversation_id)
@@ -59,6 +61,9 @@ async def get_conversation(
         {**{n: getattr(m, n) for n in m.__dataclass_fields__}, "citations": [cited(asking, c) for c in m.citations]}
         for m in messages
     ]
+    if html:
+        rendered = await asyncio.to_thread(lambda: [to_html(m.text) for m in messages])
+        turns = [{**turn, "html": text} for turn, text in zip(turns, rendered, strict=True)]
     return WholeConversation.model_validate({**_shown(found, response).model_dump(), "messages": turns})
 
 

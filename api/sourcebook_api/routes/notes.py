@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.notes import Note
+from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import NOT_MODIFIED, problems
 from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.routes.conversations import cited
 from sourcebook_api.schemas.answers import NewNote, NoteChanges, NoteShown, WholeNote
-from sourcebook_api.schemas.common import Cursor, Limit, Listing
+from sourcebook_api.schemas.common import Cursor, Html, Limit, Listing
 
 router = APIRouter(tags=["notes"])
 
@@ -50,11 +52,16 @@ async def list_notes(asking: Asking, notebook_id: str, limit: Limit = 50, cursor
 
 
 @router.get("/notes/{note_id}", response_model=WholeNote, responses={**NOT_MODIFIED, **problems(404)})
-async def get_note(asking: Asking, note_id: str, response: Response, if_none_match: IfNoneMatch = None) -> Any:
+async def get_note(
+    asking: Asking, note_id: str, response: Response, if_none_match: IfNoneMatch = None, html: Html = False
+) -> Any:
     """One note with its citations."""
     note = await asking.book.notes.get(asking.principal, note_id)
     await asking.book.plugins.authorize(asking.principal, "read", note.notebook_id)
-    return _shown(asking, note, response, if_none_match)
+    shown = _shown(asking, note, response, if_none_match)
+    if html and isinstance(shown, WholeNote):
+        shown.html = await asyncio.to_thread(to_html, note.text)
+    return shown
 
 
 @router.patch("/notes/{note_id}", responses=problems(404, 412, 428))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+from pydantic import BaseModel, Json, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from sourcebook.errors import InvalidInput, SourcebookError, UnsupportedType
@@ -14,9 +15,10 @@ from sourcebook.notebooks import Notebook
 from sourcebook.sources import safe_name
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
+from sourcebook_api.preconditions import edited_meanwhile
 from sourcebook_api.problems import problem_of
-from sourcebook_api.schemas.common import Listing, Problem
-from sourcebook_api.schemas.library import Accepted, NewText, NewUrl, SourceShown
+from sourcebook_api.schemas.common import Listing, Metadata, Problem
+from sourcebook_api.schemas.library import Accepted, NewText, NewUrl, SourceShown, Tags
 
 router = APIRouter(tags=["sources"], prefix="/notebooks/{notebook_id}/sources")
 
@@ -29,11 +31,13 @@ _FILES = {
     "type": "object",
     "properties": {
         "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 100}},
+        "metadata": {"type": "string", "description": "A JSON object."},
         "password": {"type": "string", "format": "password", "maxLength": 1000},
     },
 }
 _FORM = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FILES}}}}
-_RAW = {
+RAW = {
     "requestBody": {
         "required": True,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
@@ -44,12 +48,23 @@ _THERE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", status_code=202, responses=problems(404, 413, 415), openapi_extra=_FORM)
+OnlyNew = Annotated[str | None, Header(pattern=r"^\*$", description="`*`: only where no source has this name.")]
+
+
+class Described(BaseModel):
+    """What a form says of its files."""
+
+    tags: Tags
+    metadata: Json[Metadata]
+
+
+@router.post("", status_code=202, responses=problems(404, 413, 415, 507), openapi_extra=_FORM)
 async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> Listing[Accepted]:
     """Upload files as `multipart/form-data`, under any field name. Each file is accepted or refused on its own.
 
-    Where none is accepted, the answer is the first one's problem. A text field `password` is for the files of this form
-    that need one: it is kept in memory until they were read, and never stored.
+    Where none is accepted, the answer is the first one's problem. Text fields hold for all files of the form: `tags`,
+    one a field, `metadata`, a JSON object, and `password` for those that need one: it is kept in memory until they were
+    read, and never stored.
     """
     notebook = await asking.notebook(notebook_id, "write")
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -60,12 +75,12 @@ async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> 
         )
     accepted, errors = [], []
     async with request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES) as form:
-        password = _password(form)
+        fields = _fields(form)
         for _, file in form.multi_items():
             if not isinstance(file, UploadFile):
                 continue
             try:
-                accepted.append(await _accept(asking, notebook, file, password))
+                accepted.append(await _accept(asking, notebook, file, fields))
             except SourcebookError as error:
                 errors.append(error)
                 problem = Problem.model_validate(problem_of(error, request.state.request_id))
@@ -77,17 +92,35 @@ async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> 
     return Listing[Accepted](items=accepted)
 
 
-@router.put("/{name}", status_code=202, responses={**problems(404, 413, 415), **_THERE}, openapi_extra=_RAW)
-async def put_source(asking: Asking, notebook_id: str, name: str, request: Request, response: Response) -> SourceShown:
-    """Upload one file of any size as the raw body: streamed to disk, and hashed on the way."""
+@router.put("/{name}", status_code=202, responses={**problems(404, 412, 413, 415, 507), **_THERE}, openapi_extra=RAW)
+async def put_source(
+    asking: Asking,
+    notebook_id: str,
+    name: str,
+    request: Request,
+    response: Response,
+    tags: Annotated[Tags | None, Query(description="Of a source that is made by this.")] = None,
+    if_none_match: OnlyNew = None,
+) -> SourceShown:
+    """Upload one file of any size as the raw body: streamed to disk, and hashed on the way.
+
+    A source of this name in the notebook gets the new bytes, and what it had serves until they are read; the same bytes
+    change nothing (200). So a folder is kept in step by sending all of it again.
+    """
     notebook = await asking.notebook(notebook_id, "write")
-    given = _media_type(name, request.headers.get("content-type", ""))
-    media_type, chunks = await _typed(asking, notebook, name, given, request.stream())
-    accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type)
-    return await _answer(asking, *accepted, response)
+    there = await asking.book.sources.named(notebook.id, name)
+    if there is not None and if_none_match is not None:
+        raise edited_meanwhile("There is a source of this name.")
+    media_type, chunks = await typed_body(asking, notebook, name, request)
+    if there is None:
+        accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type, tags=tags or ())
+        return await _answer(asking, *accepted, response)
+    source = await asking.source(there, "write")
+    job_id = await asking.book.sources.replace(asking.principal, source.id, chunks, media_type=media_type)
+    return await _answer(asking, source.id, job_id is not None, response)
 
 
-@router.post("/text", status_code=202, responses={**problems(404, 413, 415), **_THERE})
+@router.post("/text", status_code=202, responses={**problems(404, 413, 415, 507), **_THERE})
 async def add_text(
     asking: Asking,
     notebook_id: str,
@@ -101,11 +134,12 @@ async def add_text(
     notebook = await asking.notebook(notebook_id, "write")
     name, media_type = _text_name(body.name)
     media_type, chunks = await _typed(asking, notebook, name, media_type, _once(body.text.encode()))
-    accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type)
+    about: dict[str, Any] = {"tags": body.tags, "metadata": body.metadata}
+    accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type, **about)
     return await _answer(asking, *accepted, response)
 
 
-@router.post("/url", status_code=202, responses={**problems(404, 413, 415, 502), **_THERE})
+@router.post("/url", status_code=202, responses={**problems(404, 413, 415, 502, 507), **_THERE})
 async def add_url(
     asking: Asking,
     notebook_id: str,
@@ -114,29 +148,38 @@ async def add_url(
 ) -> SourceShown:
     """Fetch an address now, and make a source of what it gives. Addresses inside this network are refused."""
     notebook = await asking.notebook(notebook_id, "write")
-    return await _answer(asking, *await asking.book.add_url(notebook, body.url), response)
+    return await _answer(
+        asking, *await asking.book.add_url(notebook, body.url, tags=body.tags, metadata=body.metadata), response
+    )
 
 
-def _password(form: FormData) -> str | None:
-    """The form's one text field. Raises `InvalidInput` for any other."""
-    fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-    if not fields:
-        return None
-    if len(fields) > 1 or fields[0][0] != "password" or not 0 < len(fields[0][1]) <= _LONGEST_PASSWORD:
+def _fields(form: FormData) -> dict[str, Any]:
+    """The form's text fields. Raises `InvalidInput` for any that is none of ours."""
+    texts = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    named = dict(texts)
+    if (
+        not named.keys() <= {"tags", "metadata", "password"}
+        or not 0 < len(named.get("password", "x")) <= _LONGEST_PASSWORD
+    ):
         raise InvalidInput(
             "The form has a text field where files are expected.",
-            remedy=f"Send files, and at most one field `password` of 1 to {_LONGEST_PASSWORD} characters.",
+            remedy="Send files, and at most `tags`, `metadata` and a `password` of 1 to 1000 characters.",
         )
-    return fields[0][1]
+    tags = [value for name, value in texts if name == "tags"]
+    given = {"tags": tags, "metadata": named.get("metadata", "{}")}
+    try:
+        described = Described.model_validate(given)
+    except ValidationError as error:
+        where = error.errors()[0]
+        raise InvalidInput(f"{where['loc'][0]}: {where['msg']}.") from error
+    return {**described.model_dump(), "password": named.get("password")}
 
 
-async def _accept(asking: Caller, notebook: Notebook, file: UploadFile, password: str | None) -> Accepted:
+async def _accept(asking: Caller, notebook: Notebook, file: UploadFile, fields: Mapping[str, Any]) -> Accepted:
     name = file.filename or ""
     given = _media_type(name, file.content_type or "")
     media_type, chunks = await _typed(asking, notebook, name, given, _chunks(file))
-    source_id, created = await asking.book.sources.accept(
-        notebook, name, chunks, media_type=media_type, password=password
-    )
+    source_id, created = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type, **fields)
     source = SourceShown.model_validate(await asking.source(source_id))
     return Accepted(name=name, created=created, source=source)
 
@@ -145,6 +188,14 @@ async def _answer(asking: Caller, source_id: str, created: bool, response: Respo
     response.status_code = 202 if created else 200
     response.headers["Location"] = f"/api/v1/sources/{source_id}"
     return SourceShown.model_validate(await asking.source(source_id))
+
+
+async def typed_body(
+    asking: Caller, notebook: Notebook, name: str, request: Request
+) -> tuple[str, AsyncIterator[bytes]]:
+    """Type and bytes of a raw body. Raises `UnsupportedType` before they are stored."""
+    given = _media_type(name, request.headers.get("content-type", ""))
+    return await _typed(asking, notebook, name, given, request.stream())
 
 
 async def _typed(

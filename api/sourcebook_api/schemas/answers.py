@@ -91,7 +91,8 @@ class ChatAnswer(Shown):
 
     `grounded`: whether at least one sentence is supported by what it cites.
 
-    `retrieval`, `usage` and every citation are as in the events of these names.
+    `retrieval`, `usage` and every citation are as in the events of these names. `html` is the text rendered, where that
+    was asked for.
     """
 
     run_id: str
@@ -107,6 +108,7 @@ class ChatAnswer(Shown):
     retrieval: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
     problem: StoredProblem | None = None
+    html: str | None = None
 
 
 class RunShown(Shown):
@@ -156,6 +158,7 @@ class MessageShown(Shown):
     created_at: datetime
     replaced_at: datetime | None
     citations: list[CitationShown]
+    html: str | None = None
 
 
 class NewConversation(Body):
@@ -221,3 +224,4 @@ class WholeNote(NoteShown):
     """A note with its citations, which stay as long as the note: a `[n]` in the text is the citation with this `n`."""
 
     citations: list[CitationShown]
+    html: str | None = None

@@ -36,7 +36,17 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many items at most.")]
 Cursor = Annotated[
-    str | None, Query(max_length=100, description="`next_cursor` of the page before; without it, the first page.")
+    str | None,
+    Query(
+        pattern=r"^[a-z]{1,12}_[0-9a-z]{26}$",
+        description="`next_cursor` of the page before; without it, the first page.",
+    ),
+]
+
+
+Html = Annotated[
+    bool,
+    Query(description="Also give the text as HTML: Markdown without raw HTML and images."),
 ]
 
 

@@ -12,6 +12,8 @@ from sourcebook_api.schemas.common import Body, Metadata, Plain, Problem, Shown,
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), Plain]
 Description = Annotated[str, Field(max_length=10_000), Plain]
 FileName = Annotated[str, Field(min_length=1, max_length=500), Plain]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), Plain]
+Tags = Annotated[list[Tag], Field(max_length=50)]
 
 
 class NewNotebook(Body):
@@ -58,10 +60,20 @@ class ShareShown(Shown):
     created_at: datetime
 
 
+class SourceChanges(Body):
+    """What is to be changed; what is left out stays. Filters find the new values once the source is indexed again."""
+
+    name: FileName | None = None
+    tags: Tags | None = None
+    metadata: Metadata | None = None
+
+
 class NewText(Body):
-    """Pasted text, to become a source."""
+    """Pasted text, to become a source. Filters know it by its `tags` and `metadata`."""
 
     name: FileName
+    tags: Tags = Field(default_factory=list)
+    metadata: Metadata = Field(default_factory=dict)
     text: Annotated[str, Field(min_length=1), Plain]
 
 
@@ -69,6 +81,8 @@ class NewUrl(Body):
     """An address, to be fetched once and become a source."""
 
     url: Annotated[str, Field(min_length=1, max_length=8000), Plain]
+    tags: Tags = Field(default_factory=list)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class DocumentShown(Shown):

@@ -19,6 +19,13 @@ class ComponentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def files(self) -> tuple[Path, ...]:
+        """Files and folders that a parser or chunker with these settings reads, beside its document: a tokenizer.
+
+        The jail hides every other file from it, but for code.
+        """
+        return ()
+
 
 S = TypeVar("S", bound=ComponentSettings)
 

@@ -1,22 +1,46 @@
-"""The built-in chunkers: `recursive` packs blocks up to a size, `markdown` keeps sections together.
+"""The built-in chunkers.
 
-Both cut by position and never by searching for text, so their ranges are exact by construction.
+    recursive   packs blocks up to a size
+    markdown    keeps sections together, below the path of their headings
+    sentence    windows of sentences, with their paragraph around them
+    tokens      windows of equal length in tokens
+
+All cut by position and never by searching for text, so their ranges are exact by construction. Sizes are characters or,
+with a `tokenizer`, its tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sourcebook import Chunk, Chunker, ComponentSettings, Document, hookimpl
-from sourcebook_plugins.chunking.cutting import overlapped, pack, units_of
+from sourcebook_plugins.chunking.cutting import Overlaps, pack, units_of
+from sourcebook_plugins.chunking.measures import measure
 from sourcebook_plugins.chunking.sections import chunks_of
+from sourcebook_plugins.chunking.windows import sentence_windows, token_windows
 
 
-class RecursiveSettings(ComponentSettings):
-    """`size` and `overlap` are characters. A chunk is at most `size` long, its overlap included."""
+class Sized(ComponentSettings):
+    """`tokenizer` is a `tokenizer.json`: with it sizes are its tokens, without it they are characters."""
+
+    tokenizer: Path | None = None
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().absolute() if path is not None else None  # the jail works elsewhere
+
+    def files(self) -> tuple[Path, ...]:
+        """What the jail lets the chunker read."""
+        return (self.tokenizer,) if self.tokenizer is not None else ()
+
+
+class Overlapping(Sized):
+    """A chunk is at most `size` long, its overlap included."""
 
     size: int = Field(default=1200, ge=50, le=100_000)
     overlap: int = Field(default=0, ge=0)
@@ -26,6 +50,10 @@ class RecursiveSettings(ComponentSettings):
         if self.overlap > self.size // 2:
             raise ValueError("overlap must be at most half of size")
         return self
+
+
+class RecursiveSettings(Overlapping):
+    """`size` and `overlap` are characters, or tokens."""
 
 
 class RecursiveChunker(Chunker[RecursiveSettings]):
@@ -40,22 +68,24 @@ class RecursiveChunker(Chunker[RecursiveSettings]):
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks without context or parent, but for a cut table's header row as context."""
         size, overlap = self.settings.size, self.settings.overlap
-        pieces = pack(document.text, units_of(document), size - overlap)
-        for start, end, header in overlapped(document.text, pieces, overlap):
-            yield Chunk(start, end, header)
+        by = measure(document.text, self.settings.tokenizer)
+        units = units_of(document)
+        overlaps = Overlaps(document.text, units, overlap, by)
+        for piece in pack(document.text, units, size - overlap, by):
+            yield Chunk(overlaps.start(piece), piece.end, piece.header)
 
 
-class MarkdownSettings(ComponentSettings):
-    """In characters, at most: `size` of a chunk, `parent_size` of the section around it that may be shown instead."""
+class MarkdownSettings(Overlapping):
+    """At most: `size` of a chunk, `parent_size` of the section around it that may be shown instead."""
 
-    size: int = Field(default=1200, ge=50, le=100_000)
     parent_size: int = Field(default=4000, ge=0)
 
 
 class MarkdownChunker(Chunker[MarkdownSettings]):
     """Cuts along the document's own sections, for every format whose parser writes headings.
 
-    A section that fits is one chunk; small neighbours below one heading share one. `context` is the path of the
+    A section that fits is one chunk; small neighbours below one heading share one; a later chunk of a section begins
+    with the last sentences of the one before, up to `overlap`. `context` is the path of the
     headings above ("Guide > Care") and, below it, a cut table's header row. `parent` is the section around the chunk.
     """
 
@@ -64,10 +94,63 @@ class MarkdownChunker(Chunker[MarkdownSettings]):
 
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks with context and parent."""
-        return chunks_of(document, self.settings.size, self.settings.parent_size)
+        by = measure(document.text, self.settings.tokenizer)
+        return chunks_of(document, self.settings.size, self.settings.overlap, self.settings.parent_size, by)
+
+
+class SentenceSettings(Sized):
+    """`sentences` in a window, `overlap` of them shared with the one before; a window is at most `size` long."""
+
+    sentences: int = Field(default=3, ge=1, le=100)
+    overlap: int = Field(default=0, ge=0)
+    size: int = Field(default=1200, ge=50, le=100_000)
+    parent_size: int = Field(default=4000, ge=0)
+
+    @model_validator(mode="after")
+    def _a_window_goes_on(self) -> Self:
+        if self.overlap >= self.sentences:
+            raise ValueError("overlap must be smaller than sentences")
+        return self
+
+
+class SentenceChunker(Chunker[SentenceSettings]):
+    """Windows of whole sentences, none over a paragraph's end; the paragraph is the parent.
+
+    A heading goes with the first window below it. Tables, lists and code are cut as `recursive` cuts them. `context`
+    is the path of the headings above.
+    """
+
+    name = "sentence"
+    Settings = SentenceSettings
+
+    def chunk(self, document: Document) -> Iterator[Chunk]:
+        """Chunks with context and, where the paragraph holds more, with a parent."""
+        s = self.settings
+        by = measure(document.text, s.tokenizer)
+        return sentence_windows(document, s.sentences, s.overlap, s.size, s.parent_size, by)
+
+
+class TokenSettings(Overlapping):
+    """`size` and `overlap` are tokens of `tokenizer`, which is required."""
+
+    tokenizer: Path = Field()
+    size: int = Field(default=256, ge=16, le=100_000)
+    overlap: int = Field(default=32, ge=0)
+
+
+class TokenChunker(Chunker[TokenSettings]):
+    """Windows of equal length whatever stands in them, moved to the nearest word's end."""
+
+    name = "tokens"
+    Settings = TokenSettings
+
+    def chunk(self, document: Document) -> Iterator[Chunk]:
+        """Chunks without context or parent."""
+        by = measure(document.text, self.settings.tokenizer)
+        return token_windows(document.text, self.settings.size, self.settings.overlap, by)
 
 
 @hookimpl
 def register_chunkers() -> Iterable[type[Chunker[Any]]]:
-    """`recursive` and `markdown`."""
-    return [RecursiveChunker, MarkdownChunker]
+    """`recursive`, `markdown`, `sentence` and `tokens`."""
+    return [RecursiveChunker, MarkdownChunker, SentenceChunker, TokenChunker]

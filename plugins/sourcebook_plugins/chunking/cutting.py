@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sourcebook import Document
 from sourcebook.documents import Block
 from sourcebook.sentences import sentences
+from sourcebook_plugins.chunking.measures import Measure
 
 _INK = re.compile(r"\S")
 _SPACE = re.compile(r"\s")
@@ -83,22 +84,22 @@ def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return ink.start(), end
 
 
-def pack(text: str, units: Iterable[Unit], size: int) -> list[Piece]:
+def pack(text: str, units: Iterable[Unit], size: int, measure: Measure) -> list[Piece]:
     """Pieces of at most `size` from neighbouring units; a unit is cut where it is longer, or to follow its heading."""
     pieces: list[Piece] = []
     last: Piece | None = None  # still open
     head = -1  # where the headings at its end begin
     for unit in units:
-        if last is not None and not _joins(last, unit, size, head):
+        if last is not None and not _joins(last, unit, size, head, measure):
             moved = last.start < head and unit.kind != "heading"
             pieces.append(Piece(*trimmed(text, last.start, head), last.header) if moved else last)
             # A heading goes with what follows it.
             last = Piece(head, last.end) if moved else None
-            if last is not None and not _joins(last, unit, size, head):
+            if last is not None and not _joins(last, unit, size, head, measure):
                 pieces.append(last)
                 last = None
         start, header = (last.start, last.header) if last is not None else (unit.start, "")
-        parts = split(text, unit, start + size - unit.start, size)
+        parts = split(text, unit, size - measure.size(start, unit.start), size, measure)
         parts[0] = Piece(start, parts[0].end, header)
         pieces.extend(parts[:-1])
         if unit.kind != "heading" or len(parts) > 1:
@@ -109,10 +110,10 @@ def pack(text: str, units: Iterable[Unit], size: int) -> list[Piece]:
     return [*pieces, last] if last is not None else pieces
 
 
-def _joins(last: Piece, unit: Unit, size: int, head: int) -> bool:
+def _joins(last: Piece, unit: Unit, size: int, head: int, measure: Measure) -> bool:
     """Whether `unit`, or its first part, goes on in the open piece."""
-    room = last.start + size - unit.start
-    length = unit.end - unit.start
+    room = size - measure.size(last.start, unit.start)
+    length = measure.size(unit.start, unit.end)
     if length <= room:
         return True
     if unit.kind == "heading" or room < size // 4:
@@ -121,18 +122,18 @@ def _joins(last: Piece, unit: Unit, size: int, head: int) -> bool:
     return head == last.start or (length > size and room > size // 2)
 
 
-def split(text: str, unit: Unit, room: int, size: int) -> list[Piece]:
+def split(text: str, unit: Unit, room: int, size: int, measure: Measure) -> list[Piece]:
     """One unit as pieces: the first of at most `room`, the others of at most `size`. At least one piece."""
     parts: list[Piece] = []
     at, header, limit = unit.start, "", room
-    while unit.end - at > limit:
-        cut = _border(text, at, at + limit, unit)
+    while measure.size(at, unit.end) > limit:
+        cut = _border(text, at, measure.reach(at, limit), unit)
         start, end = trimmed(text, at, cut)
         if start < end:
             parts.append(Piece(start, end, header))
         at, limit = cut, size
         # The repeated header must not push the rows out of what an embedder reads.
-        header = unit.header if len(unit.header) <= size // 2 else ""
+        header = unit.header if unit.header and measure.length(unit.header) <= size // 2 else ""
         at = trimmed(text, at, unit.end)[0]
     parts.append(Piece(at, unit.end, header))
     return parts
@@ -169,19 +170,40 @@ def _between_characters(text: str, start: int, limit: int) -> int:
     return limit
 
 
-def overlapped(text: str, pieces: Iterable[Piece], overlap: int) -> Iterator[Piece]:
-    """Let each piece begin with the last sentences of the text before it, up to `overlap` characters, else words."""
-    before: Piece | None = None
-    for piece in pieces:
-        start = piece.start
-        if before is not None and overlap:
-            whole = start - before.start <= overlap
-            start = before.start if whole else _step_back(text, start - overlap, start)
-        before = piece
-        yield Piece(start, piece.end, piece.header)
+class Overlaps:
+    """Where each piece begins when it repeats the last of the text before it: whole sentences, else words.
+
+    In tables and code they are whole lines, so that no row is cut.
+    """
+
+    def __init__(self, text: str, units: Sequence[Unit], overlap: int, measure: Measure) -> None:
+        self._text = text
+        self._units = units
+        self._overlap = overlap
+        self._measure = measure
+        self._before: Piece | None = None
+
+    def start(self, piece: Piece, lowest: int = 0) -> int:
+        """Of the next piece, in order; never before `lowest`."""
+        before, self._before = self._before, piece
+        if before is None or not self._overlap or piece.start <= lowest:
+            return piece.start
+        if self._measure.size(before.start, piece.start) <= self._overlap:
+            return max(before.start, lowest)
+        back = max(self._measure.back(piece.start, self._overlap), lowest)
+        if back == lowest:
+            return lowest
+        return _step_back(self._text, back, piece.start, lines=self._in_lines(piece.start))
+
+    def _in_lines(self, at: int) -> bool:
+        i = bisect_right(self._units, at - 1, key=lambda unit: unit.start) - 1
+        return i >= 0 and self._units[i].kind in ("table", "table_row", "code")
 
 
-def _step_back(text: str, lowest: int, start: int) -> int:
+def _step_back(text: str, lowest: int, start: int, *, lines: bool) -> int:
+    if lines:
+        end = text.find("\n", lowest, start)
+        return trimmed(text, end, start)[0] if end >= 0 else start
     # What begins at `lowest` is a sentence's end, or a word's.
     whole = [s for s, _ in sentences(text[lowest:start])[1:]]
     if whole:

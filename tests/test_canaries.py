@@ -1,0 +1,146 @@
+"""A canary in every field of the configuration that is a secret: it is shown, logged and told nowhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_args
+
+import orjson
+import pytest
+from pydantic import BaseModel, SecretStr
+from typer.testing import CliRunner
+
+from sourcebook.configuration import load
+from sourcebook.errors import SourcebookError
+from sourcebook.http import Http
+from sourcebook.pipelines import Pipelines
+from sourcebook.plugins import Plugins
+from sourcebook.settings import KINDS, PluginSettings
+from sourcebook_api.cli import cli
+
+CANARY = "canary-51f0a7"
+
+
+def components() -> Iterator[tuple[str, str, type[Any]]]:
+    plugins = Plugins(PluginSettings())
+    plugins.load(p for p in entry_points(group="sourcebook") if p.dist and p.dist.name == "sourcebook")
+    for kind in KINDS:
+        for name, cls in plugins.classes[kind].items():
+            yield kind, name, cls
+
+
+def secrets_of(model: type[BaseModel]) -> list[str]:
+    """Fields that hold a secret, alone or in a table."""
+    return [n for n, f in model.model_fields.items() if SecretStr in _types(f.annotation)]
+
+
+def _types(annotation: Any) -> set[Any]:
+    return {annotation} | {t for part in get_args(annotation) for t in _types(part)}
+
+
+def value_for(model: type[BaseModel], field: str) -> Any:
+    kinds = {getattr(t, "__origin__", t) for t in _types(model.model_fields[field].annotation)}
+    return {"X-Token": CANARY} if dict in kinds else CANARY
+
+
+def filled(model: type[BaseModel], field: str) -> dict[str, Any]:
+    """Valid settings with the canary in one field."""
+    values: dict[str, Any] = {field: value_for(model, field)}
+    for name, info in model.model_fields.items():
+        if info.is_required() and name not in values:
+            values[name] = "http://127.0.0.1:9/v1" if "url" in name else "x"
+    return values
+
+
+FIELDS = [(kind, name, cls, field) for kind, name, cls in components() for field in secrets_of(cls.Settings)]
+
+
+def toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = []
+    for table, values in tables.items():
+        lines.append(f"[{table}]")
+        for name, value in values.items():
+            shown = ", ".join(f'"{k}" = "{v}"' for k, v in value.items()) if isinstance(value, dict) else ""
+            lines.append(
+                f"{name} = {{{shown}}}" if isinstance(value, dict) else f"{name} = {orjson.dumps(value).decode()}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def test_there_are_fields_to_try() -> None:
+    assert {(kind, field) for kind, _, _, field in FIELDS} >= {
+        ("llms", "api_key"),
+        ("llms", "headers"),
+        ("embedders", "api_key"),
+        ("rerankers", "api_key"),
+    }
+
+
+@pytest.mark.parametrize("file", ["sourcebook.toml", "secrets.toml"])
+@pytest.mark.parametrize(("kind", "name", "cls", "field"), FIELDS, ids=lambda v: v if isinstance(v, str) else "")
+def test_no_secret_of_a_component_comes_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, name: str, cls: type[Any], field: str, file: str
+) -> None:
+    instance = {"use": name, **filled(cls.Settings, field)}
+    main = tmp_path / "sourcebook.toml"
+    main.write_text("")
+    (tmp_path / file).write_text(toml({f"{kind}.mine": instance}))
+    with caplog.at_level(logging.DEBUG):
+        configuration = load(main, {})
+        settings = cls.Settings.model_validate({k: v for k, v in instance.items() if k != "use"})
+        seen = [orjson.dumps(configuration.shown()).decode(), repr(settings), str(settings), settings.model_dump_json()]
+        for command in (["config", "show"], ["config", "show", "--json"], ["config", "check"], ["plugins", "list"]):
+            done = CliRunner().invoke(cli, ["--config", str(main), *command])
+            seen += [done.output, repr(done.exception)]
+        seen.append(_complaint(main, tmp_path / file, kind, instance))
+    seen += [r.getMessage() + str(r.exc_info or "") for r in caplog.records]
+    assert all(CANARY not in text for text in seen)
+
+
+def _complaint(main: Path, file: Path, kind: str, instance: Mapping[str, Any]) -> str:
+    """What is said of the same instance with a mistake beside the secret."""
+    file.write_text(toml({f"{kind}.mine": {**instance, "colour": "red"}}))
+    plugins = Plugins(PluginSettings())
+    plugins.load()
+    configuration = load(main, {})
+    try:
+        Pipelines(plugins, configuration, main.parent, Http()).check()
+    except SourcebookError as error:
+        return f"{error} {error.problem()} {error.remedy}"
+    raise AssertionError("the mistake was not found")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("storage", "database", f"postgresql+psycopg://me:{CANARY}@db.example/book"),
+        ("limits", "counters", f"redis://:{CANARY}@redis.example:6379"),
+        ("retrievers.mine", "url", f"http://me:{CANARY}@qdrant.example:6333"),
+        ("retrievers.mine", "api_key", CANARY),
+        ("blob_stores.mine", "secret_key", CANARY),
+        ("llms.mine.headers", "Authorization", f"Bearer {CANARY}"),
+        ("llms.mine.headers", "X-Whatever", CANARY),
+    ],
+)
+def test_a_password_in_an_address_and_a_secret_by_its_name_are_masked(
+    tmp_path: Path, section: str, key: str, value: str
+) -> None:
+    main = tmp_path / "sourcebook.toml"
+    main.write_text(f'[{section}]\n"{key}" = "{value}"\n')
+    assert CANARY not in orjson.dumps(load(main, {}).shown()).decode()
+
+
+def test_a_wrong_value_is_not_repeated_in_the_complaint(tmp_path: Path) -> None:
+    main = tmp_path / "sourcebook.toml"
+    for text in (
+        f'[server]\nport = "{CANARY}"\n',
+        f'[limits]\nrequests = "{CANARY}"\n',
+        f'[storage]\nblobs = "{CANARY}!"\n',
+    ):
+        main.write_text(text)
+        with pytest.raises(SourcebookError) as caught:
+            load(main, {})
+        assert CANARY not in f"{caught.value} {caught.value.problem()}"
