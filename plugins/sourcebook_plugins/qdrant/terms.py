@@ -59,6 +59,7 @@ STEMMED = {
 PAIRED = frozenset({"zh", "ja", "th", "lo", "km", "my"})
 """Languages without spaces between words. What they hold of other languages is stemmed as the default one."""
 
+_WORD = re.compile(r"\w+")
 # Thai, Lao, Myanmar, Khmer, kana, Han.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -88,9 +89,24 @@ def document_terms(how: str, text: str) -> SparseTerms:
 
 def query_terms(analyzers: Iterable[str], text: str) -> SparseTerms:
     """Every term that the query has under one of these analyzers, at weight 1. Empty where it has no word."""
-    text = _paired(text)
-    terms = {i for how in analyzers for i in _model(how).embed_query(text).indices}
+    hows = list(analyzers)
+    text = _paired(_without_stop_words(hows, text) if len(hows) > 1 else text)
+    terms = {i for how in hows for i in _model(how).embed_query(text).indices}
     return sorted(terms), [1.0] * len(terms)
+
+
+def _without_stop_words(hows: list[str], text: str) -> str:
+    """Without those of the language that the question is in, as its own stop words tell, in every language.
+
+    In a language that knows them not, they would be words that hardly any passage has: one English text taken for
+    Spanish would be the best match of every English question. Fewer than two tell nothing ("war" is one in German), and
+    then it is the first analyzer, of the most passages.
+    """
+    words = set(_WORD.findall(text))
+    silent = {how: {word for word in words if not _model(how).embed_query(word).indices} for how in hows}
+    told = max(hows, key=lambda how: len(silent[how]))
+    drop = silent[told if len(silent[told]) > 1 else hows[0]]
+    return _WORD.sub(lambda word: " " if word.group() in drop else word.group(), text)
 
 
 class Languages:

@@ -68,6 +68,15 @@ def test_a_query_has_the_terms_of_every_analyzer_once() -> None:
     assert query_terms([], "houses") == ([], [])
 
 
+def test_a_questions_stop_words_are_none_in_any_language() -> None:
+    """One English passage taken for Spanish must not be the best match of every English question."""
+    both = set(query_terms(["english", "spanish"], "Who was the author of the book?")[0])
+    assert both == set(query_terms(["english", "spanish"], "author book")[0])
+    assert not both & terms("spanish", "the of was who")
+    kept = set(query_terms(["english", "german"], "war crimes")[0])
+    assert kept >= terms("english", "war crimes"), "a single one tells no language"
+
+
 def test_a_notebook_is_counted_once_and_kept_up_with_what_is_stored() -> None:
     asked: list[str] = []
 
