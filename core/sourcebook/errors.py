@@ -192,7 +192,7 @@ class NoText(DocumentError):
 
 class LimitExceeded(DocumentError):
     """Over a limit. Codes: `timeout`, `out_of_memory`, `too_large_unpacked`, `too_many_pages`, `text_too_long`,
-    `too_many_members`; where none of them fits, `limit_exceeded`.
+    `too_many_members`, `nested_too_deeply`; where none of them fits, `limit_exceeded`.
     """
 
     code = "limit_exceeded"

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from sourcebook import confinement
 from sourcebook.confinement import JailLimits, limit_exceeded
 from sourcebook.documents import Document, join_segments, segments_of
-from sourcebook.errors import ConfigError, DocumentError, PluginError, SourcebookError
+from sourcebook.errors import ConfigError, DocumentError, LimitExceeded, PluginError, SourcebookError
 from sourcebook.interfaces import Chunker, Parser
 from sourcebook.jail_collector import Collector
 from sourcebook.jail_frames import (
@@ -239,6 +239,8 @@ def _last_words(error: BaseException, memory: Memory) -> bytes:
     if memory.used_up(error):
         confinement.make_room()
         error = limit_exceeded("memory", memory.limits)
+    if any(isinstance(e, RecursionError) for e in _chain(error)) and not isinstance(error, DocumentError):
+        error = LimitExceeded("The file's parts are nested too deeply.", code="nested_too_deeply")
     if not isinstance(error, DocumentError | PluginError | ConfigError):
         return encode(Died(type(error).__name__[:100], message_of(error)))
     try:

@@ -14,6 +14,7 @@ from sourcebook_plugins.text import decode
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE)
 _XML_ENCODING = re.compile(rb"^\s*<\?xml[^>]{0,100}?encoding\s*=\s*[\"']([\w.:-]{2,40})")
 _DECLARED_WITHIN = 4096  # bytes; the standard looks at 1024, and pages put comments before
+_SOME_WORDS = 20  # a part with fewer is a frame that scripts fill
 _NAMES = {
     "author": "authors", "article:author": "authors", "dc.creator": "authors", "citation_author": "authors",
     "description": "description", "og:description": "description", "keywords": "keywords",
@@ -23,9 +24,13 @@ _NAMES = {
 
 
 class HtmlSettings(ComponentSettings):
-    """`navigation`: whether menus (`nav`) and the page's own footer are read too."""
+    """`navigation`: whether menus (`nav`) and the page's own footer are read too.
+
+    `main`: read only the part that a page marks as its main one, where it marks one with text in it.
+    """
 
     navigation: bool = False
+    main: bool = True
 
 
 class HtmlParser(Parser[HtmlSettings]):
@@ -46,11 +51,25 @@ class HtmlParser(Parser[HtmlSettings]):
         data = file.read()
         tree = parse_html(decode(data, out, declared_encoding(data)))
         markup = Markup(out, navigation=self.settings.navigation)
-        if tree.body is not None:
-            markup.write(tree.body)
+        main = main_part(tree) if self.settings.main else None
+        if main is not None or tree.body is not None:
+            markup.write(main if main is not None else tree.body)
         if not markup.number:
             raise NoText("The page holds no text.", remedy="If scripts write it, save the page from a browser.")
         out.meta(**{"title": markup.first_heading, **metadata(tree)})
+
+
+def main_part(tree: Node) -> Node | None:
+    """What the page says is its main content: the one `main` element or landmark, else the one `article`.
+
+    None where there is no such part, several, or one without text: then the whole page is read. HTML Living Standard,
+    4.4.14 (there must not be more than one visible `main`) and 4.3.2.
+    """
+    for selector in ("main", '[role="main"]', "article"):
+        found = tree.css(selector)
+        if len(found) == 1 and len((found[0].text() or "").split()) >= _SOME_WORDS:
+            return found[0]
+    return None
 
 
 def declared_encoding(data: bytes) -> str:

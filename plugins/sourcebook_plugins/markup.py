@@ -48,7 +48,8 @@ def parse_html(text: str) -> Node:
         for match in _NESTING.finditer(text):
             depth = max(depth - 1, 0) if match.group(1) else depth + 1
             if depth > _DEEPEST:
-                raise LimitExceeded(f"The page nests more than {_DEEPEST:,} elements.", limit=_DEEPEST)
+                said = f"The page nests more than {_DEEPEST:,} elements."
+                raise LimitExceeded(said, code="nested_too_deeply", limit=_DEEPEST)
     return LexborHTMLParser(text)
 
 

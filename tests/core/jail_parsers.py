@@ -142,6 +142,9 @@ class Act(Base):
     def sleep(self) -> None:
         time.sleep(600)
 
+    def recurse(self) -> None:
+        self.recurse()
+
     def memory(self) -> int:
         return len(bytearray(8 << 30))
 

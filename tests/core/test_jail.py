@@ -290,6 +290,12 @@ def test_memory_ends_a_parser(runner: asyncio.Runner, narrow: Jail, file: Path, 
     assert error.details == {"what": "memory", "limit": 256 << 20}
 
 
+def test_a_parser_that_runs_out_of_stack_says_so(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    error = fails(runner, parse(jail, file, act("recurse")), LimitExceeded)
+    assert error.problem_code == "nested_too_deeply"
+    assert error.remedy
+
+
 def test_output_ends_a_parser(runner: asyncio.Runner, narrow: Jail, file: Path) -> None:
     error = fails(runner, parse(narrow, file, ComponentRef("jail_parsers:Flood")), LimitExceeded)
     assert error.details == {"what": "output", "limit": 8 << 20}
