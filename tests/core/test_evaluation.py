@@ -11,7 +11,7 @@ from sourcebook.errors import ConfigError, InvalidInput
 from sourcebook.evaluation import reports, sets
 from sourcebook.evaluation.running import on_collection, on_notebook
 
-from ..support import Room, in_a_room
+from .support import Room, in_a_room
 
 SILENT = lambda what, done, total: None  # noqa: E731
 
