@@ -25,12 +25,11 @@ SPACE = "dense"
 
 
 class OpenAIEmbedderSettings(ServerSettings):
-    """`base_url` ends before `/embeddings`. `dimensions`: what the model gives; found by one probe where it is not set.
+    """`base_url` ends before `/embeddings`. `dimensions`: what the model gives; one probe finds it where it is not set.
 
     `send_dimensions` asks the server to shorten its vectors to `dimensions` (OpenAI's third generation and other
-    Matryoshka models); most other servers refuse the field. `encoding = "base64"` asks for a quarter of the bytes, where
-    the server knows how; both forms are read in any case. The prefixes are what the model was trained with, such as
-    `query: ` and `passage: `.
+    Matryoshka models); most other servers refuse the field. `encoding = "base64"` asks for a quarter of the bytes,
+    where the server knows how. The prefixes are what the model was trained with, such as `query: ` and `passage: `.
     """
 
     base_url: str = "http://localhost:11434/v1"
