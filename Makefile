@@ -67,8 +67,10 @@ interop: $(VENV)/.dev $(INTEROP)/.made ## Real model servers before us, real Ope
 	SOURCEBOOK_PYTHON=$(abspath $(BIN)/python) INTEROP_NODE_MODULES=$(abspath $(INTEROP))/npm/node_modules \
 		$(INTEROP)/bin/python tests/interop/check.py
 
+# All but sentence-transformers: which torch it brings, for which processor, is the operator's to choose.
+PINNED := dev fastembed ocr onnx postgres qdrant-server testing tokenizers
 constraints: ## Pin every dependency anew (needs uv)
-	uv pip compile --universal --no-header --no-annotate --python-version 3.11 --all-extras pyproject.toml -o constraints.txt
+	uv pip compile --universal --no-header --no-annotate --python-version 3.11 $(PINNED:%=--extra %) pyproject.toml -o constraints.txt
 
 clean:
 	rm -rf $(VENV) $(INTEROP) build dist .mypy_cache .ruff_cache .pytest_cache

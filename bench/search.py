@@ -49,7 +49,7 @@ def bare_edge(folder: Path, points: Sequence[Point], embedder: Hashed | None) ->
     sparse = {"bm25": edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)}
     shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=dense, sparse_vectors=sparse))
     shard.update(edge.UpdateOperation.create_field_index("notebook", edge.KeywordIndexParams(is_tenant=True)))
-    terms = edge.Bm25(edge.Bm25Config(tokenizer=edge.TokenizerType.Multilingual, language="english"))
+    terms = edge.Bm25(edge.Bm25Config(tokenizer=edge.TokenizerType.Word, language="english"))
     for batch in _batches(points):
         rows = embedder.rows([p.text for p in batch]) if embedder else None
         stored = []
@@ -80,7 +80,7 @@ def local_client(points: Sequence[Point], embedder: Hashed | None) -> Ask:
     dense = {"dense": models.VectorParams(size=DIMENSIONS, distance=models.Distance.COSINE)} if embedder else {}
     sparse = {"bm25": models.SparseVectorParams(modifier=models.Modifier.IDF)}
     client.create_collection("bench", dense, sparse_vectors_config=sparse)
-    terms = edge.Bm25(edge.Bm25Config(tokenizer=edge.TokenizerType.Multilingual, language="english"))
+    terms = edge.Bm25(edge.Bm25Config(tokenizer=edge.TokenizerType.Word, language="english"))
 
     def of(vector: edge.SparseVector) -> models.SparseVector:
         return models.SparseVector(indices=list(vector.indices), values=list(vector.values))

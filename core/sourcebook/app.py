@@ -16,7 +16,7 @@ from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import behind, current, prepare
 from sourcebook.deletion import Deletion
 from sourcebook.dropping import Dropping
-from sourcebook.embeddings import import_numpy
+from sourcebook.embeddings import Embeddings, import_numpy
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
 from sourcebook.filters import parse
 from sourcebook.generations import Retiring
@@ -40,7 +40,7 @@ from sourcebook.reading import Reading
 from sourcebook.reindexing import Reindexing
 from sourcebook.run import Run
 from sourcebook.runs import Runs
-from sourcebook.searching import Found, Searching
+from sourcebook.searching import Found, Mode, Searching
 from sourcebook.sources import Sources
 from sourcebook.specs import Specs
 from sourcebook.turns import Asked
@@ -109,7 +109,9 @@ class Sourcebook:
         self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
         self.specs = Specs(self.database, self.pipelines)
         await self.specs.check(mending=self._mending)
-        self.searching = Searching(self.pipelines, self.plugins, self.reading, self.specs, self.settings.filters)
+        self.searching = Searching(
+            self.pipelines, self.plugins, self.reading, self.specs, self.settings.filters, self.settings.cache.queries
+        )
         self.links = Links(self.settings.links, self.database)
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
@@ -133,6 +135,7 @@ class Sourcebook:
             self.jail,
             self.specs,
             self.settings.filters,
+            Embeddings(self.database, self.settings.cache.embeddings),
             self.settings.jail,
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
@@ -240,13 +243,26 @@ class Sourcebook:
         limit: int | None = None,
         sources: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
+        mode: Mode | None = None,
+        weights: Mapping[str, float] | None = None,
+        explain: bool = False,
     ) -> Found:
         """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read.
 
-        `filters` is what a client writes (`sourcebook.filters`); `InvalidInput` (code `filter_invalid`) where wrong.
+        `filters` is what a client writes (`sourcebook.filters`); the rest is as in `Searching.search`.
         """
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
-        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources, filters=filters)
+        return await self.searching.search(
+            question,
+            scope,
+            notebooks,
+            limit=limit,
+            sources=sources,
+            filters=filters,
+            mode=mode,
+            weights=weights,
+            explain=explain,
+        )
 
     async def ask(
         self,
@@ -261,6 +277,8 @@ class Sourcebook:
         sources: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
+        mode: Mode | None = None,
+        weights: Mapping[str, float] | None = None,
         options: Mapping[str, Any] | None = None,
         instructions: str = "",
         origin: str = "",
@@ -282,29 +300,12 @@ class Sourcebook:
                 await self.conversations.get(principal, conversation_id)
                 history = await self.conversations.history(conversation_id, before=replaces or again)
         chosen: dict[str, Any] = {"sources": sources, "filters": filters, "limit": limit}
+        chosen |= {"mode": mode, "weights": dict(weights or {})}
         question = Question(text, scope, notebooks, history, options=options or {}, instructions=instructions, **chosen)
         how = {"notebooks": list(notebook_ids), "options": dict(options or {}), **chosen}
         details = {name: value for name, value in how.items() if value}
         asked = Asked(text, list(notebook_ids), details, conversation_id, replaces, again, origin)
         return await self.runs.start(principal, question, asked, grace=grace)
-
-    async def asked_before(self, principal: Principal, message_id: str) -> tuple[list[str], dict[str, Any]]:
-        """The notebooks of a question of a conversation, and what `ask` needs to answer it again.
-
-        `message_id` is the question's, or its answer's. Raises `NotFound`, or `Conflict` where it has given way.
-        """
-        conversation, message = await self.conversations.message(principal, message_id)
-        turns = await self.conversations.messages(conversation.id)
-        place = next((i for i, turn in enumerate(turns) if turn.id == message.id), None)
-        if place is None:
-            raise Conflict("This message has given way to another.", code="message_replaced")
-        while place > 0 and turns[place].role != "user":
-            place -= 1
-        question = turns[place]
-        how = {k: v for k, v in question.details.items() if k in ("sources", "filters", "limit", "options")}
-        notebooks = list(question.details.get("notebooks") or conversation.notebooks)
-        where = {"conversation_id": conversation.id, "again": question.id}
-        return notebooks, {"text": question.text, "notebook_ids": notebooks, **where, **how}
 
     async def delete_owner(self, name: str) -> dict[str, Any]:
         """Remove an owner with everything that is theirs, and wait until it is gone: what was, by table.

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from sourcebook.interfaces import Vectors
 
 
-class Embeddings:
-    """Calls embedders, in batches that they take, through the cache in SQL."""
+_ROWS = 500  # in one transaction
+_LOOK = 200  # batches between two looks at how many rows there are
 
-    def __init__(self, database: Database) -> None:
+
+class Embeddings:
+    """Calls embedders, in batches that they take, through the cache in SQL, which keeps about `most` rows."""
+
+    def __init__(self, database: Database, most: int = 1_000_000) -> None:
         self._db = database
         self._calls: dict[int, Gathering[list[str], Vectors]] = {}
+        self._most = most
+        self._kept = 0
 
     async def passages(self, embedder: Embedder[Any], owner_id: str, texts: Sequence[str]) -> Vectors:
         """float32[len(texts), dimensions] for every space. What was embedded before, also by a crash, is not again."""
@@ -109,6 +115,28 @@ class Embeddings:
         async with self._db.write() as c:
             await c.execute(cache.delete().where(stale))
             await c.execute(self._db.insert_or_ignore(cache), rows)
+        self._kept += 1
+        if self._kept % _LOOK == 1:
+            await self.prune()
+
+    async def prune(self) -> int:
+        """Drop the oldest rows over the limit, and a twentieth more, so that it is not full again at once. How many.
+
+        A crash that comes now pays again for at most what was dropped: nothing is lost but time.
+        """
+        dropped = 0
+        async with self._db.read() as c:
+            over = int((await c.execute(sa.select(sa.func.count()).select_from(cache))).scalar_one()) - self._most
+        over = over + self._most // 20 if over > 0 else 0
+        key = [cache.c[name] for name in ("owner_id", "identity", "kind", "sha256", "space")]
+        while dropped < over:
+            oldest = sa.select(*key).order_by(cache.c.created_at).limit(min(over - dropped, _ROWS))
+            async with self._db.write() as c:
+                done = await c.execute(cache.delete().where(sa.tuple_(*key).in_(oldest)))
+            if not done.rowcount:
+                break
+            dropped += done.rowcount
+        return dropped
 
 
 def _hashes(texts: Sequence[str]) -> list[str]:

@@ -34,7 +34,7 @@ from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
 from sourcebook.members import Members
-from sourcebook.notebooks import Notebook
+from sourcebook.notebooks import Notebook, touched
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.progress import Pace
 from sourcebook.reading import Reading, segment_batches
@@ -75,6 +75,7 @@ class Ingestion:
         jail: Jail,
         specs: Specs,
         filters: Mapping[str, FieldType] | None = None,
+        embeddings: Embeddings | None = None,
         limits: settings.Jail | None = None,
     ) -> None:
         self._db = database
@@ -87,7 +88,7 @@ class Ingestion:
         self._specs = specs
         self._members = Members(database, accepted, limits or settings.Jail())
         self._reading = Reading(database)
-        self._embeddings = Embeddings(database)
+        self._embeddings = embeddings or Embeddings(database)
         self._indexing = Indexing()
         self._filters = filters or {}
 
@@ -110,6 +111,7 @@ class Ingestion:
             ready = {"state": "ready", "ready_at": now(), "problem": None}
             await c.execute(_generation(job).values(**ready))
             await self._generations.switch(c, str(job.generation_id))
+            await c.execute(touched(task.notebook.id))
         self._sources.passwords.forget(job.generation_id)
         await failpoint("finish.ready")
 

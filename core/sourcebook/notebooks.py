@@ -23,7 +23,7 @@ from sourcebook.owners import Principal
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook as its owner sees it. `version` goes up with every edit."""
+    """A notebook as its owner sees it. `version` goes up with every edit, `epoch` with what is found in it."""
 
     id: str
     owner_id: str
@@ -35,6 +35,12 @@ class Notebook:
     version: int
     created_at: datetime
     updated_at: datetime
+    epoch: int = 0
+
+
+def touched(notebook_id: str) -> sa.Update:
+    """To run in the transaction that makes sources appear, change or go: what was remembered is not used again."""
+    return notebooks.update().where(notebooks.c.id == notebook_id).values(epoch=notebooks.c.epoch + 1)
 
 
 @dataclass(frozen=True)

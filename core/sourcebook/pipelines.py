@@ -214,7 +214,7 @@ class Pipelines:
     def parser_identities(self) -> set[str]:
         """What a document may carry that is read today: of every class by its name, of every configured instance."""
         names = dict.fromkeys((*self._plugins.classes["parsers"], *self._settings.parsers))
-        return {self._candidate(instance).identity for instance in names}
+        return {self.candidate(instance).identity for instance in names}
 
     async def component(self, kind: str, instance: str, interface: type[C]) -> C:
         """The open component called `instance`, built when it is first asked for."""

@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from sourcebook import __version__
-from sourcebook_api.cli import common, indexing, looking, manage, operations, plugins, rereading, serving, work
+from sourcebook_api.cli import (
+    common,
+    evaluating,
+    indexing,
+    looking,
+    manage,
+    operations,
+    plugins,
+    rereading,
+    serving,
+    work,
+)
 
 cli = typer.Typer(
     name="sourcebook",
@@ -39,6 +50,7 @@ def version() -> None:
     typer.echo(__version__)
 
 
+cli.add_typer(evaluating.cli, name="eval")
 work.add_to(cli)
 rereading.add_to(cli)
 serving.add_to(cli)

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -108,6 +108,8 @@ notebooks = Table(
     _ref("index_spec_id", "index_specs"),
     Column("metadata", JSON, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),
+    # How often what is found in it has changed: remembered searches of an older epoch are worth nothing.
+    Column("epoch", Integer, nullable=False, server_default="0"),
     _time("created_at"),
     _time("updated_at"),
     _time("deleted_at", nullable=True),

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from heapq import nsmallest
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from sourcebook.errors import PluginError, StoreError
 from sourcebook_plugins.qdrant import moving
 from sourcebook_plugins.qdrant.failures import translated
 from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, vector_name
-from sourcebook_plugins.qdrant.terms import Terms
+from sourcebook_plugins.qdrant.terms import document_terms, most_frequent, query_terms
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
@@ -28,8 +28,8 @@ Json = dict[str, Any]
 
 PAGE = 1000
 MAX_ANALYZERS = 64
-ANALYZERS_SECONDS = 1.0
-"""How long it is remembered which analyzers the points have: asking costs a round trip before every search."""
+LANGUAGES_SECONDS = 60.0
+"""How long a count of a notebook's languages holds: others write too, and asking costs a round trip."""
 
 
 def connect(settings: QdrantSettings) -> AsyncQdrantClient:
@@ -61,9 +61,8 @@ class Server:
         self._settings = settings
         self._name = settings.collection
         self._log = log
-        self._terms = Terms()
         self._spaces: dict[str, str] | None = None  # vector -> distance, as the collection has them
-        self._analyzers: tuple[float, list[str]] = (0.0, [])
+        self._languages: dict[str, tuple[float, Counter[str]]] = {}  # by scope: when they were counted
         self._operations: Mapping[str, Callable[[Json, bytes], Awaitable[Json]]] = {
             "ensure": self._ensure,
             "ensure_fields": self._ensure_fields,
@@ -211,12 +210,13 @@ class Server:
         points = []
         for i, (point_id, stored, text) in enumerate(body["points"]):
             vectors: Json = {name: vectors[i].tolist() for name, vectors in rows.items()}
-            terms = self._terms.document(stored["analyzer"], text)
-            vectors[SPARSE] = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
+            indices, values = document_terms(stored["analyzer"], text)
+            vectors[SPARSE] = models.SparseVector(indices=indices, values=values)
             points.append(models.PointStruct(id=point_id, vector=vectors, payload=stored))
         await self._client.upsert(self._name, points, wait=True)
-        new = {stored["analyzer"] for _, stored, _ in body["points"]} - set(self._analyzers[1])
-        self._analyzers = (self._analyzers[0], [*self._analyzers[1], *sorted(new)])
+        for _, stored, _ in body["points"]:
+            if stored["scope"] in self._languages:
+                self._languages[stored["scope"]][1][stored["analyzer"]] += 1
         return {}
 
     async def _delete(self, body: Json, _raw: bytes) -> Json:
@@ -299,14 +299,13 @@ class Server:
 
         where = {"must": [body["corpus"], body["filter"]]}
         queries: list[tuple[str, float, Any]] = []
-        analyzers = await self._known_analyzers() if body["texts"] else []
-        for text, how in product(body["texts"], analyzers):
-            terms = self._terms.query(how, text)
-            if terms.indices:
-                of = {"must": [where, {"key": "analyzer", "match": {"any": [how]}}]}
-                vector = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
+        analyzers = await self._analyzers_of(body["scopes"]) if body["texts"] else []
+        for text in body["texts"]:
+            indices, values = query_terms(analyzers, text)
+            if indices:
+                vector = models.SparseVector(indices=indices, values=values)
                 params = {"idf": {"corpus": body["corpus"]}}
-                queries.append(("lexical", 1.0, self._request(vector, SPARSE, of, body["limit"], params)))
+                queries.append(("lexical", 1.0, self._request(vector, SPARSE, where, body["limit"], params)))
         found = await self._rows(body["vectors"], raw, lenient=True)
         for name, size in body["vectors"]:
             # Euclidean distance is scored itself, where less is better.
@@ -333,14 +332,23 @@ class Server:
             {"query": vector, "using": using, "filter": where, "limit": limit, "params": params, "with_payload": False}
         )
 
-    async def _known_analyzers(self) -> list[str]:
-        """Those that any point has, as the server says or our own writes do."""
-        asked, known = self._analyzers
-        if time.monotonic() - asked > ANALYZERS_SECONDS:
-            found = await self._client.facet(self._name, "analyzer", limit=MAX_ANALYZERS)
-            known = sorted(str(hit.value) for hit in found.hits)
-            self._analyzers = (time.monotonic(), known)
-        return known
+    async def _analyzers_of(self, scopes: list[str]) -> list[str]:
+        """Those of most points of these notebooks, as the server counted them and our own writes since."""
+        total: Counter[str] = Counter()
+        for scope in scopes:
+            counted, known = self._languages.get(scope, (0.0, Counter()))
+            if not counted or time.monotonic() - counted > LANGUAGES_SECONDS:
+                known = await self._counted(scope)
+                self._languages[scope] = (time.monotonic(), known)
+            total += known
+        return most_frequent(total)
+
+    async def _counted(self, scope: str) -> Counter[str]:
+        from qdrant_client import models
+
+        where = models.Filter.model_validate({"must": [{"key": "scope", "match": {"any": [scope]}}]})
+        found = await self._client.facet(self._name, "analyzer", facet_filter=where, limit=MAX_ANALYZERS)
+        return Counter({str(hit.value): hit.count for hit in found.hits})
 
     def _spaces_now(self) -> dict[str, str]:
         return self._spaces or {}

@@ -17,17 +17,13 @@ Language = Literal[
 class QdrantSettings(ComponentSettings):
     """The section of an instance with `use = "qdrant"`. Without a `url` it is embedded, below the data folder.
 
-    With the defaults, English, German, Arabic and Chinese are all found without configuration: the `multilingual`
-    tokenizer splits scripts that have no spaces (nDCG@10 on Chinese questions 0.96, against 0.12 with `word`) and folds
-    accents; a document whose language is known is stemmed in it; and English stemming of those whose language is not
-    known gains a point or two on English and does not hurt the rest.
+    English, German, Arabic and Chinese are all found without configuration: a document is stemmed by its own language,
+    a script without spaces is cut into pairs of characters (`terms.py`), and English stemming of what has no language
+    that can be told gains a point or two on English and does not hurt the rest.
     """
 
     url: str = Field("", description="Of a Qdrant server. Empty: embedded, below the data folder.")
     language: Language = Field("english", description="Stemmer and stop words for texts whose language is not known.")
-    tokenizer: Literal["multilingual", "word"] = Field(
-        "multilingual", description="`word` takes a third of the time, and needs spaces between words."
-    )
     quantization: Literal["int8", "none"] = Field(
         "int8", description="`int8` keeps a quarter-sized copy to scan, and scores what it finds by the originals."
     )

@@ -23,7 +23,7 @@ import qdrant_edge as edge
 
 from sourcebook_plugins.qdrant import moving
 from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, vector_name
-from sourcebook_plugins.qdrant.terms import Terms
+from sourcebook_plugins.qdrant.terms import Languages, document_terms, query_terms
 
 LAYOUT = 2
 """Goes up when data of an older version can no longer be read."""
@@ -32,7 +32,7 @@ PAGE = 1000
 """Points in one page of a scroll, at most."""
 
 MAX_ANALYZERS = 64
-"""More than there are: tokenizers times languages."""
+"""More than there are."""
 
 RESCORED = edge.SearchParams(hnsw_ef=256, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
 """Of a quantised copy, take twice as many as are wanted and score them by their originals. A graph is walked widely."""
@@ -50,7 +50,7 @@ class Shard:
     def __init__(self, folder: Path, name: str = "") -> None:
         """The shard that answers in `folder`, made if there is none; or, by `name`, one that is to replace it."""
         self.folder = folder
-        self._terms = Terms()
+        self._languages = Languages(self._count_analyzers)  # nobody else writes here
         self._layout = _read_layout(folder)
         self._answers = not name
         self.name = name or self._layout["shard"]
@@ -103,9 +103,11 @@ class Shard:
         points = []
         for i, (point_id, stored, text) in enumerate(body["points"]):
             vectors: dict[str, Any] = {name: vector[i] for name, vector in rows.items()}
-            vectors[SPARSE] = self._terms.document(stored["analyzer"], text)
+            vectors[SPARSE] = edge.SparseVector(*document_terms(stored["analyzer"], text))
             points.append(edge.Point(point_id, vectors, stored))
         self._shard.update(edge.UpdateOperation.upsert_points(points))
+        for _, stored, _ in body["points"]:
+            self._languages.added(stored["scope"], stored["analyzer"])
         return {}
 
     def delete(self, body: Json, _raw: memoryview) -> Json:
@@ -148,7 +150,7 @@ class Shard:
     def search(self, body: Json, raw: memoryview) -> Json:
         """The legs, each [[id, score], ...] best first. Of several texts or vectors the best score counts."""
         where, limit = to_filter(body["filter"]), body["limit"]
-        legs = {"lexical": self._lexical(body["texts"], where, to_filter(body["corpus"]), limit)}
+        legs = {"lexical": self._lexical(body["texts"], body["scopes"], where, to_filter(body["corpus"]), limit)}
         known = [(name, size) for name, size in body["vectors"] if self._is_known(name, size)]
         for (name, _size), (vector, rows) in zip(known, self._rows(body["vectors"], raw, lenient=True), strict=True):
             requests = [_nearest(row, vector, where, limit, RESCORED) for row in rows]
@@ -183,6 +185,8 @@ class Shard:
                 vectors[SPARSE] = edge.SparseVector(*sparse)
             points.append(edge.Point(point_id, vectors, payload))
         self._shard.update(edge.UpdateOperation.upsert_points(points))
+        for _, payload, _, _ in body["points"]:
+            self._languages.added(payload["scope"], payload["analyzer"])
         return {}
 
     def remove(self, body: Json, _raw: memoryview) -> Json:
@@ -201,19 +205,20 @@ class Shard:
         self._shard.close()
 
     def _lexical(
-        self, texts: list[str], where: edge.Filter, corpus: edge.Filter, limit: int
+        self, texts: list[str], scopes: list[str], where: edge.Filter, corpus: edge.Filter, limit: int
     ) -> list[tuple[str, float]]:
-        # All that the shard has, from the keyword index: to ask which of them the filter leaves costs more than to
-        # search for those that it does not.
-        found = self._shard.facet(edge.FacetRequest("analyzer", limit=MAX_ANALYZERS))
-        analyzers = [str(hit.value) for hit in found.hits]
+        if not texts:
+            return []
+        analyzers = self._languages.of(scopes)
         params = edge.SearchParams(idf=edge.IdfParams(corpus=corpus))
-        requests = []
-        for how in analyzers:
-            own = where if len(analyzers) == 1 else edge.Filter(must=[where, _any("analyzer", [how])])
-            queries = [self._terms.query(how, text) for text in texts]
-            requests += [_nearest(terms, SPARSE, own, limit, params) for terms in queries if terms.indices]
+        queries = [edge.SparseVector(*query_terms(analyzers, text)) for text in texts]
+        requests = [_nearest(terms, SPARSE, where, limit, params) for terms in queries if terms.indices]
         return self._best(requests, limit, 1.0)
+
+    def _count_analyzers(self, scope: str) -> dict[str, int]:
+        where = edge.Filter(must=[_any("scope", [scope])])
+        found = self._shard.facet(edge.FacetRequest("analyzer", limit=MAX_ANALYZERS, filter=where))
+        return {str(hit.value): hit.count for hit in found.hits}
 
     def _best(self, requests: list[edge.QueryRequest], limit: int, sign: float) -> list[tuple[str, float]]:
         best: dict[str, float] = {}

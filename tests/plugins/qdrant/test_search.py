@@ -77,7 +77,7 @@ def test_what_was_indexed_under_other_settings_is_still_found(tmp_path: Path) ->
     async def read(index: Qdrant) -> None:
         assert await lexical(index, "Katze") == [stored.id]
 
-    check(tmp_path, write, language="german", tokenizer="word")
+    check(tmp_path, write, language="german")
     check(tmp_path, read)
 
 
