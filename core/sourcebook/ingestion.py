@@ -6,10 +6,13 @@ twice is writing it once.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,26 +22,28 @@ from sourcebook import settings
 from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
-from sourcebook.documents import Chunk, Passage, Segment
+from sourcebook.documents import Chunk, Passage
 from sourcebook.embeddings import Embeddings
-from sourcebook.errors import Lost, SourcebookError, StoreError
+from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
+from sourcebook.failpoints import failpoint
 from sourcebook.filters import FieldType, FieldValue, source_fields
 from sourcebook.generations import Generations
 from sourcebook.ids import new_id, passage_id
+from sourcebook.indexing import Batch, Indexing
 from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
 from sourcebook.members import Members
-from sourcebook.notebooks import Notebook
+from sourcebook.notebooks import Notebook, touched
 from sourcebook.pipelines import Pipeline, Pipelines
-from sourcebook.reading import Reading, encode_segment
+from sourcebook.progress import Pace
+from sourcebook.reading import Reading, segment_batches
 from sourcebook.sources import Sources
+from sourcebook.specs import Specs
 
 log = logging.getLogger(__name__)
 
 _ROWS = 500  # of passages in one transaction
-_SEGMENTS = 16  # of at most 64 Ki characters, and
-_BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,9 @@ class Ingestion:
         pipelines: Pipelines,
         blobs: BlobStore[Any],
         jail: Jail,
+        specs: Specs,
         filters: Mapping[str, FieldType] | None = None,
+        embeddings: Embeddings | None = None,
         limits: settings.Jail | None = None,
     ) -> None:
         self._db = database
@@ -78,9 +85,11 @@ class Ingestion:
         self._blobs = blobs
         self._jail = jail
         self._generations = Generations(queue)
+        self._specs = specs
         self._members = Members(database, accepted, limits or settings.Jail())
         self._reading = Reading(database)
-        self._embeddings = Embeddings(database)
+        self._embeddings = embeddings or Embeddings(database)
+        self._indexing = Indexing()
         self._filters = filters or {}
 
     async def ingest(self, job: Job) -> None:
@@ -102,8 +111,9 @@ class Ingestion:
             ready = {"state": "ready", "ready_at": now(), "problem": None}
             await c.execute(_generation(job).values(**ready))
             await self._generations.switch(c, str(job.generation_id))
+            await c.execute(touched(task.notebook.id))
         self._sources.passwords.forget(job.generation_id)
-        self._jobs.wake()
+        await failpoint("finish.ready")
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Store why. A transient failure leaves the generation where it is; the job will come back."""
@@ -141,12 +151,17 @@ class Ingestion:
             book = (await c.execute(sa.select(notebooks).where(notebooks.c.id == row["notebook_id"]))).mappings().one()
         values = {name: book[name] for name in Notebook.__dataclass_fields__}
         notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
-        return Task(_with_new_bytes(dict(row)), notebook, self._pipelines[notebook.pipeline], row["document_id"])
+        # A reindex builds for the pipeline that the notebook will have.
+        name = str(job.payload.get("pipeline", notebook.pipeline))
+        pipeline = await self._specs.serving(name, notebook.index_spec_id)
+        return Task(_with_new_bytes(dict(row)), notebook, pipeline, row["document_id"])
 
     # Parsing and chunking.
 
     async def _read(self, job: Job, task: Task) -> Job:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
+        if (copied := await self._copied(job, task)) is not None:
+            return copied
         await self._state(job, "parsing", {"stage": "parsing"})
         source = task.source
         parsed, parser = await self._parse(job, task)
@@ -154,8 +169,11 @@ class Ingestion:
             admitted = await self._members.admit(source, parsed.members)
             parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
             document_id = await self._store_document(job, task, parsed, parser)
+            await failpoint("chunk.document")
             await self._members.accept(task.notebook, source, admitted.members)
-            return await self._store_passages(job, task, document_id, parsed.chunks)
+            job = await self._store_passages(job, task, document_id, parsed.chunks)
+            await failpoint("chunk.passages")
+            return job
         finally:
             parsed.close()
 
@@ -165,6 +183,7 @@ class Ingestion:
         await self._members.check_time(source)
         name, media_type = source["name"], source["media_type"]
         path = await self._blobs.local(source["blob_key"])
+        await asyncio.to_thread(_check_bytes, path, source)
         candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, await head_of(path))
         password = self._sources.passwords.of(job.generation_id)
 
@@ -178,7 +197,23 @@ class Ingestion:
             parsed, served = await first_that_reads(candidates, read)
         finally:
             await self._members.spend(source, time.monotonic() - begun)
+        await failpoint("parse.parsed")
         return parsed, served.identity
+
+    async def _copied(self, job: Job, task: Task) -> Job | None:
+        """In a reindex that cuts nothing anew: the passages of the generation before, on the same document."""
+        origin = job.payload.get("copy_from")
+        of = sa.select(generations.c.document_id).where(generations.c.id == origin, generations.c.state == "ready")
+        cuts = sa.select(passages).where(passages.c.generation_id == origin).order_by(passages.c.ordinal)
+        async with self._db.read() as c:
+            document_id = (await c.execute(of)).scalar() if origin else None
+            if document_id is None:
+                return None
+            chunks = [_chunk(row) for row in (await c.execute(cuts)).mappings()]
+        async with self._db.write() as c:
+            await self._jobs.save(c, job)
+            await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
+        return await self._store_passages(job, task, str(document_id), chunks)
 
     async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
         await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
@@ -199,7 +234,7 @@ class Ingestion:
             "created_at": now(),
         }
         # Small documents are most documents, and pay for transactions more than for rows: one here, one for passages.
-        for n, some in enumerate(_batches(parsed.segments)):
+        for n, some in enumerate(segment_batches(parsed.segments)):
             rows = [{"document_id": document_id, **s} for s in some]
             async with self._db.write() as c:
                 await self._jobs.save(c, job, {**job.checkpoint, "progress": {"stage": "chunking"}})
@@ -217,7 +252,7 @@ class Ingestion:
         for first in range(0, max(len(chunks), 1), _ROWS):
             rows = [_passage_row(generation, first + i, c) for i, c in enumerate(chunks[first : first + _ROWS])]
             last = first + _ROWS >= len(chunks)
-            progress = {"stage": stage, "done": 0, "total": len(chunks)}
+            progress = {"stage": stage, **Pace().of(0, len(chunks))}
             async with self._db.write() as c:
                 job = await self._jobs.save(c, job, {"next": 0, "progress": progress} if last else None)
                 if rows:
@@ -236,6 +271,7 @@ class Ingestion:
         metadata = await self._metadata(job)
         language = str(metadata.get("language", ""))
         fields = source_fields(self._filters, task.source, metadata)
+        pace = Pace(int(job.checkpoint["next"]))
         while True:
             done = int(job.checkpoint["next"])
             batch = await self._reading.passages_of(str(job.generation_id), self._jobs.options.batch, done - 1)
@@ -243,15 +279,18 @@ class Ingestion:
                 break
             await self._upsert(task, batch, language, fields)
             total = dict(job.checkpoint["progress"])["total"]
-            progress = {"stage": stage, "done": done + len(batch), "total": total}
+            progress = {"stage": stage, **pace.of(done + len(batch), total)}
+            last = done + len(batch) >= total
             async with self._db.write() as c:
                 job = await self._jobs.save(c, job, {"next": done + len(batch), "progress": progress})
-            if len(batch) < self._jobs.options.batch:
+                if last and stage != "indexing":
+                    await c.execute(_generation(job).values(state="indexing"))
+            await failpoint("index.saved")
+            if last:
                 break
-        if stage != "indexing":
-            await self._state(job, "indexing", None)
         for index in task.pipeline.indexes:
-            await index.flush()
+            await self._indexing.flush(index)
+        await failpoint("index.flushed")
         return job
 
     async def _upsert(
@@ -261,9 +300,10 @@ class Ingestion:
         if task.pipeline.embedder:
             texts = [p.indexed for p in batch]
             vectors = await self._embeddings.passages(task.pipeline.embedder, task.notebook.owner_id, texts)
-        points = [_point(task, p, language, fields) for p in batch]
+        points = Batch(task.scope, [_point(task, p, language, fields) for p in batch], vectors)
         for index in task.pipeline.indexes:
-            await index.upsert(task.scope, points, vectors)
+            await self._indexing.upsert(index, points)
+        await failpoint("index.upserted")
 
     async def _metadata(self, job: Job) -> Mapping[str, Any]:
         """The document's own; an index stems by its language."""
@@ -321,6 +361,11 @@ def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, An
     }
 
 
+def _chunk(row: Any) -> Chunk:
+    parent = (row["parent_start"], row["parent_end"]) if row["parent_start"] is not None else None
+    return Chunk(row["start"], row["end"], row["context"], parent)
+
+
 def _point(task: Task, passage: Passage, language: str, fields: Mapping[str, FieldValue]) -> Point:
     return Point(
         id=passage.id,
@@ -335,16 +380,16 @@ def _point(task: Task, passage: Passage, language: str, fields: Mapping[str, Fie
     )
 
 
-def _batches(segments: Iterable[Segment]) -> Iterator[list[dict[str, Any]]]:
-    """Their rows, in batches of a size that neither memory nor the writer minds; one that is empty for none."""
-    batch: list[dict[str, Any]] = []
-    size = 0
-    for segment in segments:
-        row = encode_segment(segment)
-        length = 4 * len(row["text"]) + len(row["blocks"]) + len(row["locators"])
-        if batch and (len(batch) >= _SEGMENTS or size + length > _BATCH):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += length
-    yield batch
+def _check_bytes(path: Path, source: Mapping[str, Any]) -> None:
+    """Raise `BlobMissing` where these are not the bytes that were accepted: nothing is read from damaged ones."""
+    try:
+        with path.open("rb") as file:
+            whole = hashlib.file_digest(file, "sha256").hexdigest() == source["sha256"]
+    except OSError as error:
+        raise BlobMissing(f"The stored file of {source['id']} cannot be read: {error.strerror}.") from error
+    if not whole:
+        raise BlobMissing(
+            f"The stored file of {source['id']} is damaged: its bytes are not those that were accepted.",
+            remedy="Delete the source and upload the file again.",
+            code="blob_damaged",
+        )

@@ -1,19 +1,20 @@
 """Leased jobs: work that survives the death of whoever does it.
 
 A job is queued, leased, done, failed or cancelled. A worker leases it for a while and renews; every write it makes is
-fenced by worker and attempt in the same transaction, so whoever lost the lease can write nothing more.
+fenced by worker and attempt in the same transaction, so whoever lost the lease can write nothing more. Times are the
+database's, never the worker's own; and on one machine, where the clock may be moved, a lock tells who is dead.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,14 +22,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook import settings
 from sourcebook.database.engine import Database, now
-from sourcebook.database.tables import grants, jobs
-from sourcebook.errors import Lost, NotFound, SourcebookError
+from sourcebook.database.signals import QUEUED
+from sourcebook.database.tables import generations, grants, jobs, owner_turns, sources
+from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreError
 from sourcebook.ids import new_id
-
-log = logging.getLogger(__name__)
+from sourcebook.presence import Presence, process_of
 
 ACTIVE = ("queued", "leased")
-_DEATHS = 4  # times as many attempts: a worker's death is seldom its job's fault, but may be
+LONGEST_PAUSE = 600.0
+"""Seconds between two tries."""
+
+_RETRY_AFTER = (2.0, 120.0)  # seconds: the least and the most that is asked of those who find the queue full
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Job:
     payload: Mapping[str, Any]
     state: str
     attempt: int
+    failures: int
     worker: str | None
     cancel: bool
     checkpoint: Mapping[str, Any]
@@ -54,22 +59,42 @@ class Job:
 
 
 class Jobs:
-    """The queue in SQL."""
+    """The queue in SQL. `presence` knows which processes of this machine live; without it, leases alone decide."""
 
-    def __init__(self, database: Database, options: settings.Jobs) -> None:
+    def __init__(self, database: Database, options: settings.Jobs, presence: Presence | None = None) -> None:
         self._db = database
         self.options = options
-        self.added = asyncio.Event()
+        self._presence = presence
         self.keeping: Callable[[], None] = lambda: None
-        self.keeper = f"{socket.gethostname()}-{os.getpid()}-{new_id('keep')[-6:]}"
+        base = presence.name if presence else f"{socket.gethostname()[:40]}-{os.getpid()}-{new_id('p')[-6:]}"
+        self.keeper = f"{base}-kept"
         self._random = random.Random()  # jitter of our own: the global one belongs to the program
+        self.held: set[str] = set()  # what this process does: never taken from itself, wherever its clock goes
+        self._still: dict[str, tuple[datetime, float]] = {}  # late leases of others: as seen, and since when
+        self._finished: deque[float] = deque(maxlen=50)
 
     async def add(self, c: AsyncConnection, kind: str, owner_id: str, **values: Any) -> str:
         """Enqueue within the caller's transaction, so that the job stands exactly when its subject does."""
         job_id, at = new_id("job"), now()
-        row = {"payload": {}, "checkpoint": {}, "state": "queued", "run_at": at, "created_at": at, "updated_at": at}
-        await c.execute(jobs.insert().values(id=job_id, kind=kind, owner_id=owner_id, **{**row, **values}))
+        row = {"payload": {}, "checkpoint": {}, "state": "queued", "created_at": at, "updated_at": at}
+        row |= {"run_at": self._db.clock(), "kind": kind, "owner_id": owner_id}
+        await c.execute(jobs.insert().values(id=job_id, **{**row, **values}))
+        topics = [f"notebook:{n}"] if (n := values.get("notebook_id")) else []
+        await self._db.signals.send(c, QUEUED, *topics)
         return job_id
+
+    async def check_room(self, c: AsyncConnection) -> None:
+        """Raise `StoreError` (`server_queue_full`) where the server takes no more; an owner's own bound is a quota."""
+        waiting = sa.select(jobs.c.id).where(jobs.c.state == "queued", jobs.c.kind == "ingest")
+        # Counting ends at the bound: a short queue, as nearly every one is, costs next to nothing.
+        count = sa.select(sa.func.count()).select_from(waiting.limit(self.options.queue).subquery())
+        if int((await c.execute(count)).scalar_one()) >= self.options.queue:
+            raise StoreError(
+                "The server has as many sources to ingest as it takes.",
+                code="server_queue_full",
+                remedy="Try again later, or ask the operator for more workers.",
+                retry_after=self._pause(),
+            )
 
     def kept(self) -> dict[str, Any]:
         """Values for `add` of a job that this process alone can do: leased to it from the start.
@@ -77,68 +102,71 @@ class Jobs:
         Its workers claim it as if it were queued; when this process dies, the lease runs out and others may.
         """
         self.keeping()
-        return {"state": "leased", "worker": self.keeper, "lease_until": self._until(now())}
+        return {"state": "leased", "worker": self.keeper, "lease_until": self._db.clock(self.options.lease)}
 
     async def renew_kept(self) -> None:
         """Keep the lease of what waits for this process's workers."""
         mine = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper)
         async with self._db.write() as c:
-            await c.execute(jobs.update().where(mine).values(lease_until=self._until(now())))
-
-    def wake(self) -> None:
-        """Tell this process's workers, after the commit, that there is something to do."""
-        self.added.set()
+            await c.execute(jobs.update().where(mine).values(lease_until=self._db.clock(self.options.lease)))
 
     async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
-        """Lease the next job that is due: queued, kept for this process, or one whose worker let its lease run out."""
-        at = now()
-        kept = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper, jobs.c.run_at <= at)
-        due = kept
-        if not kept_only:
-            due = sa.or_(
-                sa.and_(jobs.c.state == "queued", jobs.c.run_at <= at),
-                sa.and_(jobs.c.state == "leased", jobs.c.lease_until < at),
-                kept,
-            )
-        first = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority.desc(), jobs.c.run_at).limit(1)
-        taken = (
-            jobs.update()
-            .where(jobs.c.id == first.with_for_update(skip_locked=True).scalar_subquery())
-            .values(
-                state="leased", worker=worker, attempt=jobs.c.attempt + 1, lease_until=self._until(at), updated_at=at
-            )
-            .returning(jobs)
-        )
+        """Lease the next job that is due: kept for this process, let go by a worker that is gone, or queued.
+
+        Of the queued, the more urgent first; then whoever has the fewest jobs being done, then whoever was served
+        longest ago: many jobs of one owner delay another's by one at most.
+        """
+        kept = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper, jobs.c.run_at <= self._db.clock())
         async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
-            if (await c.execute(first)).scalar() is None:
-                return None
+            ours = (await c.execute(sa.select(jobs.c.id).where(kept).limit(1))).scalar()
+            late = [] if kept_only else self._takeable((await c.execute(_LATE, {"at": await self._now(c)})).all())
+            waiting = [] if kept_only else (await c.execute(self._waiting())).all()
+        if not ours and not late and not waiting:
+            return None
         async with self._db.write() as c:
-            row = (await c.execute(taken)).mappings().first()
-        return _job(row) if row else None
+            if ours and (taken := await self._take(c, worker, sa.and_(kept, jobs.c.id == ours))) is not None:
+                return taken
+            for job_id, lease in late:
+                taken = await self._take(c, worker, sa.and_(jobs.c.id == job_id, jobs.c.lease_until == lease))
+                if taken is not None:
+                    return taken
+            for row in sorted(waiting, key=_share):
+                first = sa.select(jobs.c.id).where(jobs.c.owner_id == row.owner_id, self._due())
+                first = first.order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id).limit(1)
+                taken = await self._take(
+                    c, worker, jobs.c.id == first.with_for_update(skip_locked=True).scalar_subquery()
+                )
+                if taken is not None:
+                    if len(waiting) > 1:
+                        await self._served(c, row.owner_id)
+                    return taken
+        return None
 
     async def save(self, c: AsyncConnection, job: Job, checkpoint: Mapping[str, Any] | None = None) -> Job:
         """Renew the lease within the caller's transaction, and store the checkpoint. Raises `Lost`."""
-        at = now()
-        values: dict[str, Any] = {"lease_until": self._until(at), "updated_at": at}
+        values: dict[str, Any] = {"lease_until": self._db.clock(self.options.lease), "updated_at": now()}
         if checkpoint is not None:
             values["checkpoint"] = dict(checkpoint)
-        await self._fenced(c, job, values)
+        await self._fenced(c, job, values, tell=checkpoint is not None)
         return replace(job, checkpoint=checkpoint) if checkpoint is not None else job
 
     async def finish(self, c: AsyncConnection, job: Job) -> None:
         """It is done. Raises `Lost`."""
         await self._fenced(c, job, {"state": "done", "lease_until": None, "problem": None, "updated_at": now()})
+        self._finished.append(time.monotonic())
 
     async def fail(self, c: AsyncConnection, job: Job, error: SourcebookError, *, kept: bool = False) -> bool:
         """Queue again after a pause where the error is transient and attempts are left; else fail. True if final.
 
         `kept`: it is queued for this process alone.
         """
-        at = now()
-        final = not error.transient or job.attempt >= self.options.attempts
-        pause = self.options.backoff * 2 ** (job.attempt - 1) * self._random.uniform(0.5, 1.5)
-        values: dict[str, Any] = {"problem": error.problem(), "updated_at": at, "lease_until": None}
-        values |= {"state": "failed"} if final else {"state": "queued", "run_at": at + timedelta(seconds=pause)}
+        failures = job.failures + 1
+        final = not error.transient or failures >= self.options.attempts
+        values: dict[str, Any] = {"problem": error.problem(), "updated_at": now(), "lease_until": None}
+        values |= {"failures": failures, "state": "failed" if final else "queued"}
+        if not final:
+            pause = self.options.backoff * 2 ** (failures - 1) * self._random.uniform(0.5, 1.5)
+            values["run_at"] = self._db.clock(min(pause, LONGEST_PAUSE))
         if kept and not final:
             values |= self.kept()
         await self._fenced(c, job, values)
@@ -146,9 +174,10 @@ class Jobs:
 
     async def release(self, job: Job) -> None:
         """Give it back untouched, as at shutdown; nothing happens where the lease is lost already."""
-        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": now()}
+        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": self._db.clock()}
         async with self._db.write() as c:
             await c.execute(jobs.update().where(*_held(job)).values(**values))
+            await self._db.signals.send(c, QUEUED, *_topics(job))
 
     async def cancel_for(self, c: AsyncConnection, source_id: str) -> None:
         """Stop all work on a source: what is queued now, what is leased at its next write."""
@@ -160,13 +189,16 @@ class Jobs:
         """Its worker has seen the wish, and stopped."""
         async with self._db.write() as c:
             stopped = {"state": "cancelled", "lease_until": None, "updated_at": now()}
-            await c.execute(jobs.update().where(*_held(job), jobs.c.cancel.is_(True)).values(**stopped))
+            done = await c.execute(jobs.update().where(*_held(job), jobs.c.cancel.is_(True)).values(**stopped))
+            if done.rowcount:
+                await self._stopped(c, job)
 
     async def postpone(self, c: AsyncConnection, job: Job, seconds: float) -> None:
         """Queue again without counting an attempt: something else must end first."""
-        later = now() + timedelta(seconds=seconds)
-        values = {"state": "queued", "run_at": later, "lease_until": None, "attempt": jobs.c.attempt - 1}
-        await self._fenced(c, job, values)
+        values = {"state": "queued", "run_at": self._db.clock(seconds), "lease_until": None}
+        await self._fenced(c, job, {**values, "attempt": jobs.c.attempt - 1})
+
+    # What people ask for.
 
     async def get(self, job_id: str, owner_id: str) -> Job:
         """Raises `NotFound` also for another owner's, unless it is of a notebook that this owner may write into."""
@@ -179,13 +211,151 @@ class Jobs:
             raise NotFound(f"There is no job {job_id}.")
         return _job(row)
 
-    async def _fenced(self, c: AsyncConnection, job: Job, values: Mapping[str, Any]) -> None:
+    async def listing(self, state: str = "", limit: int = 100) -> list[Job]:
+        """Of all owners, the newest first, for the operator: of one state, or all that are not done."""
+        which = jobs.c.state == state if state else jobs.c.state != "done"
+        async with self._db.read() as c:
+            rows = (await c.execute(sa.select(jobs).where(which).order_by(jobs.c.id.desc()).limit(limit))).mappings()
+            return [_job(row) for row in rows]
+
+    async def cancel(self, job_id: str, owner_id: str) -> Job:
+        """Stop an ingestion: at once where it waits, at its next write where it runs. What is over stays as it is.
+
+        Raises `NotFound`, and `Conflict` (code `not_cancellable`) for a deletion, which always goes to its end.
+        """
+        job = await self.get(job_id, owner_id)
+        if job.kind == "delete":
+            raise Conflict("What is being deleted is deleted to the end.", code="not_cancellable")
+        async with self._db.write() as c:
+            queued = sa.and_(jobs.c.id == job_id, jobs.c.state == "queued")
+            done = await c.execute(jobs.update().where(queued).values(state="cancelled", updated_at=now()))
+            if done.rowcount:
+                await self._stopped(c, job)
+            else:
+                leased = sa.and_(jobs.c.id == job_id, jobs.c.state == "leased")
+                await c.execute(jobs.update().where(leased).values(cancel=True, updated_at=now()))
+        return await self.get(job_id, owner_id)
+
+    async def retry(self, job_id: str, owner_id: str) -> Job:
+        """Queue a failed or cancelled ingestion again; it goes on at the stage that it had reached.
+
+        Raises `NotFound`, and `Conflict` (code `not_retryable`) where it runs, is done, or its source is deleted.
+        """
+        job = await self.get(job_id, owner_id)
+        alive = sa.exists().where(sources.c.id == jobs.c.source_id, sources.c.deleted_at.is_(None))
+        over = sa.and_(jobs.c.id == job_id, jobs.c.state.in_(("failed", "cancelled")), jobs.c.kind == "ingest", alive)
+        again = {"state": "queued", "failures": 0, "attempt": 0, "cancel": False, "problem": None}
+        async with self._db.write() as c:
+            values = {**again, "run_at": self._db.clock(), "updated_at": now()}
+            if (await c.execute(jobs.update().where(over).values(**values))).rowcount != 1:
+                raise Conflict(f"The job {job_id} is {job.state}, and cannot be retried.", code="not_retryable")
+            state = "indexing" if "next" in job.checkpoint else "queued"
+            of = generations.c.id == job.generation_id
+            await c.execute(generations.update().where(of).values(state=state, problem=None))
+            await self._db.signals.send(c, QUEUED, *_topics(job))
+        return await self.get(job_id, owner_id)
+
+    async def bury(self) -> None:
+        """End the leases of processes of this machine that are dead: nobody need wait until they run out."""
+        if self._presence is None:
+            return
+        query = sa.select(jobs.c.worker).where(jobs.c.state == "leased").distinct()
+        async with self._db.read() as c:
+            workers = (await c.execute(query)).scalars().all()
+        dead = [w for w in workers if w and not self._presence.alive(process_of(w))]
+        if dead:
+            of = sa.and_(jobs.c.state == "leased", jobs.c.worker.in_(dead))
+            async with self._db.write() as c:
+                await c.execute(jobs.update().where(of).values(lease_until=self._db.clock(-1)))
+
+    # The parts of claiming.
+
+    def _due(self) -> sa.ColumnElement[bool]:
+        at, far = self._db.clock(), self._db.clock(LONGEST_PAUSE)
+        # No pause of these is as long: the clock was set back. Only a `retire` job waits for longer on purpose.
+        strange = sa.and_(jobs.c.run_at > far, jobs.c.kind.in_(("ingest", "delete")))
+        return sa.and_(jobs.c.state == "queued", sa.or_(jobs.c.run_at <= at, strange))
+
+    def _waiting(self) -> sa.Select[Any]:
+        """A row for each owner who has something due: its urgency, and what speaks for the others."""
+        doing = jobs.alias()
+        running = sa.select(sa.func.count()).where(doing.c.state == "leased", doing.c.owner_id == jobs.c.owner_id)
+        turn = sa.select(owner_turns.c.turn).where(owner_turns.c.owner_id == jobs.c.owner_id)
+        return (
+            sa.select(
+                jobs.c.owner_id,
+                sa.func.max(jobs.c.priority).label("priority"),
+                sa.func.min(jobs.c.run_at).label("run_at"),
+                running.scalar_subquery().label("running"),
+                turn.scalar_subquery().label("turn"),
+            )
+            .where(self._due())
+            .group_by(jobs.c.owner_id)
+        )
+
+    async def _now(self, c: AsyncConnection) -> datetime:
+        return now() if self._db.sqlite else (await c.execute(sa.select(self._db.clock()))).scalar_one()
+
+    def _takeable(self, late: Any) -> list[tuple[str, datetime]]:
+        """Of late leases, those that nobody here knows better of: where the clock was moved, all of them are late."""
+        found, seen = [], {}
+        for job_id, worker, lease in late:
+            if job_id in self.held or worker == self.keeper:
+                continue
+            if self._presence is not None and self._presence.alive(process_of(worker)):
+                before, since = self._still.get(job_id, (None, 0.0))
+                seen[job_id] = (lease, since if before == lease else time.monotonic())
+                if time.monotonic() - seen[job_id][1] < self.options.lease:
+                    continue  # it lives; so it renews, or has stopped and is taken over after as long as any lease
+            found.append((job_id, lease))
+        self._still = seen
+        return found
+
+    async def _take(self, c: AsyncConnection, worker: str, which: sa.ColumnElement[bool]) -> Job | None:
+        lease = {"lease_until": self._db.clock(self.options.lease), "updated_at": now()}
+        values = {"state": "leased", "worker": worker, "attempt": jobs.c.attempt + 1, **lease}
+        row = (await c.execute(jobs.update().where(which).values(**values).returning(jobs))).mappings().first()
+        return _job(row) if row else None
+
+    async def _served(self, c: AsyncConnection, owner_id: str) -> None:
+        turns = owner_turns.alias()
+        latest = sa.select(sa.func.coalesce(sa.func.max(turns.c.turn), 0) + 1).scalar_subquery()
+        of = owner_turns.c.owner_id == owner_id
+        if (await c.execute(owner_turns.update().where(of).values(turn=latest))).rowcount == 0:
+            await c.execute(self._db.insert_or_ignore(owner_turns).values(owner_id=owner_id, turn=latest))
+
+    async def _fenced(self, c: AsyncConnection, job: Job, values: Mapping[str, Any], *, tell: bool = True) -> None:
         done = await c.execute(jobs.update().where(*_held(job), jobs.c.cancel.is_(False)).values(**values))
         if done.rowcount != 1:
             raise Lost(f"Job {job.id} is no longer held by {job.worker}.")
+        if tell:
+            await self._db.signals.send(c, *_topics(job))
 
-    def _until(self, at: datetime) -> datetime:
-        return at + timedelta(seconds=self.options.lease)
+    async def _stopped(self, c: AsyncConnection, job: Job) -> None:
+        problem = {"code": "cancelled", "title": "Cancelled", "detail": "Its ingestion was cancelled."}
+        of = sa.and_(generations.c.id == job.generation_id, generations.c.state != "ready")
+        await c.execute(generations.update().where(of).values(state="failed", problem=problem))
+        await self._db.signals.send(c, *_topics(job))
+
+    def _pause(self) -> float:
+        """Seconds after which there is room for one more, at the pace of the last fifty."""
+        each = _RETRY_AFTER[0]
+        if len(self._finished) > 1:
+            each = (time.monotonic() - self._finished[0]) / len(self._finished)
+        return min(max(each, _RETRY_AFTER[0]), _RETRY_AFTER[1])
+
+
+_LATE = sa.select(jobs.c.id, jobs.c.worker, jobs.c.lease_until).where(
+    jobs.c.state == "leased", jobs.c.lease_until < sa.bindparam("at", type_=jobs.c.lease_until.type)
+)
+
+
+def _share(row: Any) -> tuple[int, int, int, datetime]:
+    return (-row.priority, row.running, row.turn or 0, row.run_at)
+
+
+def _topics(job: Job) -> list[str]:
+    return [f"job:{job.id}", *([f"notebook:{job.notebook_id}"] if job.notebook_id else [])]
 
 
 def _held(job: Job) -> list[sa.ColumnElement[bool]]:
@@ -194,112 +364,3 @@ def _held(job: Job) -> list[sa.ColumnElement[bool]]:
 
 def _job(row: Any) -> Job:
     return Job(**{name: row[name] for name in Job.__dataclass_fields__})
-
-
-class Worker:
-    """Does jobs in this process: `count` at a time, until `close`.
-
-    `handle(job)` does one; what it raises is stored with the job by `failed(job, error)`.
-    """
-
-    def __init__(
-        self,
-        queue: Jobs,
-        database: Database,
-        handle: Callable[[Job], Awaitable[None]],
-        failed: Callable[[Job, SourcebookError], Awaitable[None]],
-    ) -> None:
-        self._jobs = queue
-        self._db = database
-        self._handle = handle
-        self._failed = failed
-        queue.keeping = self.keep
-        self._tasks: list[asyncio.Task[None]] = []
-        self._base = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')[-6:]}"
-        self._random = random.Random()
-
-    def start(self, count: int) -> None:
-        """Begin to take jobs."""
-        self._tasks = [asyncio.create_task(self._work(f"{self._base}-{n}"), name=f"worker {n}") for n in range(count)]
-
-    def keep(self) -> None:
-        """A job is kept for this process: see that its lease is renewed, and that there is a worker to do it."""
-        if any(task.get_name() == "keeper" for task in self._tasks):
-            return
-        if not self._tasks:
-            work = self._work(f"{self._base}-kept", kept_only=True)
-            self._tasks.append(asyncio.create_task(work, name="worker of kept jobs"))
-        self._tasks.append(asyncio.create_task(self._keep(), name="keeper"))
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(self._jobs.options.lease / 3)
-            try:
-                await self._jobs.renew_kept()
-            except SourcebookError as error:
-                log.warning("the leases of kept jobs could not be renewed: %s", error)
-
-    async def close(self) -> None:
-        """Stop; what was being done goes back to the queue."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
-
-    async def _work(self, name: str, *, kept_only: bool = False) -> None:
-        while True:
-            # Cleared before looking: what is added while we look sets it again, and is not slept over.
-            self._jobs.added.clear()
-            try:
-                job = await self._jobs.claim(name, kept_only=kept_only)
-            except SourcebookError as error:
-                log.warning("no job could be claimed: %s", error)
-                job = None
-            if job is None:
-                await self._rest()
-                continue
-            try:
-                await self._do(job)
-            except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
-                log.exception("job %s (%s) was dropped", job.id, job.kind)
-                await self._rest()
-
-    async def _rest(self) -> None:
-        """Until something is added here, or the poll interval is over: other processes add too."""
-        try:
-            async with asyncio.timeout(self._jobs.options.poll * self._random.uniform(0.8, 1.2)):
-                await self._jobs.added.wait()
-        except TimeoutError:
-            return
-
-    async def _do(self, job: Job) -> None:
-        beat = asyncio.create_task(self._renew(job))
-        try:
-            if job.attempt > _DEATHS * self._jobs.options.attempts:
-                raise SourcebookError(f"Its worker died {job.attempt - 1} times over it.", code="worker_died")
-            await self._handle(job)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._jobs.release(job))
-            raise
-        except Lost:
-            await self._jobs.cancelled(job)
-        except SourcebookError as error:
-            await self._failed(job, error)
-        except Exception as error:  # a bug of ours or a plugin's: the job fails by name, the worker lives on
-            log.exception("job %s (%s) failed", job.id, job.kind)
-            detail = f"An unexpected {type(error).__name__}; the server's log says more."
-            await self._failed(job, SourcebookError(detail, transient=True))
-        finally:
-            beat.cancel()
-            await asyncio.wait([beat])
-
-    async def _renew(self, job: Job) -> None:
-        while True:
-            await asyncio.sleep(self._jobs.options.lease / 3)
-            try:
-                async with self._db.write() as c:
-                    await self._jobs.save(c, job)
-            except Lost:
-                return  # the next write of the handler finds out
-            except SourcebookError as error:
-                log.warning("job %s: the lease could not be renewed: %s", job.id, error)

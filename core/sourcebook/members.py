@@ -75,7 +75,7 @@ class Members:
         if gone:
             async with self._db.write() as c:
                 for one in gone:
-                    await self._sources.remove(c, notebook.owner_id, one)
+                    await self._sources.removing.source(c, notebook.owner_id, one)
 
     async def check_time(self, source: Mapping[str, Any]) -> None:
         """Raises `LimitExceeded` (code `timeout`) for a member where its tree has used up its seconds."""

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import keys, owners
+from sourcebook.database.tables import deletions, keys, owners
 from sourcebook.errors import InvalidInput, NotFound, StoreError, Unauthenticated
 from sourcebook.ids import new_id
 
@@ -80,12 +80,18 @@ class Owners:
         if not name.strip() or len(name) > 200:
             raise InvalidInput("An owner's name has 1 to 200 characters.")
         async with self._db.write() as c:
-            found = (await c.execute(sa.select(owners.c.id).where(owners.c.name == name))).scalar()
-            if found:
+            query = sa.select(owners.c.id).where(owners.c.name == name)
+            if found := (await c.execute(query)).scalar():
                 return str(found)
-            owner_id = new_id("own")
-            await c.execute(owners.insert().values(id=owner_id, name=name, created_at=now()))
-            return owner_id
+            row = {"id": new_id("own"), "name": name, "created_at": now()}
+            await c.execute(self._db.insert_or_ignore(owners).values(**row))
+            return str((await c.execute(query)).scalar_one())  # another may have made the same meanwhile
+
+    async def deletion(self, deletion_id: str) -> dict[str, Any]:
+        """What a deletion removed, by table; empty until it is over."""
+        async with self._db.read() as c:
+            report = (await c.execute(sa.select(deletions.c.report).where(deletions.c.id == deletion_id))).scalar()
+        return dict(report or {})
 
     async def local(self) -> Principal:
         """The principal of a server without keys."""

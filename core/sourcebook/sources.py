@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import deletions, generations, notebooks, sources
+from sourcebook.database.tables import generations, notebooks, sources
 from sourcebook.errors import Conflict, InvalidInput, NotFound
+from sourcebook.failpoints import failpoint
 from sourcebook.generations import SUPERSEDED, Generations
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
@@ -23,6 +24,7 @@ from sourcebook.notebooks import Notebook, visible
 from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
 from sourcebook.quotas import Quotas
+from sourcebook.removing import Removing
 from sourcebook.settings import Limits
 from sourcebook.source_rows import Source as Source
 from sourcebook.source_rows import select_sources, source_of
@@ -46,6 +48,7 @@ class Sources:
         self._db = database
         self._blobs = blobs
         self._jobs = queue
+        self.removing = Removing(queue)
         self._quotas = quotas or Quotas(Limits())
         self._generations = Generations(queue)
         self.passwords = passwords or Passwords()
@@ -67,7 +70,8 @@ class Sources:
 
         The same bytes in the same notebook are the source that is there already (with a `password` one that failed is
         read again). When this returns, nothing that was accepted can be lost any more, but for the password: it is
-        kept in memory alone, so this process does the job.
+        kept in memory alone, so this process does the job. Raises `QuotaExceeded` and `StoreError` where no more may
+        wait.
         """
         values = {
             "name": safe_name(name),
@@ -78,8 +82,11 @@ class Sources:
             "parent_id": parent_id,
         }
         async with self._db.read() as c:  # before the bytes: whoever has no room left need not send them
+            if parent_id is None:  # what was found inside of a file has been let in with it
+                await self._jobs.check_room(c)
             await self._quotas.check(c, notebook.owner_id)
         blob = await self._blobs.put(new_id("blob"), chunks)
+        await failpoint("accept.blob")
         # A caller who goes away now must not part the row from its bytes: this goes to its end without them.
         return await asyncio.shield(self._record(notebook, blob, values, password))
 
@@ -88,7 +95,11 @@ class Sources:
     ) -> tuple[str, bool]:
         try:
             async with self._db.write() as c:
+                # Two who bring the same bytes at once take turns, also where writers do not.
+                row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook.id)
+                await c.execute(row.with_for_update(key_share=True))
                 same = await self._same_bytes(c, notebook.id, blob, values["parent_id"])
+                lost = await self._take_lost(c, same, blob) if same else None
                 source_id = same or await self._insert(c, notebook, blob, values, password)
                 if same is not None and password is not None:
                     await self._unlock(c, notebook, same, password)
@@ -96,8 +107,8 @@ class Sources:
             await self._blobs.delete(blob.key)
             raise
         if same is not None:
-            await self._blobs.delete(blob.key)
-        self._jobs.wake()
+            await self._blobs.delete(lost or blob.key)
+        await failpoint("accept.row")
         return source_id, same is None
 
     async def _unlock(self, c: AsyncConnection, notebook: Notebook, source_id: str, password: str) -> None:
@@ -111,9 +122,7 @@ class Sources:
         await self.get(principal, source_id, "write")
         async with self._db.write() as c:
             row = await self._alive(c, source_id)
-            job_id = await self._begin(c, row, row["owner_id"], password)
-        self._jobs.wake()
-        return job_id
+            return await self._begin(c, row, row["owner_id"], password)
 
     async def replace(
         self,
@@ -148,7 +157,6 @@ class Sources:
         finally:
             if job_id is None:
                 await self._blobs.delete(blob.key)
-        self._jobs.wake()
         return job_id
 
     async def _alive(self, c: AsyncConnection, source_id: str) -> Any:
@@ -215,7 +223,6 @@ class Sources:
                 )
             row = await self._alive(c, source_id)
             await self._begin(c, row, row["owner_id"])
-        self._jobs.wake()
         return await self.get(principal, source_id)
 
     async def named(self, notebook_id: str, name: str) -> str | None:
@@ -254,39 +261,22 @@ class Sources:
         """Invisible at once; the job whose id is returned removes the rest, and checks that it is gone."""
         source = await self.get(principal, source_id, "write")
         async with self._db.write() as c:
-            job_id = await self.remove(c, principal.owner_id, source.id)
-        self._jobs.wake()
-        return job_id
+            return await self.removing.source(c, principal.owner_id, source.id)
 
-    async def delete_notebook(self, principal: Principal, notebook: Notebook) -> None:
-        """The notebook and all its sources are invisible at once, and removed by their jobs. Its owner alone may."""
+    async def delete_notebook(self, principal: Principal, notebook: Notebook) -> str:
+        """The notebook and all its sources are invisible at once, and removed by their jobs. Its owner alone may.
+
+        The job whose id is returned ends when nothing of the notebook is left.
+        """
         if notebook.owner_id != principal.owner_id:
             raise NotFound(f"There is no notebook {notebook.id}.")
-        top = sa.and_(
-            sources.c.notebook_id == notebook.id, sources.c.deleted_at.is_(None), sources.c.parent_id.is_(None)
-        )
         async with self._db.write() as c:
-            gone = {"deleted_at": now(), "title": "", "description": "", "metadata": {}}
-            await c.execute(notebooks.update().where(notebooks.c.id == notebook.id).values(**gone))
-            for source_id in (await c.execute(sa.select(sources.c.id).where(top))).scalars().all():
-                await self.remove(c, principal.owner_id, source_id)
-        self._jobs.wake()
+            return await self.removing.notebook(c, principal.owner_id, notebook.id)
 
-    async def remove(self, c: AsyncConnection, owner_id: str, source_id: str) -> str:
-        """Tombstone a source and its members, and enqueue their removal, within the caller's transaction."""
-        ids = [source_id]
-        for parent in ids:  # members of members too; what is deleted already has its own job
-            of = sa.and_(sources.c.parent_id == parent, sources.c.deleted_at.is_(None))
-            ids += (await c.execute(sa.select(sources.c.id).where(of))).scalars()
-        await c.execute(sources.update().where(sources.c.id.in_(ids)).values(deleted_at=now(), updated_at=now()))
-        job_id = ""
-        for one in sorted(ids, key=lambda i: i == source_id):
-            await self._jobs.cancel_for(c, one)
-            deletion = {"id": new_id("del"), "owner_id": owner_id, "kind": "source", "subject_id": one}
-            await c.execute(deletions.insert().values(report={}, created_at=now(), **deletion))
-            payload = {"deletion_id": deletion["id"]}
-            job_id = await self._jobs.add(c, "delete", owner_id, source_id=one, payload=payload, priority=1)
-        return job_id
+    async def delete_owner(self, owner_id: str) -> str:
+        """Keys open nothing and notebooks are gone at once; the job whose id is returned ends when nothing is left."""
+        async with self._db.write() as c:
+            return await self.removing.owner(c, owner_id)
 
     async def _same_bytes(self, c: AsyncConnection, notebook_id: str, blob: Blob, parent: str | None) -> str | None:
         query = sa.select(sources.c.id).where(
@@ -297,13 +287,28 @@ class Sources:
         )
         return (await c.execute(query)).scalar()
 
+    async def _take_lost(self, c: AsyncConnection, source_id: str, blob: Blob) -> str | None:
+        """Where doctor found the source's bytes lost, these take their place; the key of what was lost."""
+        newest = sa.select(sa.func.max(generations.c.id)).where(generations.c.source_id == source_id)
+        of = generations.c.id == newest.scalar_subquery()
+        problem = (await c.execute(sa.select(generations.c.problem).where(of))).scalar()
+        if (problem or {}).get("code") != "blob_missing":
+            return None
+        mine = sources.c.id == source_id
+        old = (await c.execute(sa.select(sources.c.blob_key).where(mine))).scalar_one()
+        await c.execute(sources.update().where(mine).values(blob_key=blob.key, size=blob.size, updated_at=now()))
+        await c.execute(generations.update().where(of).values(problem=None))
+        return str(old)
+
     async def _insert(
         self, c: AsyncConnection, notebook: Notebook, blob: Blob, values: Mapping[str, Any], password: str | None
     ) -> str:
         # The notebook is read again here: it may have been deleted while the bytes came in.
+        # With its row held, so that a reindex cannot switch between this look and the commit.
         alive = sa.select(notebooks.c.index_spec_id).where(
             notebooks.c.id == notebook.id, notebooks.c.deleted_at.is_(None)
         )
+        alive = alive.with_for_update(read=True)
         spec_id = (await c.execute(alive)).scalar()
         if spec_id is None:
             raise NotFound(f"There is no notebook {notebook.id}.")

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import pytest
 import sqlalchemy as sa
 
 from sourcebook.app import Sourcebook
@@ -369,6 +370,22 @@ def new_database(folder: Path) -> Database:
     return Database("", folder)
 
 
+@dataclass(frozen=True)
+class Store:
+    """A migrated database without a row: SQLite in `folder`, or PostgreSQL at `url`."""
+
+    folder: Path
+    url: str = ""
+
+    def open(self) -> Database:
+        """Connect; once more is as another process would."""
+        return Database(self.url, self.folder) if self.url else new_database(self.folder)
+
+
+both_stores = pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+"""For a module whose every test takes `store`: each runs on SQLite and on a real PostgreSQL."""
+
+
 def _in_thread(function: Callable[[], bytes]) -> bytes:
     """The first call runs an event loop of its own, which a running one does not allow in its thread."""
     from concurrent.futures import ThreadPoolExecutor
@@ -422,7 +439,7 @@ class Room:
         """Claim one job and do it, as a worker would."""
         job = await self.book.jobs.claim(worker)
         if job is not None:
-            await self.book._worker._do(job)
+            await self.book._worker.do(job)
         return job
 
     async def work(self) -> None:
@@ -449,17 +466,17 @@ class Room:
 
 @asynccontextmanager
 async def furnished(
-    folder: Path, *, plugins: Sequence[object] = (), pipeline: Mapping[str, Any] | None = None, **overrides: Any
+    store: Store, *, plugins: Sequence[object] = (), pipeline: Mapping[str, Any] | None = None, **overrides: Any
 ) -> AsyncIterator[Room]:
     """Open a Sourcebook on fakes. `pipeline` changes the default one; `overrides` are sections of the settings."""
     wiring = {"chunker": "blocks", "embedder": "letters", "retrievers": ["memory"], "llm": ["script"]}
     layers: dict[str, Any] = {
-        "storage": {"path": str(folder), "blobs": "dict_blobs"},
+        "storage": {"path": str(store.folder), "database": store.url, "blobs": "dict_blobs"},
         "pipelines": {"default": {**wiring, **(pipeline or {})}},
     }
     for section, values in overrides.items():
         layers[section] = {**layers.get(section, {}), **values} if isinstance(values, dict) else values
-    await new_database(folder).close()
+    await store.open().close()
     book = Sourcebook(load(environ={}, overrides=layers), workers=0)
     book.plugins.load([])  # without what is installed: only what a test brings along
     book.plugins.load = lambda points=None: None  # type: ignore[method-assign]
@@ -473,16 +490,16 @@ async def furnished(
         yield Room(book, me, notebook, jail)
 
 
-def in_a_room(**options: Any) -> Callable[[Callable[[Room], Awaitable[None]]], Callable[[Path], None]]:
+def in_a_room(**options: Any) -> Callable[[Callable[[Room], Awaitable[None]]], Callable[[Store], None]]:
     """Make a test of an async function that is given a furnished room."""
 
-    def decorate(test: Callable[[Room], Awaitable[None]]) -> Callable[[Path], None]:
-        async def main(folder: Path) -> None:
-            async with furnished(folder, **options) as room:
+    def decorate(test: Callable[[Room], Awaitable[None]]) -> Callable[[Store], None]:
+        async def main(store: Store) -> None:
+            async with furnished(store, **options) as room:
                 await asyncio.wait_for(test(room), 60)
 
-        def run(tmp_path: Path) -> None:
-            asyncio.run(main(tmp_path))
+        def run(store: Store) -> None:
+            asyncio.run(main(store))
 
         run.__name__, run.__doc__ = test.__name__, test.__doc__
         return run

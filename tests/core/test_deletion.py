@@ -7,6 +7,7 @@ from datetime import timedelta
 from sourcebook.database.engine import now
 from sourcebook.database.tables import (
     citations,
+    conversations,
     deletions,
     document_segments,
     documents,
@@ -22,8 +23,10 @@ from sourcebook.database.tables import metadata as tables
 from sourcebook.errors import NotFound, StoreError
 from sourcebook.writer import Member
 
-from .support import Room, in_a_room
+from .support import Room, both_stores, in_a_room
 from .test_ingestion import TEXT, restarted
+
+pytestmark = both_stores
 
 SMALL = {"jobs": {"batch": 3, "backoff": 0.001, "attempts": 2}}
 
@@ -208,6 +211,45 @@ async def test_a_notebook_goes_with_all_its_sources(room: Room) -> None:
     await room.work()
     await assert_gone(room)
     assert [(row["title"], row["description"]) for row in await room.rows(notebooks)] == [("", "")]
+    whole = (await room.rows(deletions, deletions.c.kind == "notebook"))[0]
+    assert whole["report"] == {"sources": 3, "notes": 0}
+    assert whole["finished_at"] is not None
+
+
+@in_a_room(**SMALL)
+async def test_a_notebooks_deletion_is_not_over_while_a_point_of_it_is_left(room: Room) -> None:
+    source_id = await room.ready("a.txt", TEXT)
+    stray = next(iter(room.index.points.values()))
+    await room.book.sources.delete_notebook(room.me, room.notebook)
+    job = await room.step()
+    assert job is not None
+    assert job.source_id == source_id
+    room.index.points["stray"] = stray
+    job = await room.step()
+    assert job is not None
+    after = await room.book.jobs.get(job.id, room.me.owner_id)
+    assert (after.state, (after.problem or {})["code"]) == ("queued", "index_not_emptied")
+
+
+@in_a_room()
+async def test_an_owner_goes_with_everything_and_the_others_stay(room: Room) -> None:
+    bob = await room.principal("bob")
+    theirs = await room.book.create_notebook(bob, "Bob's secret")
+    await room.add("bobs.txt", TEXT, theirs)
+    await room.work()
+    await room.book.owners.create_key("bob", ["read"])
+    run = await room.book.ask(bob, "What is paragraph 3 about?", [theirs.id])
+    await run.wait()
+    kept = await room.ready("mine.txt", "My own text.")
+    job_id = await room.book.sources.delete_owner(bob.owner_id)
+    await room.work()
+    assert (await room.book.jobs.get(job_id, bob.owner_id)).state == "done"
+    left = await everything(room)
+    for word in ("bobs.txt", "secret", "paragraph 3", "Yes [1]", "'bob'"):
+        assert word not in left, word
+    assert await room.rows(conversations) == []
+    assert (await room.source(kept)).state == "ready"
+    assert len(room.index.points) == 1
 
 
 @in_a_room()

@@ -12,7 +12,9 @@ from sourcebook.database.tables import embedding_cache
 from sourcebook.embeddings import Embeddings, embed
 from sourcebook.errors import EmbedderError, PluginError
 
-from .support import Room, in_a_room
+from .support import Room, both_stores, in_a_room
+
+pytestmark = both_stores
 
 
 @in_a_room()

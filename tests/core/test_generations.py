@@ -16,7 +16,7 @@ from sourcebook.database.tables import sources as sources_table
 from sourcebook.errors import Encrypted, IndexUnavailable, NotFound
 from sourcebook.ids import new_id
 
-from .support import Room, furnished, in_a_room, pieces
+from .support import Room, Store, furnished, in_a_room, pieces
 from .test_ingestion import restarted
 
 OLD = "The lamp is green.\n\nThe gate is shut."
@@ -178,7 +178,7 @@ async def test_a_source_that_is_deleted_while_it_is_read_again_is_gone_whole(roo
 
 def test_replacing_survives_a_crash_at_every_write(tmp_path: Path) -> None:
     async def attempt(folder: Path, at: int) -> bool:
-        async with furnished(folder, jobs=SMALL["jobs"]) as room:
+        async with furnished(Store(folder), jobs=SMALL["jobs"]) as room:
             source_id = await room.ready("lamp.txt", OLD)
             await replaced(room, source_id, NEW)
             crashed = await restarted(room, at, room.work)

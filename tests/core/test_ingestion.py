@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,7 +18,9 @@ from sourcebook.errors import Encrypted, IndexUnavailable, Lost, UnsupportedType
 from sourcebook.ids import passage_id
 from sourcebook.writer import Member
 
-from .support import Crash, Room, in_a_room
+from .support import Crash, Room, both_stores, in_a_room
+
+pytestmark = both_stores
 
 TEXT = "\n\n".join(f"Paragraph {n} is about the number {n}." for n in range(10))
 SMALL = {"jobs": {"batch": 3, "backoff": 0.001}}
@@ -111,7 +114,7 @@ async def test_its_state_and_progress_are_seen_on_the_way(room: Room) -> None:
     await room.work()
     states = list(dict.fromkeys(state for state, _ in seen))
     assert states == ["queued", "parsing", "chunking", "embedding", "indexing", "ready"]
-    assert [done for state, done in seen if state == "embedding"] == [0, 3, 6, 9, 10]
+    assert [done for state, done in seen if state == "embedding"] == [0, 3, 6, 9]
 
 
 @in_a_room(**SMALL)
@@ -316,3 +319,25 @@ async def test_a_member_may_have_no_name(room: Room) -> None:
     await room.ready("mail.txt", "A mail.")
     names = {s.name for s in (await room.book.sources.listing(room.me, room.notebook.id)).items}
     assert names == {"mail.txt", "member 1", "member 2", "a"}
+
+
+@in_a_room(jobs={"batch": 64}, pipeline={"embedder": "letters"})
+async def test_small_documents_share_their_calls(room: Room) -> None:
+    """Of ten done at once, the first is embedded alone, and the others some at a time."""
+    for n in range(10):
+        await room.add(f"{n}.txt", f"Number {n} and {LETTER[n]}.")
+    embed = room.embedder.embed
+
+    async def slowly(texts: Sequence[str], kind: str) -> Any:
+        await asyncio.sleep(0.1)
+        return await embed(texts, kind)
+
+    room.embedder.embed = slowly  # type: ignore[method-assign]
+    claimed = [await room.book.jobs.claim("w") for _ in range(10)]
+    await asyncio.gather(*(room.book._worker.do(job) for job in claimed if job))
+    assert len(room.index.points) == 10
+    assert sum(room.embedder.batches) == 10
+    assert len(room.embedder.batches) < 10
+
+
+LETTER = "abcdefghij"

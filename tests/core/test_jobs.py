@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +13,15 @@ import sqlalchemy as sa
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import jobs, owners
-from sourcebook.errors import Lost, Malformed, NotFound, SourcebookError, StoreError
-from sourcebook.jobs import Job, Jobs, Worker
+from sourcebook.errors import Conflict, Lost, Malformed, NotFound, SourcebookError, StoreError
+from sourcebook.jobs import Job, Jobs
+from sourcebook.presence import Presence
 from sourcebook.settings import Jobs as Options
+from sourcebook.workers import Worker
 
-from .support import new_database
+from .support import Store, both_stores
+
+pytestmark = both_stores
 
 
 class Queue:
@@ -69,19 +72,19 @@ class Queue:
 
 
 @asynccontextmanager
-async def queue(folder: Path, **options: Any) -> AsyncIterator[Queue]:
-    database = new_database(folder)
+async def queue(store: Store, **options: Any) -> AsyncIterator[Queue]:
+    database = store.open()
     async with database.write() as c:
         await c.execute(owners.insert().values(id="own_1", name="me", created_at=now()))
     yield Queue(database, Options(**{"poll": 0.02, "backoff": 0.001, **options}))
     await database.close()
 
 
-def test_two_workers_never_hold_one_job(tmp_path: Path) -> None:
+def test_two_workers_never_hold_one_job(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             ids = [await q.add() for _ in range(20)]
-            other = Jobs(Database("", tmp_path), q.jobs.options)  # as another process
+            other = Jobs(store.open(), q.jobs.options)  # as another process
 
             async def take(j: Jobs, name: str) -> list[str]:
                 taken = []
@@ -96,9 +99,9 @@ def test_two_workers_never_hold_one_job(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_more_urgent_and_then_the_older_comes_first_and_what_is_not_due_waits(tmp_path: Path) -> None:
+def test_the_more_urgent_and_then_the_older_comes_first_and_what_is_not_due_waits(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             young = await q.add()
             old = await q.add(run_at=now() - timedelta(seconds=5))
             await q.add(run_at=now() + timedelta(seconds=60))
@@ -109,9 +112,9 @@ def test_the_more_urgent_and_then_the_older_comes_first_and_what_is_not_due_wait
     asyncio.run(main())
 
 
-def test_an_expired_lease_is_taken_over_and_the_first_workers_write_raises_lost(tmp_path: Path) -> None:
+def test_an_expired_lease_is_taken_over_and_the_first_workers_write_raises_lost(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             await q.add()
             first = await q.jobs.claim("first")
             assert first is not None
@@ -131,9 +134,9 @@ def test_an_expired_lease_is_taken_over_and_the_first_workers_write_raises_lost(
     asyncio.run(main())
 
 
-def test_the_same_worker_in_a_later_attempt_is_another_holder(tmp_path: Path) -> None:
+def test_the_same_worker_in_a_later_attempt_is_another_holder(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             await q.add()
             first = await q.jobs.claim("w")
             assert first is not None
@@ -147,9 +150,9 @@ def test_the_same_worker_in_a_later_attempt_is_another_holder(tmp_path: Path) ->
     asyncio.run(main())
 
 
-def test_what_is_written_with_a_lost_lease_is_rolled_back(tmp_path: Path) -> None:
+def test_what_is_written_with_a_lost_lease_is_rolled_back(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             await q.add()
             job = await q.jobs.claim("w")
             assert job is not None
@@ -165,9 +168,9 @@ def test_what_is_written_with_a_lost_lease_is_rolled_back(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-def test_a_transient_failure_backs_off_and_then_fails_for_good(tmp_path: Path) -> None:
+def test_a_transient_failure_backs_off_and_then_fails_for_good(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path, attempts=3, backoff=10.0) as q:
+        async with queue(store, attempts=3, backoff=10.0) as q:
             job_id = await q.add()
             pauses = []
             for attempt in (1, 2, 3):
@@ -187,9 +190,9 @@ def test_a_transient_failure_backs_off_and_then_fails_for_good(tmp_path: Path) -
     asyncio.run(main())
 
 
-def test_a_failure_that_is_not_transient_is_final_at_once(tmp_path: Path) -> None:
+def test_a_failure_that_is_not_transient_is_final_at_once(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             job_id = await q.add()
             job = await q.jobs.claim("w")
             assert job is not None
@@ -199,18 +202,18 @@ def test_a_failure_that_is_not_transient_is_final_at_once(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
-def test_another_owners_job_is_not_found(tmp_path: Path) -> None:
+def test_another_owners_job_is_not_found(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             with pytest.raises(NotFound):
                 await q.jobs.get(await q.add(), "own_2")
 
     asyncio.run(main())
 
 
-def test_something_else_may_have_to_end_first_which_costs_no_attempt(tmp_path: Path) -> None:
+def test_something_else_may_have_to_end_first_which_costs_no_attempt(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             job_id = await q.add()
             for _ in range(10):
                 await q.change(job_id, run_at=now())
@@ -227,9 +230,9 @@ def test_something_else_may_have_to_end_first_which_costs_no_attempt(tmp_path: P
 # Workers.
 
 
-def test_workers_do_what_is_added(tmp_path: Path) -> None:
+def test_workers_do_what_is_added(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path, poll=60.0) as q:
+        async with queue(store, poll=60.0) as q:
             done = []
 
             async def handle(job: Job) -> None:
@@ -240,7 +243,6 @@ def test_workers_do_what_is_added(tmp_path: Path) -> None:
             worker.start(2)
             await asyncio.sleep(0.02)
             ids = [await q.add() for _ in range(5)]
-            q.jobs.wake()
             for job_id in ids:
                 await q.until(job_id, "done")
             assert sorted(done) == sorted(ids)
@@ -249,9 +251,9 @@ def test_workers_do_what_is_added(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_closing_releases_what_was_being_done_without_costing_an_attempt(tmp_path: Path) -> None:
+def test_closing_releases_what_was_being_done_without_costing_an_attempt(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             started = asyncio.Event()
 
             async def handle(job: Job) -> None:
@@ -262,7 +264,6 @@ def test_closing_releases_what_was_being_done_without_costing_an_attempt(tmp_pat
             worker = q.worker(handle)
             worker.start(1)
             job_id = await q.add()
-            q.jobs.wake()
             await started.wait()
             await worker.close()
             job = await q.get(job_id)
@@ -271,9 +272,9 @@ def test_closing_releases_what_was_being_done_without_costing_an_attempt(tmp_pat
     asyncio.run(main())
 
 
-def test_a_long_job_keeps_its_lease(tmp_path: Path) -> None:
+def test_a_long_job_keeps_its_lease(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             # Shorter than a setting may be, so that the test is not as long as a lease.
             q.jobs.options = q.jobs.options.model_copy(update={"lease": 0.3})
             go_on = asyncio.Event()
@@ -285,7 +286,6 @@ def test_a_long_job_keeps_its_lease(tmp_path: Path) -> None:
             worker = q.worker(handle)
             worker.start(1)
             job_id = await q.add()
-            q.jobs.wake()
             await q.until(job_id, "leased")
             async with q.db.read() as c:
                 first = (await c.execute(sa.select(jobs.c.lease_until))).scalar_one()
@@ -301,9 +301,9 @@ def test_a_long_job_keeps_its_lease(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(tmp_path: Path) -> None:
+def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
             started, go_on = asyncio.Event(), asyncio.Event()
 
             async def handle(job: Job) -> None:
@@ -314,7 +314,6 @@ def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(tmp_path: Path) 
             worker = q.worker(handle)
             worker.start(1)
             job_id = await q.add()
-            q.jobs.wake()
             await started.wait()
             await q.change(job_id, cancel=True)
             go_on.set()
@@ -325,9 +324,9 @@ def test_a_leased_job_that_is_cancelled_stops_at_its_next_write(tmp_path: Path) 
     asyncio.run(main())
 
 
-def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_lives_on(tmp_path: Path) -> None:
+def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_lives_on(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path, attempts=1) as q:
+        async with queue(store, attempts=1) as q:
 
             async def handle(job: Job) -> None:
                 if job.payload:
@@ -337,7 +336,6 @@ def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_liv
             worker = q.worker(handle)
             worker.start(1)
             bad, good = await q.add(payload={"bad": True}), await q.add()
-            q.jobs.wake()
             problem = (await q.until(bad, "failed")).problem or {}
             assert "ValueError" in problem["detail"]
             assert "secret" not in str(problem)
@@ -347,9 +345,9 @@ def test_an_unknown_exception_fails_the_job_by_its_type_alone_and_the_worker_liv
     asyncio.run(main())
 
 
-def test_a_worker_survives_a_failure_that_cannot_be_stored(tmp_path: Path) -> None:
+def test_a_worker_survives_a_failure_that_cannot_be_stored(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path) as q:
+        async with queue(store) as q:
 
             async def handle(job: Job) -> None:
                 if job.payload:
@@ -362,7 +360,6 @@ def test_a_worker_survives_a_failure_that_cannot_be_stored(tmp_path: Path) -> No
             worker = Worker(q.jobs, q.db, handle, failed)
             worker.start(1)
             bad, good = await q.add(payload={"bad": True}), await q.add()
-            q.jobs.wake()
             await q.until(good, "done")
             assert (await q.get(bad)).state == "leased"  # until its lease is over
             await worker.close()
@@ -370,9 +367,9 @@ def test_a_worker_survives_a_failure_that_cannot_be_stored(tmp_path: Path) -> No
     asyncio.run(main())
 
 
-def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+def test_a_job_that_kills_its_workers_is_given_up(store: Store) -> None:
     async def main() -> None:
-        async with queue(tmp_path, attempts=2) as q:
+        async with queue(store, attempts=2) as q:
 
             async def handle(job: Job) -> None:
                 raise AssertionError("it must not be tried again")
@@ -383,5 +380,181 @@ def test_a_job_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
             job = await q.until(job_id, "failed")
             assert (job.problem or {})["code"] == "worker_died"
             await worker.close()
+
+    asyncio.run(main())
+
+
+# Shares, bounds, and what people ask for.
+
+
+def test_many_jobs_of_one_owner_delay_anothers_by_one_at_most(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            async with q.db.write() as c:
+                await c.execute(owners.insert().values(id="own_2", name="other", created_at=now()))
+            for _ in range(8):
+                await q.add()
+            async with q.db.write() as c:
+                late = await q.jobs.add(c, "ingest", "own_2")
+                second = await q.jobs.add(c, "ingest", "own_2")
+            order = []
+            while job := await q.jobs.claim("w"):
+                order.append(job.id)
+                await q.finish(job)
+            assert order.index(late) <= 1
+            assert order.index(second) <= 3
+
+    asyncio.run(main())
+
+
+def test_whoever_has_jobs_being_done_waits_for_those_who_have_none(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            async with q.db.write() as c:
+                await c.execute(owners.insert().values(id="own_2", name="other", created_at=now()))
+            for _ in range(5):
+                await q.add()
+            first = await q.jobs.claim("w")
+            assert first is not None
+            async with q.db.write() as c:
+                await q.jobs.add(c, "ingest", "own_2")
+            second = await q.jobs.claim("w")
+            assert second is not None
+            assert (first.owner_id, second.owner_id) == ("own_1", "own_2")
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store, queue=3) as q:
+            for _ in range(3):
+                async with q.db.read() as c:
+                    await q.jobs.check_room(c)
+                await q.add()
+            async with q.db.read() as c:
+                with pytest.raises(StoreError) as caught:
+                    await q.jobs.check_room(c)
+            assert caught.value.problem_code == "server_queue_full"
+            assert 1 < caught.value.details["retry_after"] <= 120
+            assert await q.jobs.claim("w") is not None
+            async with q.db.read() as c:
+                await q.jobs.check_room(c)
+
+    asyncio.run(main())
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_can_be_retried(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            job_id = await q.add()
+            assert (await q.jobs.cancel(job_id, "own_1")).state == "cancelled"
+            assert await q.jobs.claim("w") is None
+            with pytest.raises(NotFound):
+                await q.jobs.retry(job_id, "own_2")
+            with pytest.raises(Conflict):  # it has no source that could still be ingested
+                await q.jobs.retry(job_id, "own_1")
+
+    asyncio.run(main())
+
+
+def test_a_deletion_cannot_be_cancelled(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            async with q.db.write() as c:
+                job_id = await q.jobs.add(c, "delete", "own_1")
+            with pytest.raises(Conflict):
+                await q.jobs.cancel(job_id, "own_1")
+
+    asyncio.run(main())
+
+
+# Clocks and deaths.
+
+
+def test_what_was_queued_before_the_clock_was_set_back_is_due_now(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            job_id = await q.add(run_at=now() + timedelta(hours=1))
+            job = await q.jobs.claim("w")
+            assert job is not None
+            assert job.id == job_id
+
+    asyncio.run(main())
+
+
+def test_a_process_does_not_take_its_own_job_wherever_the_clock_goes(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            started, go_on = asyncio.Event(), asyncio.Event()
+            begun = []
+
+            async def handle(job: Job) -> None:
+                begun.append(job.attempt)
+                started.set()
+                await go_on.wait()
+                await q.finish(job)
+
+            worker = q.worker(handle)
+            worker.start(2)
+            job_id = await q.add()
+            await started.wait()
+            await q.expire(job_id)  # the clock jumps a day ahead
+            await asyncio.sleep(0.1)
+            go_on.set()
+            await q.until(job_id, "done")
+            assert begun == [1]
+            await worker.close()
+
+    asyncio.run(main())
+
+
+def test_the_jobs_of_a_dead_process_are_free_at_once_and_those_of_a_living_one_are_not(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            alive, dead = Presence(store.folder / "workers"), Presence(store.folder / "workers")
+            alive.enter()
+            dead.enter()
+            mine = Jobs(q.db, q.jobs.options, Presence(store.folder / "workers"))
+            await q.add()
+            await q.add()
+            of_the_living, of_the_dead = [await mine.claim(f"{p.name}-w") for p in (alive, dead)]
+            assert of_the_living is not None
+            assert of_the_dead is not None
+            await mine.bury()
+            assert await mine.claim("me-w") is None
+            dead.leave()
+            await mine.bury()
+            job = await mine.claim("me-w")
+            assert job is not None
+            assert job.id == of_the_dead.id
+            # A lease that looks over, as after a jump of the clock, is the living one's all the same.
+            await q.expire(of_the_living.id)
+            assert await mine.claim("me-w") is None
+            alive.leave()
+            await mine.bury()
+            assert (await mine.claim("me-w")) is not None
+
+    asyncio.run(main())
+
+
+def test_jobs_that_are_added_by_another_connection_are_heard_of(store: Store) -> None:
+    """At once on PostgreSQL; within the poll on SQLite."""
+
+    async def main() -> None:
+        async with queue(store, poll=60.0 if store.url else 0.1) as q:
+
+            async def handle(job: Job) -> None:
+                await q.finish(job)
+
+            worker = q.worker(handle)
+            worker.start(1)
+            await asyncio.sleep(1.0 if store.url else 0.0)  # until it listens
+            other = store.open()
+            async with other.write() as c:
+                job_id = await Jobs(other, q.jobs.options).add(c, "ingest", "own_1")
+            await asyncio.wait_for(q.until(job_id, "done"), 20)
+            await worker.close()
+            await other.close()
 
     asyncio.run(main())

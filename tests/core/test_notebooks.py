@@ -7,7 +7,9 @@ import pytest
 from sourcebook.database.tables import index_specs
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, NotFound
 
-from .support import Room, in_a_room
+from .support import Room, both_stores, in_a_room
+
+pytestmark = both_stores
 
 
 @in_a_room()

@@ -10,7 +10,9 @@ from sourcebook.database.engine import now
 from sourcebook.database.tables import keys
 from sourcebook.errors import InvalidInput, NotFound, Unauthenticated
 
-from .support import Room, in_a_room
+from .support import Room, both_stores, in_a_room
+
+pytestmark = both_stores
 
 
 @in_a_room()

@@ -10,7 +10,9 @@ from sourcebook.documents import SEGMENT, Place, join_segments
 from sourcebook.errors import NotFound
 from sourcebook.interfaces import Scope, ScopedNotebook
 
-from .support import Room, in_a_room
+from .support import Room, both_stores, in_a_room
+
+pytestmark = both_stores
 
 PARAGRAPH = "Ünïcode 😀 words. "
 LONG = "\n\n".join(f"{n}: " + PARAGRAPH * 300 for n in range(40))  # over several segments

@@ -22,7 +22,7 @@ from sourcebook.events import ContentDelta, Done, Finish, Reasoning, ReasoningDe
 from sourcebook.run import Run
 from sourcebook.run_log import Segment
 
-from .support import Room, furnished, in_a_room
+from .support import Room, Store, furnished, in_a_room
 
 Two = Callable[[Room, Room], Awaitable[None]]
 TEXT = "Roses need water.\n\nTulips need sun."
@@ -55,7 +55,7 @@ def whole(seen: list[Any], after: int = 0) -> bool:
 async def two(folder: Path, **options: Any) -> AsyncIterator[tuple[Room, Room]]:
     """Two processes' worth of Sourcebook on one database."""
     log = {"log": "sql", "flush": 0.02, "lease": 1.0, "grace": 0.3, **options.pop("runs", {})}
-    async with furnished(folder, runs=log, **options) as a, furnished(folder, runs=log, **options) as b:
+    async with furnished(Store(folder), runs=log, **options) as a, furnished(Store(folder), runs=log, **options) as b:
         yield a, b
 
 
@@ -319,14 +319,14 @@ def test_in_the_memory_form_another_process_still_hears_the_end_and_can_cancel(t
 
 def test_the_run_of_a_process_that_died_is_ended_at_the_next_start(tmp_path: Path) -> None:
     async def main() -> None:
-        async with furnished(tmp_path) as room:
+        async with furnished(Store(tmp_path)) as room:
             await room.ready("a.txt", TEXT)
             run = await room.book.ask(room.me, "What do roses need?", [room.notebook.id])
             await run.wait()
             old = now() - timedelta(minutes=1)
             values = {"state": "running", "lease_until": old, "message_id": None, "finished_at": None}
             await room.change(runs, runs.c.id == run.id, **values)
-        async with furnished(tmp_path) as room:
+        async with furnished(Store(tmp_path)) as room:
             await _until(lambda: _ended(room, run.id))
             (row,) = await room.rows(runs)
             assert row["state"] == "failed"
@@ -389,7 +389,7 @@ async def test_an_answer_that_is_made_again_is_made_as_the_first_was(room: Room)
     await run.wait()
     conversation = (await room.rows(runs))[0]["conversation_id"]
     answer = (await room.book.conversations.messages(conversation))[-1]
-    notebooks, how = await room.book.asked_before(room.me, answer.id)
+    notebooks, how = await room.book.conversations.asked_before(room.me, answer.id)
     assert notebooks == [room.notebook.id]
     await (await room.book.ask(room.me, **how)).wait()
     shown = await room.book.conversations.messages(conversation)

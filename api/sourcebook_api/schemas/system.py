@@ -12,7 +12,11 @@ from sourcebook_api.schemas.common import Body, Plain, Shown, StoredProblem
 
 
 class JobShown(Shown):
-    """A job. `state`: queued, leased, done, failed or cancelled; `progress` is for people."""
+    """A job. `state`: queued, leased, done, failed or cancelled.
+
+    `progress` is for people: `stage`, and where there is something to count `done` of `total` passages, `left`, `rate`
+    (a second) and `left_seconds`.
+    """
 
     id: str
     kind: str
@@ -24,6 +28,25 @@ class JobShown(Shown):
     problem: StoredProblem | None
     created_at: datetime
     updated_at: datetime
+
+
+class ProgressShown(Shown):
+    """A notebook's sources by what is happening to them. `done` of `total` are over since this was followed.
+
+    `rate` is sources a second and `left_seconds` an estimate, where there is one. `running` shows the first jobs that
+    are being done: `job_id`, `source_id`, `name`, `stage`, and `done` of `total` passages with `rate` and `left`.
+    """
+
+    queued: int
+    working: int
+    ready: int
+    failed: int
+    done: int
+    total: int
+    left: int
+    rate: float | None
+    left_seconds: float | None
+    running: list[dict[str, Any]]
 
 
 class KeyLimits(Body):

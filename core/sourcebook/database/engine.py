@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import sqlalchemy as sa
 from sqlalchemy import URL, Insert, Table
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sourcebook.database.signals import Signals
 from sourcebook.database.sqlite import cancels_of, sqlite_engine
-from sourcebook.errors import StoreError
+from sourcebook.database.tables import UTCDateTime
+from sourcebook.errors import ConfigError, StoreError
 
 
 def now() -> datetime:
     """The time that is written into rows: aware, UTC."""
     return datetime.now(UTC)
+
+
+_FULL = ("disk is full", "disk i/o error", "no space left", "could not extend file")
+_DAMAGED = ("malformed", "not a database", "invalid page in block")
 
 
 class Database:
@@ -30,13 +37,15 @@ class Database:
     """
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.url = make_url(url) if url else URL.create("sqlite+aiosqlite", database=str(folder / "sourcebook.db"))
+        self.url = url_of(url) if url else URL.create("sqlite+aiosqlite", database=str(folder / "sourcebook.db"))
         self.sqlite = self.url.get_backend_name() == "sqlite"
         if self.sqlite:
             self._writer = sqlite_engine(self.url, writer=True)
             self._reader = sqlite_engine(self.url, writer=False)
         else:
-            self._writer = self._reader = create_async_engine(self.url, pool_pre_ping=True)
+            self._writer = postgresql_engine(self.url)
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self.signals = Signals(None if self.sqlite else self._writer)
 
     def write(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may write. Raises `StoreError` where the database refuses it."""
@@ -55,7 +64,12 @@ class Database:
             async with opening as connection:
                 if self.sqlite:
                     put_off = await cancels_of(connection)
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    topics = self.signals.sent(connection)
+            for topic in topics:
+                self.signals.tell(topic)
         except SQLAlchemyError as error:
             raise _translated(error) from error
         finally:
@@ -64,20 +78,63 @@ class Database:
             if _cancels() > before:
                 raise cancelled
 
+    def clock(self, seconds: float = 0.0) -> sa.ColumnElement[datetime]:
+        """The time `seconds` from now, by the one clock that all who share this database have: its own."""
+        if self.sqlite:
+            return sa.literal(now() + timedelta(seconds=seconds), UTCDateTime())
+        at: sa.ColumnElement[datetime] = sa.func.clock_timestamp(type_=UTCDateTime())
+        return sa.type_coerce(at + sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds), UTCDateTime()) if seconds else at
+
     def insert_or_ignore(self, table: Table) -> Insert:
         """An INSERT that leaves rows alone which are there already."""
-        if self.sqlite:
-            from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-            return insert_sqlite(table).on_conflict_do_nothing()
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(table).on_conflict_do_nothing()
+        return insert_or_ignore(table, self.url.get_backend_name())
 
     async def close(self) -> None:
         """Close every connection."""
+        await self.signals.close()
         await self._writer.dispose()
         await self._reader.dispose()
+
+
+def insert_or_ignore(table: Table, dialect: str) -> Insert:
+    """An INSERT that leaves rows alone which are there already."""
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+        return insert_sqlite(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+    return insert_postgresql(table).on_conflict_do_nothing()
+
+
+def url_of(text: str) -> URL:
+    """An SQLAlchemy URL with the drivers that we have. Raises `ConfigError`."""
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise ConfigError(
+            "storage.database is no database URL.",
+            remedy="Write postgresql://user:password@host/name, or leave it empty for SQLite in the data folder.",
+        ) from error
+    drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
+    url = url.set(drivername=drivers.get(url.drivername, url.drivername))
+    if url.drivername not in drivers.values():
+        raise ConfigError(
+            f"storage.database: {url.drivername} is not a database that Sourcebook runs on.",
+            remedy="Use postgresql://..., or leave it empty for SQLite in the data folder.",
+        )
+    return url
+
+
+def postgresql_engine(url: URL) -> AsyncEngine:
+    """Raises `ConfigError` where the driver is not installed."""
+    try:
+        return create_async_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10)
+    except ImportError as error:
+        raise ConfigError(
+            "storage.database names PostgreSQL, and its driver is not installed.",
+            remedy="pip install 'sourcebook[postgres]'",
+        ) from error
 
 
 def _cancels() -> int:
@@ -88,4 +145,18 @@ def _cancels() -> int:
 def _translated(error: SQLAlchemyError) -> StoreError:
     """Without SQL or values: those may hold a user's text."""
     reason = str(getattr(error, "orig", None) or type(error).__name__)[:200]
+    said = reason.lower()
+    if any(words in said for words in _FULL):
+        return StoreError(
+            "The disk that keeps the database is full, or fails.",
+            code="storage_full",
+            remedy="Free some space or move the data folder, then try again.",
+        )
+    if any(words in said for words in _DAMAGED):
+        return StoreError(
+            "The database file is damaged.",
+            code="database_damaged",
+            remedy="Stop the server, and restore the newest backup into a new folder: `sourcebook restore`.",
+            transient=False,
+        )
     return StoreError(f"The database did not take this: {reason}", code="database_failed")

@@ -6,9 +6,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
-SCHEMA = "0009"
+SCHEMA = "0005"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -22,6 +34,8 @@ metadata = sa.MetaData(
 )
 
 JSON = sa.JSON(none_as_null=True)
+SIZE = BigInteger().with_variant(Integer(), "sqlite")
+"""Of a file, in bytes: more than 2 GiB."""
 
 
 class UTCDateTime(sa.TypeDecorator[datetime]):
@@ -94,6 +108,8 @@ notebooks = Table(
     _ref("index_spec_id", "index_specs"),
     Column("metadata", JSON, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),
+    # How often what is found in it has changed: remembered searches of an older epoch are worth nothing.
+    Column("epoch", Integer, nullable=False, server_default="0"),
     _time("created_at"),
     _time("updated_at"),
     _time("deleted_at", nullable=True),
@@ -121,7 +137,7 @@ sources = Table(
     Column("url", Text),
     Column("blob_key", String(64), nullable=False, unique=True),
     Column("sha256", String(64), nullable=False),
-    Column("size", Integer, nullable=False),
+    Column("size", SIZE, nullable=False),
     Column("tags", JSON, nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),
@@ -216,7 +232,8 @@ jobs = Table(
     Column("payload", JSON, nullable=False),
     Column("state", String(20), nullable=False),  # queued, leased, done, failed, cancelled
     Column("priority", Integer, nullable=False, server_default="0"),
-    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("attempt", Integer, nullable=False, server_default="0"),  # leases, ended by whatever
+    Column("failures", Integer, nullable=False, server_default="0"),  # since it was queued or retried
     Column("worker", String(100)),
     _time("lease_until", nullable=True),
     _time("run_at"),
@@ -226,6 +243,31 @@ jobs = Table(
     _time("created_at"),
     _time("updated_at"),
     Index("ix_jobs_next", "state", "priority", "run_at"),
+    Index("ix_jobs_share", "state", "owner_id", "priority", "run_at"),
+)
+
+owner_turns = Table(
+    "owner_turns",
+    metadata,
+    Column("owner_id", String(48), ForeignKey("owners.id", ondelete="CASCADE"), primary_key=True),
+    Column("turn", BigInteger, nullable=False),  # the latest that was served has the highest
+)
+
+reindexes = Table(
+    "reindexes",
+    metadata,
+    _id(),
+    _ref("notebook_id", "notebooks"),
+    _ref("from_spec_id", "index_specs"),
+    _ref("to_spec_id", "index_specs"),
+    Column("pipeline", String(100), nullable=False),  # the notebook's from the switch on
+    Column("state", String(20), nullable=False),  # building, switched, failed, cancelled, rolled_back, dropped
+    Column("job_id", String(48), nullable=False),
+    Column("estimate", JSON, nullable=False),
+    Column("problem", JSON),
+    _time("created_at"),
+    _time("switched_at", nullable=True),
+    _time("finished_at", nullable=True),
 )
 
 deletions = Table(

@@ -1,0 +1,201 @@
+"""`worker`, `db`, `jobs`, `owners`, `backup`, `restore`, `export` and `import`: running an installation."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sourcebook_api.cli import common
+from sourcebook_api.cli.common import Json, Owner, give, say
+
+if TYPE_CHECKING:
+    from sourcebook.app import Sourcebook
+    from sourcebook.jobs import Job
+
+db = typer.Typer(help="See and upgrade the database's schema.", no_args_is_help=True)
+jobs = typer.Typer(help="See, cancel and retry jobs.", no_args_is_help=True)
+owners = typer.Typer(help="Remove an owner with everything that is theirs.", no_args_is_help=True)
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Add these commands."""
+    cli.command()(worker)
+    for group, name in ((db, "db"), (jobs, "jobs"), (owners, "owners")):
+        cli.add_typer(group, name=name)
+    cli.command()(backup)
+    cli.command()(restore)
+    cli.command("export")(export_notebook)
+    cli.command("import")(import_notebook)
+
+
+def worker(
+    context: typer.Context,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Jobs at a time; default [jobs] workers.")] = None,
+) -> None:
+    """Do jobs until SIGTERM, beside a server: on the same data folder, or anywhere with the same stores."""
+    settings = common.configuration(context)
+    count = workers or settings.settings.jobs.workers or 1
+
+    async def work(book: Sourcebook) -> None:
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        say(f"{count} jobs at a time from {book.database.url.render_as_string(hide_password=True)}")
+        await stopped.wait()
+
+    common.with_book(settings, work, workers=count)
+
+
+@db.command("upgrade")
+def upgrade_db(context: typer.Context) -> None:
+    """Bring the database to this version's schema. Nothing happens where it is there already."""
+    before, after = _with_database(context, upgrade=True)
+    say(f"The database has schema {after}." if before == after else f"Upgraded from {before or 'nothing'} to {after}.")
+
+
+@db.command("current")
+def current_db(context: typer.Context, json: Json = False) -> None:
+    """Say which schema the database has and which this version needs; exits with 1 where they differ."""
+    from sourcebook.database.tables import SCHEMA
+
+    have, _ = _with_database(context, upgrade=False)
+    give({"current": have, "needed": SCHEMA} if json else f"{have or 'none'} (needed: {SCHEMA})", as_json=json)
+    if have != SCHEMA:
+        raise typer.Exit(1)
+
+
+def _with_database(context: typer.Context, *, upgrade: bool) -> tuple[str | None, str | None]:
+    """The schema before and after."""
+    from sourcebook.database import upgrade as schemas
+    from sourcebook.database.engine import Database
+
+    storage = common.configuration(context).settings.storage
+    folder = storage.path.expanduser().resolve()
+
+    async def run() -> tuple[str | None, str | None]:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = Database(storage.database, folder)
+        try:
+            before = await schemas.current(database)
+            if upgrade:
+                await schemas.upgrade(database)
+            return before, await schemas.current(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+@jobs.command("list")
+def list_jobs(
+    context: typer.Context,
+    state: Annotated[str, typer.Option(help="queued, leased, done, failed or cancelled; without: all but done.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    json: Json = False,
+) -> None:
+    """Jobs of all owners, the newest first."""
+
+    async def work(book: Sourcebook) -> list[Job]:
+        return await book.jobs.listing(state, limit)
+
+    found = common.with_book(common.configuration(context), work)
+    if json:
+        give([dataclasses.asdict(j) for j in found], as_json=True)
+        return
+    for j in found:
+        why = (j.problem or {}).get("detail", "")
+        typer.echo(f"{j.id}  {j.kind:<7} {j.state:<9} {j.source_id or '-'}  {why}".rstrip())
+
+
+@jobs.command("cancel")
+def cancel_job(context: typer.Context, job_id: str, owner: Owner = "local") -> None:
+    """Stop an ingestion."""
+    job = _on_job(context, job_id, owner, "cancel")
+    say(f"{job.id} is {job.state}{', and stops at its next write' if job.state == 'leased' else ''}.")
+
+
+@jobs.command("retry")
+def retry_job(context: typer.Context, job_id: str, owner: Owner = "local") -> None:
+    """Queue a failed or cancelled ingestion again, from the stage that it had reached."""
+    say(f"{_on_job(context, job_id, owner, 'retry').id} is queued again; a worker takes it up.")
+
+
+def _on_job(context: typer.Context, job_id: str, owner: str, action: str) -> Job:
+    async def work(book: Sourcebook) -> Job:
+        principal = await common.principal_of(book, owner)
+        job: Job = await getattr(book.jobs, action)(job_id, principal.owner_id)
+        return job
+
+    return common.with_book(common.configuration(context), work)
+
+
+@owners.command("remove")
+def remove_owner(
+    context: typer.Context,
+    owner: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete an owner with keys, notebooks, sources, conversations and notes; wait until all of it is gone."""
+    if not yes:
+        typer.confirm(f"Delete everything that belongs to {owner!r}, for good?", abort=True)
+
+    async def work(book: Sourcebook) -> dict[str, Any]:
+        return await book.delete_owner(owner)
+
+    report = common.with_book(common.configuration(context), work, workers=None)
+    give(report if json else f"{owner!r} is gone: {report}", as_json=json)
+
+
+def backup(context: typer.Context, file: Path) -> None:
+    """Write everything that cannot be made again into one file, while the server runs."""
+    from sourcebook.backup import write_backup
+
+    done = common.with_book(common.configuration(context), lambda book: write_backup(book, file))
+    say(f"{file}: {done['sources']} sources, {done['blobs']} files, {done['bytes']} bytes. Restore it with:")
+    say(f"sourcebook restore {file}")
+
+
+def restore(context: typer.Context, file: Path) -> None:
+    """Fill an empty data folder (and an empty database) from a backup; the index is built again from it."""
+    from sourcebook.backup import read_backup
+
+    settings = common.configuration(context)
+    done = asyncio.run(read_backup(settings, file))
+    say(f"Restored {done['sources']} sources, {done['blobs']} files, from {done['created_at']}.")
+    say("`sourcebook serve` builds the index; `sourcebook doctor` checks the result.")
+
+
+def export_notebook(
+    context: typer.Context,
+    notebook: Annotated[str, typer.Argument(help="Its title or id.")],
+    file: Path,
+    owner: Owner = "local",
+) -> None:
+    """Write a notebook into one portable file: sources, text, passages, vectors, conversations and notes."""
+    from sourcebook.portable import export
+
+    async def work(book: Sourcebook) -> dict[str, int]:
+        principal = await common.principal_of(book, owner)
+        return await export(book, await common.notebook_named(book, principal, notebook), file)
+
+    done = common.with_book(common.configuration(context), work)
+    say(f"{file}: " + ", ".join(f"{n} {what}" for what, n in done.items()))
+
+
+def import_notebook(context: typer.Context, file: Path, owner: Owner = "local") -> None:
+    """Make a notebook of such a file. What cannot be used as it is, is made anew from the sources."""
+    from sourcebook.portable import import_
+
+    async def work(book: Sourcebook) -> dict[str, Any]:
+        return await import_(book, await common.principal_of(book, owner), file)
+
+    done = common.with_book(common.configuration(context), work)
+    say(f"{done['notebook_id']}: " + ", ".join(f"{n} {what}" for what, n in done["counts"].items()))
+    if done["queued"]:
+        say(f"{done['queued']} sources are ingested by the next worker that runs.")

@@ -1,0 +1,72 @@
+"""Small calls of many documents made as few large ones: what comes while one is under way goes into the next together.
+
+Nobody waits for company: whoever comes first goes alone, and at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Gathering(Generic[T, R]):
+    """`call(items)` gives a result for each; at most `limit` weight goes into one call, but always one item.
+
+    What `call` raises, all of its items get. A caller that is cancelled leaves; the others' call goes on.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        limit: int,
+        weight: Callable[[T], int] = lambda item: 1,
+    ) -> None:
+        self._call = call
+        self._limit = limit
+        self._weight = weight
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, item: T) -> R:
+        """The result of this item, from a call that others may share."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._next()
+                try:
+                    results = await self._call([item for item, _ in batch])
+                except BaseException as error:
+                    for _, future in batch:
+                        if not future.done():
+                            future.set_exception(error)
+                            future.exception()  # seen, also where its caller has left
+                    if not isinstance(error, Exception):
+                        raise
+                    continue
+                for (_, future), result in zip(batch, results, strict=True):
+                    if not future.done():
+                        future.set_result(result)
+        finally:
+            self._running = None
+
+    def _next(self) -> list[tuple[T, asyncio.Future[R]]]:
+        self._waiting = [(item, future) for item, future in self._waiting if not future.done()]
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        total = 0
+        while self._waiting:
+            weight = self._weight(self._waiting[0][0])
+            if batch and total + weight > self._limit:
+                break
+            total += weight
+            batch.append(self._waiting.pop(0))
+        return batch

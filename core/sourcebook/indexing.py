@@ -1,0 +1,80 @@
+"""Points into indexes, those of several documents in one call: a text file of one passage is one call no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sourcebook.gathering import Gathering
+from sourcebook.interfaces import Index, Point, Scope
+
+if TYPE_CHECKING:
+    from sourcebook.interfaces import Vectors
+
+_POINTS = 64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some points of one document."""
+
+    scope: Scope
+    points: Sequence[Point]
+    vectors: Vectors | None
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """What is stored of each point: only the same can go together."""
+        return tuple(sorted(self.vectors or ()))
+
+
+class Indexing:
+    """Upserts and flushes, for all jobs of this process."""
+
+    def __init__(self) -> None:
+        self._upserts: dict[int, Gathering[Batch, None]] = {}
+        self._flushes: dict[int, Gathering[None, None]] = {}
+
+    async def upsert(self, index: Index[Any], batch: Batch) -> None:
+        """As `Index.upsert`; several batches may share one call."""
+        if id(index) not in self._upserts:
+
+            async def upsert(batches: Sequence[Batch]) -> Sequence[None]:
+                for together in _alike(batches):
+                    await index.upsert(*_joined(together))
+                return [None] * len(batches)
+
+            self._upserts[id(index)] = Gathering(upsert, _POINTS, lambda b: len(b.points))
+        await self._upserts[id(index)].submit(batch)
+
+    async def flush(self, index: Index[Any]) -> None:
+        """As `Index.flush`: one that begins after this was called."""
+        if id(index) not in self._flushes:
+
+            async def flush(waiting: Sequence[None]) -> Sequence[None]:
+                await index.flush()
+                return [None] * len(waiting)
+
+            self._flushes[id(index)] = Gathering(flush, 1 << 30)
+        await self._flushes[id(index)].submit(None)
+
+
+def _alike(batches: Sequence[Batch]) -> list[list[Batch]]:
+    found: dict[tuple[str, ...], list[Batch]] = {}
+    for batch in batches:
+        found.setdefault(batch.spaces, []).append(batch)
+    return list(found.values())
+
+
+def _joined(batches: Sequence[Batch]) -> tuple[Scope, list[Point], Vectors | None]:
+    if len(batches) == 1:
+        return batches[0].scope, list(batches[0].points), batches[0].vectors
+    scope = Scope(tuple(dict.fromkeys(n for b in batches for n in b.scope.notebooks)))
+    points = [point for b in batches for point in b.points]
+    if not batches[0].spaces:
+        return scope, points, None
+    import numpy as np
+
+    vectors = {name: np.concatenate([(b.vectors or {})[name] for b in batches]) for name in batches[0].spaces}
+    return scope, points, vectors

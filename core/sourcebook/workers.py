@@ -1,0 +1,171 @@
+"""Who does the jobs: as many at a time as there is room for, in any process that shares the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from collections.abc import Awaitable, Callable
+
+from sourcebook.database.engine import Database
+from sourcebook.database.signals import QUEUED
+from sourcebook.errors import Lost, SourcebookError
+from sourcebook.ids import new_id
+from sourcebook.jobs import Job, Jobs
+from sourcebook.presence import Presence
+
+log = logging.getLogger(__name__)
+
+_DEATHS = 4  # times as many attempts: a worker's death is seldom its job's fault, but may be
+
+
+class Worker:
+    """Does jobs in this process: `count` at a time, until `close`.
+
+    `handle(job)` does one; what it raises is stored with the job by `failed(job, error)`. One task claims for all, so
+    that a job that is added makes one look, however many could take it.
+    """
+
+    def __init__(
+        self,
+        queue: Jobs,
+        database: Database,
+        handle: Callable[[Job], Awaitable[None]],
+        failed: Callable[[Job, SourcebookError], Awaitable[None]],
+        presence: Presence | None = None,
+    ) -> None:
+        self._jobs = queue
+        self._db = database
+        self._handle = handle
+        self._failed = failed
+        self._presence = presence
+        queue.keeping = self.keep
+        self._keeping: asyncio.Task[None] | None = None
+        self._claiming: asyncio.Task[None] | None = None
+        self._doing: set[asyncio.Task[None]] = set()
+        self._random = random.Random()
+
+    def start(self, count: int) -> None:
+        """Begin to take jobs."""
+        if count > 0:
+            self._begin(count)
+
+    def keep(self) -> None:
+        """A job is kept for this process: see that its lease is renewed, and that there is a worker to do it."""
+        if self._claiming is None:
+            self._begin(1, kept_only=True)
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep(), name="keeper")
+
+    def _begin(self, count: int, *, kept_only: bool = False) -> None:
+        base = f"{socket.gethostname()[:40]}-{os.getpid()}-{new_id('p')[-6:]}"
+        if self._presence is not None:
+            self._presence.enter()
+            base = self._presence.name
+        self._claiming = asyncio.create_task(self._claim(f"{base}-w", count, kept_only), name="worker")
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._jobs.options.lease / 3)
+            try:
+                await self._jobs.renew_kept()
+            except SourcebookError as error:
+                log.warning("the leases of kept jobs could not be renewed: %s", error)
+
+    async def close(self) -> None:
+        """Stop; what was being done goes back to the queue."""
+        for task in (self._claiming, self._keeping):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._claiming = self._keeping = None
+        for task in list(self._doing):
+            task.cancel()
+        await asyncio.gather(*self._doing, return_exceptions=True)
+        if self._presence is not None:
+            self._presence.leave()
+
+    async def _claim(self, name: str, count: int, kept_only: bool) -> None:
+        room = asyncio.Semaphore(count)
+        async with self._db.signals.following(QUEUED) as added:
+            while True:
+                await room.acquire()
+                # Cleared before looking: what is added while we look sets it again, and is not slept over.
+                added.clear()
+                job = await self._next(name, kept_only)
+                if job is None:
+                    room.release()
+                    await self._rest(added)
+                    continue
+                self._jobs.held.add(job.id)
+                task = asyncio.create_task(self._work(job, room), name=f"job {job.id}")
+                self._doing.add(task)
+                task.add_done_callback(self._doing.discard)
+
+    async def _next(self, name: str, kept_only: bool) -> Job | None:
+        """Claimed to the end: one that is claimed while we are told to stop is given back, not forgotten."""
+        claim = asyncio.ensure_future(self._jobs.claim(name, kept_only=kept_only))
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            if (job := (await asyncio.gather(claim, return_exceptions=True))[0]) and isinstance(job, Job):
+                await self._jobs.release(job)
+            raise
+        except SourcebookError as error:
+            log.warning("no job could be claimed: %s", error)
+            return None
+
+    async def _rest(self, added: asyncio.Event) -> None:
+        """Until something is added, or the poll interval is over: not every addition is heard of."""
+        try:
+            async with asyncio.timeout(self._jobs.options.poll * self._random.uniform(0.8, 1.2)):
+                await added.wait()
+        except TimeoutError:
+            try:
+                await self._jobs.bury()
+            except SourcebookError as error:
+                log.warning("whose workers died could not be seen: %s", error)
+
+    async def _work(self, job: Job, room: asyncio.Semaphore) -> None:
+        try:
+            await self.do(job)
+        except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
+            log.exception("job %s (%s) was dropped", job.id, job.kind)
+        finally:
+            self._jobs.held.discard(job.id)
+            room.release()
+
+    async def do(self, job: Job) -> None:
+        """One claimed job, to its end: done, failed, released where this is cancelled, or left to another."""
+        beat = asyncio.create_task(self._renew(job))
+        try:
+            if job.attempt > _DEATHS * self._jobs.options.attempts:
+                raise SourcebookError(f"Its worker died {job.attempt - 1} times over it.", code="worker_died")
+            await self._handle(job)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._jobs.release(job))
+            raise
+        except Lost:
+            await self._jobs.cancelled(job)
+        except SourcebookError as error:
+            await self._failed(job, error)
+        except Exception as error:  # a bug of ours or a plugin's: the job fails by name, the worker lives on
+            log.exception("job %s (%s) failed", job.id, job.kind)
+            detail = f"An unexpected {type(error).__name__}; the server's log says more."
+            await self._failed(job, SourcebookError(detail, transient=True))
+        finally:
+            beat.cancel()
+            await asyncio.wait([beat])
+
+    async def _renew(self, job: Job) -> None:
+        while True:
+            await asyncio.sleep(self._jobs.options.lease / 3)
+            try:
+                async with self._db.write() as c:
+                    await self._jobs.save(c, job)
+            except Lost:
+                return  # the next write of the handler finds out
+            except SourcebookError as error:
+                log.warning("job %s: the lease could not be renewed: %s", job.id, error)
