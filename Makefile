@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help demo serve test check lint types format bench proof torture constraints clean
+.PHONY: help demo serve test check lint types format bench proof torture interop constraints clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,18 +42,35 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
-	@for script in startup ingest search stream load; do $(BIN)/python bench/$$script.py || exit 1; done
+	@for script in startup plugins ingest search stream load parse; do $(BIN)/python bench/$$script.py || exit 1; done
 
-proof: $(VENV)/.dev ## What takes longer than a test should: kills, faults, slow bombs, made-up requests, a generated client
+proof: $(VENV)/.dev ## What takes longer than a test should: kills, faults, slow bombs, clients that go away, made-up requests
 	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py
-	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/hostile tests/client tests/api/test_openapi.py tests/api/test_stateful.py
+	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/hostile tests/client \
+		tests/api/test_openapi.py tests/api/test_stateful.py tests/api/test_hostile.py
+	SOURCEBOOK_DROPS=1000 $(BIN)/python -m pytest --timeout 1800 tests/api/test_drops.py
 
 KILLS ?= 1000
 torture: $(VENV)/.dev ## Kill a server KILLS times (default 1000); SOURCEBOOK_SEED plays a run again
 	SOURCEBOOK_KILLS=$(KILLS) $(BIN)/python -m pytest -s -o timeout=0 tests/kill/test_kill.py tests/kill/test_workers.py
 
+# A venv and npm packages of their own, about 2 GB. TORCH names the build, where a smaller one is at hand.
+INTEROP ?= .venv-interop
+TORCH   ?= torch
+$(INTEROP)/.made:
+	$(PYTHON) -m venv $(INTEROP)
+	PIP_CONSTRAINT= $(INTEROP)/bin/pip install -q 'litellm[proxy]' 'transformers[serving]' '$(TORCH)' openai
+	npm install --silent --no-audit --no-fund --prefix $(INTEROP)/npm ai @ai-sdk/openai-compatible zod
+	@touch $@
+
+interop: $(VENV)/.dev $(INTEROP)/.made ## Real model servers before us, real OpenAI clients behind us
+	SOURCEBOOK_PYTHON=$(abspath $(BIN)/python) INTEROP_NODE_MODULES=$(abspath $(INTEROP))/npm/node_modules \
+		$(INTEROP)/bin/python tests/interop/check.py
+
+# All but sentence-transformers: which torch it brings, for which processor, is the operator's to choose.
+PINNED := dev fastembed ocr onnx postgres qdrant-server testing tokenizers
 constraints: ## Pin every dependency anew (needs uv)
-	uv pip compile --universal --no-header --no-annotate --python-version 3.11 --all-extras pyproject.toml -o constraints.txt
+	uv pip compile --universal --no-header --no-annotate --python-version 3.11 $(PINNED:%=--extra %) pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(INTEROP) build dist .mypy_cache .ruff_cache .pytest_cache

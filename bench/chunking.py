@@ -49,7 +49,7 @@ def chunkers(tokenizer: str) -> dict[str, dict[str, Any]]:
     for size in (400, 800, 1200, 1600):
         found[f"markdown_{size}"] = {"use": "markdown", "size": size, "overlap": 0}
         found[f"markdown_{size}_overlap"] = {"use": "markdown", "size": size, "overlap": size // 4}
-        found[f"recursive_{size}"] = {"use": "recursive", "size": size}
+        found[f"recursive_{size}"] = {"use": "recursive", "size": size, "overlap": 0}
         found[f"recursive_{size}_overlap"] = {"use": "recursive", "size": size, "overlap": size // 4}
     for count in (1, 3, 5):
         found[f"sentence_{count}"] = {"use": "sentence", "sentences": count}

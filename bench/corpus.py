@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -54,9 +55,14 @@ class Plugin:
         return [Hashed]
 
 
-async def fill(book: Sourcebook, notebook: Notebook, texts: Texts, embedder: Hashed | None) -> list[Point]:
-    """Put passages where ingestion would, in bulk: rows in SQL, points in the index."""
-    at, points = now(), []
+async def fill(
+    book: Sourcebook, notebook: Notebook, texts: Texts, embedder: Hashed | None
+) -> tuple[list[Point], float]:
+    """Put passages where ingestion would, in bulk: rows in SQL, points in the index.
+
+    The points, and the seconds that the index took.
+    """
+    at, points, spent = now(), list[Point](), 0.0
     for name, passages in texts:
         source, document, generation = new_id("src"), new_id("doc"), new_id("gen")
         starts = [0]
@@ -84,10 +90,12 @@ async def fill(book: Sourcebook, notebook: Notebook, texts: Texts, embedder: Has
         ours = (notebook.owner_id, notebook.id, notebook.index_spec_id, source, generation)
         mine = [Point(str(r["id"]), *ours, text) for r, text in zip(cut, passages, strict=True)]
         vectors = {"hashed": embedder.rows(passages)} if embedder else None
+        began = time.perf_counter()
         for index in book.pipelines[notebook.pipeline].indexes:
             await index.upsert(scope_of(notebook), mine, vectors)
+        spent += time.perf_counter() - began
         points += mine
-    return points
+    return points, spent
 
 
 def scope_of(notebook: Notebook) -> Scope:

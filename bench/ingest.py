@@ -161,7 +161,7 @@ def bare(files: Sequence[Path], folder: Path) -> Result:
     database.execute("CREATE TABLE passages (id TEXT PRIMARY KEY, document INTEGER, text TEXT)")
     config = edge.EdgeConfig(sparse_vectors={"bm25": edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)})
     shard = edge.EdgeShard.create(str(folder / "shard"), config)
-    terms = edge.Bm25(edge.Bm25Config(tokenizer=edge.TokenizerType.Multilingual, language="english"))
+    terms = edge.Bm25(edge.Bm25Config(tokenizer=edge.TokenizerType.Word, language="english"))
     readers: dict[str, Callable[[Path], str]] = {".pdf": _pdf, ".txt": lambda f: f.read_text("utf-8", "replace")}
     _try(readers[files[0].suffix], files[0])  # its imports, as Sourcebook's are paid too
     wall, cpu, documents, passages = time.perf_counter(), cpu_below(os.getpid()), 0, 0

@@ -39,6 +39,7 @@ HEADINGS = {
     "Jobs": "[jobs]",
     "Jail": "[jail]",
     "Runs": "[runs]",
+    "Cache": "[cache]",
     "Links": "[links]",
 }
 

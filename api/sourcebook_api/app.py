@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -18,7 +17,7 @@ from sourcebook.configuration import Configuration
 from sourcebook.plugins import RouteHost
 from sourcebook_api import routes
 from sourcebook_api.access import caller
-from sourcebook_api.audit import Audit
+from sourcebook_api.audit import audit_of
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.gate import Gate
 from sourcebook_api.hosts import Hosts
@@ -49,7 +48,7 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     app.state.stopping = asyncio.Event()
     app.state.authenticator = Authenticator(book, hosts)
     app.add_middleware(Idempotent, book=book)
-    app.state.audit = Audit(_audit_file(book))
+    app.state.audit = audit_of(book)
     app.add_middleware(
         Gate,
         book=book,
@@ -64,12 +63,6 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     app.include_router(openai.router)
     app.include_router(opened.router)
     return app
-
-
-def _audit_file(book: Sourcebook) -> Path | None:
-    """`[server] audit_log`, relative to the data folder; none where it is empty."""
-    named = book.settings.server.audit_log
-    return book.folder / named if named else None
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from starlette.types import Scope
 
+from sourcebook.app import Sourcebook
 from sourcebook.database.engine import now
 from sourcebook.owners import Principal
 
@@ -24,6 +25,12 @@ _BYTES, _FILES = 10 * 1024 * 1024, 10
 _ID = re.compile(r"[a-z]{1,12}_[0-9a-z]{26}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSALS = frozenset({401, 403, 421, 429})
+
+
+def audit_of(book: Sourcebook) -> Audit:
+    """The log that `[server] audit_log` names, relative to the data folder."""
+    named = book.settings.server.audit_log
+    return Audit(book.folder / named if named else None)
 
 
 class Audit:
@@ -51,9 +58,9 @@ class Audit:
         }
         self._write(entry)
 
-    def event(self, action: str, **values: Any) -> None:
-        """Something that is no request, such as a key made on the command line."""
-        self._write({"at": now(), "action": action, **values})
+    def command(self, action: str, **values: Any) -> None:
+        """What somebody did on the command line, who is whoever may read the data folder."""
+        self._write({"at": now(), "address": "command line", "action": action, **values})
 
     def close(self) -> None:
         """Close the file."""

@@ -78,6 +78,7 @@ CODES: Mapping[int, Mapping[str, str]] = {
         "idempotency_not_possible": "A key is made without an Idempotency-Key.",
         "limit_exceeded": "The file goes over a limit of size, pages, memory, time or output.",
         "corrupt": "The file is damaged, or not what its type says.",
+        "nested_too_deeply": "The file's parts are nested too deeply.",
         "no_text_layer": "The file holds pictures of text, and no text.",
         "not_an_answer": "Only an answer can be kept as a note.",
         "out_of_memory": "Reading the file takes more memory than one document may have.",

@@ -1,35 +1,44 @@
-"""Sourcebook: answers from your own sources, cited to the character. This module is what a plugin author imports."""
+"""Sourcebook: answers from your own sources, cited to the character. This module is what a plugin author imports.
 
-from sourcebook.documents import Block, Chunk, Document, Locator, Passage, Place
-from sourcebook.events import Finish, Reasoning, Text, ToolCall, Usage
-from sourcebook.hookspecs import hookimpl
-from sourcebook.interfaces import (
-    LLM,
-    Blob,
-    BlobStore,
-    Chunker,
-    Component,
-    ComponentSettings,
-    Context,
-    Embedder,
-    Fetched,
-    Fetcher,
-    Hit,
-    Index,
-    LLMRequest,
-    Message,
-    Parser,
-    ParserFile,
-    Point,
-    PointRef,
-    Reranker,
-    Retriever,
-    Scope,
-    ScopedNotebook,
-    SearchQuery,
-    Space,
-)
-from sourcebook.writer import DocumentWriter
+A name is imported when it is first used: `sourcebook --help` needs one of them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sourcebook.documents import Block, Chunk, Document, Locator, Passage, Place
+    from sourcebook.events import Finish, Reasoning, Text, ToolCall, Usage
+    from sourcebook.hookspecs import hookimpl
+    from sourcebook.interfaces import (
+        LLM,
+        Blob,
+        BlobStore,
+        Chunker,
+        Component,
+        ComponentSettings,
+        Context,
+        Embedder,
+        Fetched,
+        Fetcher,
+        Hit,
+        Index,
+        LLMRequest,
+        Message,
+        Parser,
+        ParserFile,
+        Point,
+        PointRef,
+        Reranker,
+        Retriever,
+        Scope,
+        ScopedNotebook,
+        SearchQuery,
+        Space,
+        Stored,
+    )
+    from sourcebook.plugins import RouteHost
+    from sourcebook.writer import DocumentWriter
 
 API_VERSION = 1
 """What a plugin is written against. A plugin module that sets another `API_VERSION` is not loaded."""
@@ -67,13 +76,37 @@ __all__ = [
     "Reasoning",
     "Reranker",
     "Retriever",
+    "RouteHost",
     "Scope",
     "ScopedNotebook",
     "SearchQuery",
     "Space",
+    "Stored",
     "Text",
     "ToolCall",
     "Usage",
     "__version__",
     "hookimpl",
 ]
+
+_HOMES = {
+    "sourcebook.documents": "Block Chunk Document Locator Passage Place",
+    "sourcebook.events": "Finish Reasoning Text ToolCall Usage",
+    "sourcebook.hookspecs": "hookimpl",
+    "sourcebook.interfaces": (
+        "LLM Blob BlobStore Chunker Component ComponentSettings Context Embedder Fetched Fetcher Hit "
+        "Index LLMRequest Message Parser ParserFile Point PointRef Reranker Retriever Scope "
+        "ScopedNotebook SearchQuery Space Stored"
+    ),
+    "sourcebook.plugins": "RouteHost",
+    "sourcebook.writer": "DocumentWriter",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'sourcebook' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value

@@ -36,7 +36,7 @@ from sourcebook.plugins import Plugins
 from sourcebook.prompts import Fitted, Prompts, fit
 from sourcebook.reading import Reading
 from sourcebook.relevance import relevant
-from sourcebook.searching import Found, Searching
+from sourcebook.searching import Found, Mode, Searching
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,8 @@ class Question:
     sources: Sequence[str] | None = None
     filters: Mapping[str, Any] | None = None
     limit: int | None = None
+    mode: Mode | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     instructions: str = ""
 
@@ -126,6 +128,8 @@ class Answering:
             limit=question.limit,
             sources=question.sources,
             filters=question.filters,
+            mode=question.mode,
+            weights=question.weights,
             expand=True,
         )
         room = int(question.options.get("max_tokens") or _ANSWER_TOKENS)

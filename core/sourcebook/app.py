@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -15,7 +15,8 @@ from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import behind, current, prepare
 from sourcebook.deletion import Deletion
-from sourcebook.embeddings import import_numpy
+from sourcebook.dropping import Dropping
+from sourcebook.embeddings import Embeddings, import_numpy
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
 from sourcebook.filters import parse
 from sourcebook.generations import Retiring
@@ -23,23 +24,25 @@ from sourcebook.http import Http
 from sourcebook.idempotency import Idempotency
 from sourcebook.ingestion import Ingestion
 from sourcebook.interfaces import Fetched, Message
-from sourcebook.jail import Jail, JailLimits
+from sourcebook.jail import Jail
 from sourcebook.jobs import Job, Jobs
 from sourcebook.links import Links
 from sourcebook.notebooks import Notebook, Notebooks
 from sourcebook.notes import Notes
 from sourcebook.owners import Owners, Principal
 from sourcebook.pages import Pages
-from sourcebook.pipelines import Pipelines, preload
+from sourcebook.pipelines import Pipelines, jail_limits, preload
 from sourcebook.plugins import Plugins
 from sourcebook.presence import Presence
 from sourcebook.progress import Following
 from sourcebook.quotas import Quotas
 from sourcebook.reading import Reading
+from sourcebook.reindexing import Reindexing
 from sourcebook.run import Run
 from sourcebook.runs import Runs
-from sourcebook.searching import Found, Searching
+from sourcebook.searching import Found, Mode, Searching
 from sourcebook.sources import Sources
+from sourcebook.specs import Specs
 from sourcebook.turns import Asked
 from sourcebook.workers import Worker
 
@@ -52,10 +55,14 @@ _UPGRADE_POLL = 5.0  # seconds
 class Sourcebook:
     """`async with Sourcebook(configuration) as book:` opens database, plugins, pipelines, jail and workers.
 
-    `workers=0` answers and accepts without doing any jobs. Every part is an attribute; nothing is global.
+    `workers=0` answers and accepts without doing any jobs. `mending` opens although stored vectors do not fit their
+    embedder any more, as whatever mends that must. Every part is an attribute; nothing is global.
     """
 
-    def __init__(self, configuration: Configuration | None = None, *, workers: int | None = None) -> None:
+    def __init__(
+        self, configuration: Configuration | None = None, *, workers: int | None = None, mending: bool = False
+    ) -> None:
+        self._mending = mending
         self.configuration = configuration or load()
         self.settings = self.configuration.settings
         self.folder = self.settings.storage.path.expanduser().resolve()
@@ -100,14 +107,18 @@ class Sourcebook:
         self.notes = Notes(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs, presence)
         self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
-        self.searching = Searching(self.pipelines, self.plugins, self.reading, self.settings.filters)
+        self.specs = Specs(self.database, self.pipelines)
+        await self.specs.check(mending=self._mending)
+        self.searching = Searching(
+            self.pipelines, self.plugins, self.reading, self.specs, self.settings.filters, self.settings.cache.queries
+        )
         self.links = Links(self.settings.links, self.database)
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
-        limits, jail = self._jail_limits(), self.settings.jail
+        jail = self.settings.jail
         self.jail = Jail(
-            limits,
+            jail_limits(jail),
             preload(self.plugins),
             jail.slots,
             grants=jail.grants,
@@ -122,11 +133,17 @@ class Sourcebook:
             self.pipelines,
             self.blobs,
             self.jail,
+            self.specs,
             self.settings.filters,
+            Embeddings(self.database, self.settings.cache.embeddings),
             self.settings.jail,
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)
+        self._dropping = Dropping(self.database, self.jobs)
+        self.reindexing = Reindexing(
+            self.database, self.jobs, self.notebooks, self.pipelines, self.specs, self._dropping
+        )
         self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
         self._open = True
         if any(p.embedder for p in self.pipelines):
@@ -226,13 +243,26 @@ class Sourcebook:
         limit: int | None = None,
         sources: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
+        mode: Mode | None = None,
+        weights: Mapping[str, float] | None = None,
+        explain: bool = False,
     ) -> Found:
         """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read.
 
-        `filters` is what a client writes (`sourcebook.filters`); `InvalidInput` (code `filter_invalid`) where wrong.
+        `filters` is what a client writes (`sourcebook.filters`); the rest is as in `Searching.search`.
         """
         scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
-        return await self.searching.search(question, scope, notebooks, limit=limit, sources=sources, filters=filters)
+        return await self.searching.search(
+            question,
+            scope,
+            notebooks,
+            limit=limit,
+            sources=sources,
+            filters=filters,
+            mode=mode,
+            weights=weights,
+            explain=explain,
+        )
 
     async def ask(
         self,
@@ -247,6 +277,8 @@ class Sourcebook:
         sources: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
+        mode: Mode | None = None,
+        weights: Mapping[str, float] | None = None,
         options: Mapping[str, Any] | None = None,
         instructions: str = "",
         origin: str = "",
@@ -268,29 +300,12 @@ class Sourcebook:
                 await self.conversations.get(principal, conversation_id)
                 history = await self.conversations.history(conversation_id, before=replaces or again)
         chosen: dict[str, Any] = {"sources": sources, "filters": filters, "limit": limit}
+        chosen |= {"mode": mode, "weights": dict(weights or {})}
         question = Question(text, scope, notebooks, history, options=options or {}, instructions=instructions, **chosen)
         how = {"notebooks": list(notebook_ids), "options": dict(options or {}), **chosen}
         details = {name: value for name, value in how.items() if value}
         asked = Asked(text, list(notebook_ids), details, conversation_id, replaces, again, origin)
         return await self.runs.start(principal, question, asked, grace=grace)
-
-    async def asked_before(self, principal: Principal, message_id: str) -> tuple[list[str], dict[str, Any]]:
-        """The notebooks of a question of a conversation, and what `ask` needs to answer it again.
-
-        `message_id` is the question's, or its answer's. Raises `NotFound`, or `Conflict` where it has given way.
-        """
-        conversation, message = await self.conversations.message(principal, message_id)
-        turns = await self.conversations.messages(conversation.id)
-        place = next((i for i, turn in enumerate(turns) if turn.id == message.id), None)
-        if place is None:
-            raise Conflict("This message has given way to another.", code="message_replaced")
-        while place > 0 and turns[place].role != "user":
-            place -= 1
-        question = turns[place]
-        how = {k: v for k, v in question.details.items() if k in ("sources", "filters", "limit", "options")}
-        notebooks = list(question.details.get("notebooks") or conversation.notebooks)
-        where = {"conversation_id": conversation.id, "again": question.id}
-        return notebooks, {"text": question.text, "notebook_ids": notebooks, **where, **how}
 
     async def delete_owner(self, name: str) -> dict[str, Any]:
         """Remove an owner with everything that is theirs, and wait until it is gone: what was, by table.
@@ -322,6 +337,8 @@ class Sourcebook:
 
     async def _start_workers(self) -> None:
         await self.jobs.bury()
+        if self._workers:
+            await self.reindexing.automatic()
         self._worker.start(self._workers)
 
     async def _wait_for_upgrade(self) -> None:
@@ -332,18 +349,20 @@ class Sourcebook:
         await self._start_workers()
 
     async def _handle(self, job: Job) -> None:
-        does = {"ingest": self._ingestion.ingest, "delete": self._deletion.delete, "retire": self._retiring.retire}
-        await does[job.kind](job)
+        await self._doing()[job.kind][0](job)
 
     async def _failed(self, job: Job, error: SourcebookError) -> None:
-        does = {"ingest": self._ingestion.failed, "delete": self._deletion.failed, "retire": self._retiring.failed}
-        await does[job.kind](job, error)
+        await self._doing()[job.kind][1](job, error)
 
-    def _jail_limits(self) -> JailLimits:
-        jail = self.settings.jail
-        return JailLimits(
-            wall_seconds=jail.wall, cpu_seconds=jail.cpu, memory=jail.memory, output=jail.output, mode=jail.mode
-        )
+    def _doing(self) -> dict[str, tuple[Callable[[Job], Awaitable[None]], Callable[..., Awaitable[None]]]]:
+        """Who does the jobs of a kind, and what becomes of one that fails."""
+        return {
+            "ingest": (self._ingestion.ingest, self._ingestion.failed),
+            "delete": (self._deletion.delete, self._deletion.failed),
+            "retire": (self._retiring.retire, self._retiring.failed),
+            "reindex": (self.reindexing.build, self.reindexing.failed),
+            "drop": (self._dropping.drop, self._dropping.failed),
+        }
 
     def _make_folder(self) -> None:
         try:

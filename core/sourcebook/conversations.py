@@ -19,6 +19,9 @@ from sourcebook.ids import new_id
 from sourcebook.interfaces import Message
 from sourcebook.owners import Principal
 
+_AGAIN = ("sources", "filters", "limit", "mode", "weights", "options")
+"""What a question was asked with, and is asked with again."""
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -128,6 +131,24 @@ class Conversations:
                 await c.execute(conversations.update().where(table.id.in_(ids)).values(deleted_at=now()))
                 await forget(c, ids)
         return len(ids)
+
+    async def asked_before(self, principal: Principal, message_id: str) -> tuple[list[str], dict[str, Any]]:
+        """The notebooks of a question of a conversation, and what `ask` needs to answer it again.
+
+        `message_id` is the question's, or its answer's. Raises `NotFound`, or `Conflict` where it has given way.
+        """
+        conversation, message = await self.message(principal, message_id)
+        turns = await self.messages(conversation.id)
+        place = next((i for i, turn in enumerate(turns) if turn.id == message.id), None)
+        if place is None:
+            raise Conflict("This message has given way to another.", code="message_replaced")
+        while place > 0 and turns[place].role != "user":
+            place -= 1
+        question = turns[place]
+        how = {k: v for k, v in question.details.items() if k in _AGAIN}
+        notebooks = list(question.details.get("notebooks") or conversation.notebooks)
+        where = {"conversation_id": conversation.id, "again": question.id}
+        return notebooks, {"text": question.text, "notebook_ids": notebooks, **where, **how}
 
     async def messages(self, conversation_id: str, *, replaced: bool = False) -> list[StoredMessage]:
         """All turns, oldest first, each answer with its citations; those that gave way to others only if asked for."""

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from sourcebook.interfaces import Vectors
 
 
-class Embeddings:
-    """Calls embedders, in batches that they take, through the cache in SQL."""
+_ROWS = 500  # in one transaction
+_LOOK = 200  # batches between two looks at how many rows there are
 
-    def __init__(self, database: Database) -> None:
+
+class Embeddings:
+    """Calls embedders, in batches that they take, through the cache in SQL, which keeps about `most` rows."""
+
+    def __init__(self, database: Database, most: int = 1_000_000) -> None:
         self._db = database
         self._calls: dict[int, Gathering[list[str], Vectors]] = {}
+        self._most = most
+        self._kept = 0
 
     async def passages(self, embedder: Embedder[Any], owner_id: str, texts: Sequence[str]) -> Vectors:
         """float32[len(texts), dimensions] for every space. What was embedded before, also by a crash, is not again."""
@@ -81,8 +87,11 @@ class Embeddings:
         async with self._db.read() as c:
             for sha256, space, vector in (await c.execute(query)).all():
                 found.setdefault(sha256, {})[space] = vector
-        names = {space.name for space in embedder.spaces}
-        return {h: spaces for h, spaces in found.items() if names <= spaces.keys()}
+        # A model that was replaced under the same identity may have left vectors of another size.
+        sizes = {space.name: 4 * space.dimensions for space in embedder.spaces}
+        return {
+            h: vectors for h, vectors in found.items() if all(len(vectors.get(s, b"")) == n for s, n in sizes.items())
+        }
 
     async def _keep(self, embedder: Embedder[Any], owner_id: str, fresh: dict[str, dict[str, bytes]]) -> None:
         stamp = {"owner_id": owner_id, "identity": embedder.identity, "kind": "passage", "created_at": now()}
@@ -91,8 +100,43 @@ class Embeddings:
             for h, spaces in fresh.items()
             for space, vector in spaces.items()
         ]
+        stale = sa.and_(
+            cache.c.owner_id == owner_id,
+            cache.c.identity == embedder.identity,
+            cache.c.kind == "passage",
+            cache.c.sha256.in_(fresh),
+            sa.or_(
+                *(
+                    sa.and_(cache.c.space == s.name, sa.func.length(cache.c.vector) != 4 * s.dimensions)
+                    for s in embedder.spaces
+                )
+            ),
+        )
         async with self._db.write() as c:
+            await c.execute(cache.delete().where(stale))
             await c.execute(self._db.insert_or_ignore(cache), rows)
+        self._kept += 1
+        if self._kept % _LOOK == 1:
+            await self.prune()
+
+    async def prune(self) -> int:
+        """Drop the oldest rows over the limit, and a twentieth more, so that it is not full again at once. How many.
+
+        A crash that comes now pays again for at most what was dropped: nothing is lost but time.
+        """
+        dropped = 0
+        async with self._db.read() as c:
+            over = int((await c.execute(sa.select(sa.func.count()).select_from(cache))).scalar_one()) - self._most
+        over = over + self._most // 20 if over > 0 else 0
+        key = [cache.c[name] for name in ("owner_id", "identity", "kind", "sha256", "space")]
+        while dropped < over:
+            oldest = sa.select(*key).order_by(cache.c.created_at).limit(min(over - dropped, _ROWS))
+            async with self._db.write() as c:
+                done = await c.execute(cache.delete().where(sa.tuple_(*key).in_(oldest)))
+            if not done.rowcount:
+                break
+            dropped += done.rowcount
+        return dropped
 
 
 def _hashes(texts: Sequence[str]) -> list[str]:

@@ -103,8 +103,13 @@ class Generations:
         await c.execute(generations.update().where(generations.c.id == row["id"]).values(blob_key=None))
         return str(source["blob_key"])
 
-    async def supersede(self, c: AsyncConnection, ids: Sequence[str], blob_key: str | None = None) -> None:
-        """Invisible now, stopped where it is being made, and removed by a job; so is the blob `blob_key`."""
+    async def supersede(
+        self, c: AsyncConnection, ids: Sequence[str], blob_key: str | None = None, *, forget: bool = True
+    ) -> None:
+        """Invisible now, stopped where it is being made, and removed by a job; so is the blob `blob_key`.
+
+        `forget` drops the cached vectors of its texts, which must not be where another generation has the same texts.
+        """
         query = (
             sa.select(generations.c.id, generations.c.source_id, sources.c.notebook_id, notebooks.c.owner_id)
             .join(sources, sources.c.id == generations.c.source_id)
@@ -119,7 +124,7 @@ class Generations:
             await c.execute(jobs.update().where(mine, jobs.c.state == "leased").values(cancel=True))
             await c.execute(generations.update().where(generations.c.id == generation_id).values(state=SUPERSEDED))
             # The id stands in the payload: the row that it names goes away before the job does.
-            payload = {"generation_id": generation_id, "blob_key": blob_key}
+            payload = {"generation_id": generation_id, "blob_key": blob_key, "forget": forget}
             await self._jobs.add(c, "retire", owner_id, notebook_id=notebook_id, source_id=source_id, payload=payload)
             blob_key = None
 
@@ -203,7 +208,8 @@ class Retiring:
             ids = [p.id for p in batch]
             async with self._db.write() as c:
                 job = await self._jobs.save(c, job, job.checkpoint)
-                await self._embeddings.forget(c, owner_id, [p.indexed for p in batch])
+                if job.payload.get("forget", True):
+                    await self._embeddings.forget(c, owner_id, [p.indexed for p in batch])
                 await c.execute(citations.update().where(citations.c.passage_id.in_(ids)).values(passage_id=None))
                 await c.execute(passages.delete().where(passages.c.id.in_(ids)))
         return job

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from sourcebook import settings
 from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
-from sourcebook.documents import Chunk, Passage, Segment
+from sourcebook.documents import Chunk, Passage
 from sourcebook.embeddings import Embeddings
 from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
@@ -34,17 +34,16 @@ from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
 from sourcebook.members import Members
-from sourcebook.notebooks import Notebook
+from sourcebook.notebooks import Notebook, touched
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.progress import Pace
-from sourcebook.reading import Reading, encode_segment
+from sourcebook.reading import Reading, segment_batches
 from sourcebook.sources import Sources
+from sourcebook.specs import Specs
 
 log = logging.getLogger(__name__)
 
 _ROWS = 500  # of passages in one transaction
-_SEGMENTS = 16  # of at most 64 Ki characters, and
-_BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ class Ingestion:
         pipelines: Pipelines,
         blobs: BlobStore[Any],
         jail: Jail,
+        specs: Specs,
         filters: Mapping[str, FieldType] | None = None,
+        embeddings: Embeddings | None = None,
         limits: settings.Jail | None = None,
     ) -> None:
         self._db = database
@@ -84,9 +85,10 @@ class Ingestion:
         self._blobs = blobs
         self._jail = jail
         self._generations = Generations(queue)
+        self._specs = specs
         self._members = Members(database, accepted, limits or settings.Jail())
         self._reading = Reading(database)
-        self._embeddings = Embeddings(database)
+        self._embeddings = embeddings or Embeddings(database)
         self._indexing = Indexing()
         self._filters = filters or {}
 
@@ -109,6 +111,7 @@ class Ingestion:
             ready = {"state": "ready", "ready_at": now(), "problem": None}
             await c.execute(_generation(job).values(**ready))
             await self._generations.switch(c, str(job.generation_id))
+            await c.execute(touched(task.notebook.id))
         self._sources.passwords.forget(job.generation_id)
         await failpoint("finish.ready")
 
@@ -148,12 +151,17 @@ class Ingestion:
             book = (await c.execute(sa.select(notebooks).where(notebooks.c.id == row["notebook_id"]))).mappings().one()
         values = {name: book[name] for name in Notebook.__dataclass_fields__}
         notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
-        return Task(_with_new_bytes(dict(row)), notebook, self._pipelines[notebook.pipeline], row["document_id"])
+        # A reindex builds for the pipeline that the notebook will have.
+        name = str(job.payload.get("pipeline", notebook.pipeline))
+        pipeline = await self._specs.serving(name, notebook.index_spec_id)
+        return Task(_with_new_bytes(dict(row)), notebook, pipeline, row["document_id"])
 
     # Parsing and chunking.
 
     async def _read(self, job: Job, task: Task) -> Job:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first."""
+        if (copied := await self._copied(job, task)) is not None:
+            return copied
         await self._state(job, "parsing", {"stage": "parsing"})
         source = task.source
         parsed, parser = await self._parse(job, task)
@@ -192,6 +200,21 @@ class Ingestion:
         await failpoint("parse.parsed")
         return parsed, served.identity
 
+    async def _copied(self, job: Job, task: Task) -> Job | None:
+        """In a reindex that cuts nothing anew: the passages of the generation before, on the same document."""
+        origin = job.payload.get("copy_from")
+        of = sa.select(generations.c.document_id).where(generations.c.id == origin, generations.c.state == "ready")
+        cuts = sa.select(passages).where(passages.c.generation_id == origin).order_by(passages.c.ordinal)
+        async with self._db.read() as c:
+            document_id = (await c.execute(of)).scalar() if origin else None
+            if document_id is None:
+                return None
+            chunks = [_chunk(row) for row in (await c.execute(cuts)).mappings()]
+        async with self._db.write() as c:
+            await self._jobs.save(c, job)
+            await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
+        return await self._store_passages(job, task, str(document_id), chunks)
+
     async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
         await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
         half = sa.and_(documents.c.source_id == job.source_id, documents.c.complete.is_(False))
@@ -211,7 +234,7 @@ class Ingestion:
             "created_at": now(),
         }
         # Small documents are most documents, and pay for transactions more than for rows: one here, one for passages.
-        for n, some in enumerate(_batches(parsed.segments)):
+        for n, some in enumerate(segment_batches(parsed.segments)):
             rows = [{"document_id": document_id, **s} for s in some]
             async with self._db.write() as c:
                 await self._jobs.save(c, job, {**job.checkpoint, "progress": {"stage": "chunking"}})
@@ -338,6 +361,11 @@ def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, An
     }
 
 
+def _chunk(row: Any) -> Chunk:
+    parent = (row["parent_start"], row["parent_end"]) if row["parent_start"] is not None else None
+    return Chunk(row["start"], row["end"], row["context"], parent)
+
+
 def _point(task: Task, passage: Passage, language: str, fields: Mapping[str, FieldValue]) -> Point:
     return Point(
         id=passage.id,
@@ -365,18 +393,3 @@ def _check_bytes(path: Path, source: Mapping[str, Any]) -> None:
             remedy="Delete the source and upload the file again.",
             code="blob_damaged",
         )
-
-
-def _batches(segments: Iterable[Segment]) -> Iterator[list[dict[str, Any]]]:
-    """Their rows, in batches of a size that neither memory nor the writer minds; one that is empty for none."""
-    batch: list[dict[str, Any]] = []
-    size = 0
-    for segment in segments:
-        row = encode_segment(segment)
-        length = 4 * len(row["text"]) + len(row["blocks"]) + len(row["locators"])
-        if batch and (len(batch) >= _SEGMENTS or size + length > _BATCH):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += length
-    yield batch

@@ -23,7 +23,7 @@ from sourcebook.owners import Principal
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook as its owner sees it. `version` goes up with every edit."""
+    """A notebook as its owner sees it. `version` goes up with every edit, `epoch` with what is found in it."""
 
     id: str
     owner_id: str
@@ -35,6 +35,12 @@ class Notebook:
     version: int
     created_at: datetime
     updated_at: datetime
+    epoch: int = 0
+
+
+def touched(notebook_id: str) -> sa.Update:
+    """To run in the transaction that makes sources appear, change or go: what was remembered is not used again."""
+    return notebooks.update().where(notebooks.c.id == notebook_id).values(epoch=notebooks.c.epoch + 1)
 
 
 @dataclass(frozen=True)
@@ -192,8 +198,9 @@ class Notebooks:
 
 
 async def pin_spec(c: AsyncConnection, spec: Mapping[str, Any]) -> str:
-    """The id of this index spec, which is stored if new."""
-    fingerprint = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    """The id of this index spec, which is stored if new. Its `hints` do not decide about passages, so not of that."""
+    told = {key: value for key, value in spec.items() if key != "hints"}
+    fingerprint = hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()
     query = sa.select(index_specs.c.id).where(index_specs.c.fingerprint == fingerprint)
     found = (await c.execute(query)).scalar()
     if found:

@@ -33,7 +33,7 @@ from sourcebook.interfaces import (
     Retriever,
     Space,
 )
-from sourcebook.jail import ComponentRef
+from sourcebook.jail import ComponentRef, JailLimits
 from sourcebook.plugins import Plugins
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class Pipelines:
             raise choosing.unsupported(name, media_type, classes.values())
         listed = {instance for instances in choice.values() for instance in instances}
         found: list[Candidate] = []
-        for candidate in map(self._candidate, names):
+        for candidate in map(self.candidate, names):
             # A class that the pipeline lists with settings of its own is not asked again without them.
             if candidate.instance in listed or candidate.cls not in {c.cls for c in found}:
                 found.append(candidate)
@@ -185,7 +185,8 @@ class Pipelines:
         found = self.parsers_for(name, media_type, choice, head)
         return next((c for c in found if c.identity == served), found[0])
 
-    def _candidate(self, instance: str) -> Candidate:
+    def candidate(self, instance: str) -> Candidate:
+        """One parser by its instance's name. Raises as `resolve` does."""
         cls, ref = self.resolve("parsers", instance)
         info = self._plugins.owner("parsers", cls.name)
         origin = "" if info is None or info.built_in else f"{info.distribution} {info.version}".strip()
@@ -200,6 +201,21 @@ class Pipelines:
         isolation: Literal["jail", "worker"] = cls.isolation if kind == "parsers" else "jail"
         return cls, ComponentRef(target, validated.model_dump(mode="json"), isolation, instance)
 
+    def reference(self, kind: str, name: str, table: Mapping[str, Any]) -> ComponentRef:
+        """A class by its name with these settings. Raises `PluginError` or `ConfigError`."""
+        cls = self._plugins.component(kind, name)
+        validated = self._validated(cls, table, f"{kind}.{name}.")
+        return ComponentRef(f"{cls.__module__}:{cls.__qualname__}", validated.model_dump(mode="json"))
+
+    def instances(self, kind: str) -> list[str]:
+        """The instances of a kind that the settings configure."""
+        return list(getattr(self._settings, kind))
+
+    def parser_identities(self) -> set[str]:
+        """What a document may carry that is read today: of every class by its name, of every configured instance."""
+        names = dict.fromkeys((*self._plugins.classes["parsers"], *self._settings.parsers))
+        return {self.candidate(instance).identity for instance in names}
+
     async def component(self, kind: str, instance: str, interface: type[C]) -> C:
         """The open component called `instance`, built when it is first asked for."""
         async with self._opening:  # some are asked for by requests, several at once
@@ -212,6 +228,14 @@ class Pipelines:
                 self._open[(kind, instance)] = found
         if not isinstance(found, interface):
             raise ConfigError(f"{kind}.{instance} is not a {interface.__name__}.")
+        return found
+
+    async def beside(self, kind: str, instance: str, changes: Mapping[str, Any]) -> Component[Any]:
+        """Another component with an instance's settings but for these, which replaces nothing; the caller closes it."""
+        table = {**getattr(self._settings, kind).get(instance, {}), **changes}
+        cls = self._plugins.component(kind, str(table.pop("use", instance)))
+        found: Component[Any] = cls(self._validated(cls, table, f"{kind}.{instance}."), instance)
+        await self._start(kind, instance, found)
         return found
 
     async def _start(self, kind: str, instance: str, component: Component[Any]) -> None:
@@ -255,16 +279,26 @@ class Pipelines:
             await self.component("retrievers", r, cast(type[Retriever[Any]], Retriever)) for r in wiring.retrievers
         ]
         llms = [await self.component("llms", n, cast(type[LLM[Any]], LLM)) for n in wiring.llm]
-        spec = {
+        spec: dict[str, Any] = {
             "chunker": {"name": chunker_class.name, "version": chunker_class.version, "settings": chunker.settings},
             "embedder": embedder.identity if embedder else "",
             "spaces": [[s.name, s.kind, s.dimensions, s.distance] for s in (embedder.spaces if embedder else ())],
             "indexes": sorted(r.instance for r in retrievers if isinstance(r, Index)),
+            "hints": {"embedder": wiring.embedder},
         }
+        if wiring.parsers:
+            spec["parsers"] = wiring.model_dump(mode="json")["parsers"]
         return Pipeline(name, wiring, chunker, embedder, tuple(retrievers), reranker, tuple(llms), spec)
 
     async def _maybe(self, kind: str, name: str, interface: type[C]) -> C | None:
         return await self.component(kind, name, interface) if name else None
+
+
+def jail_limits(jail: settings.Jail) -> JailLimits:
+    """What one document may cost."""
+    return JailLimits(
+        wall_seconds=jail.wall, cpu_seconds=jail.cpu, memory=jail.memory, output=jail.output, mode=jail.mode
+    )
 
 
 def preload(plugins: Plugins) -> list[str]:

@@ -18,6 +18,9 @@ from sourcebook.errors import NotFound
 from sourcebook.filters import FieldType, Filter, matches, source_fields
 from sourcebook.interfaces import Scope
 
+_SEGMENTS = 16  # of at most 64 Ki characters, and
+_BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
+
 T = TypeVar("T")
 SegmentKey = tuple[str, int]
 """A document, and where the segment starts in it."""
@@ -32,6 +35,21 @@ def encode_segment(segment: Segment) -> dict[str, Any]:
         "blocks": orjson.dumps([[b.start, b.end, b.kind, b.level] for b in segment.blocks]),
         "locators": orjson.dumps([[x.start, x.end, x.place.to_json()] for x in segment.locators]),
     }
+
+
+def segment_batches(segments: Iterable[Segment]) -> Iterator[list[dict[str, Any]]]:
+    """Their rows, in batches of a size that neither memory nor the writer minds; one that is empty for none."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for segment in segments:
+        row = encode_segment(segment)
+        length = 4 * len(row["text"]) + len(row["blocks"]) + len(row["locators"])
+        if batch and (len(batch) >= _SEGMENTS or size + length > _BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += length
+    yield batch
 
 
 def _segment(row: Any) -> Segment:

@@ -27,7 +27,7 @@ def share(asked: set[str], passage: Passage) -> float:
     """How much of what was asked the passage has, with its title and headings: 0 to 1."""
     if not asked:
         return 1.0
-    there = set(map(stem_of, terms(f"{passage.title} {passage.context} {passage.prompt_text}")))
+    there = set(map(stem_of, set(terms(f"{passage.title} {passage.context} {passage.prompt_text}"))))
     return len(asked & there) / len(asked)
 
 

@@ -11,6 +11,7 @@ from sourcebook.database.engine import now
 from sourcebook.database.tables import conversations, deletions, keys, notebooks, sources
 from sourcebook.ids import new_id
 from sourcebook.jobs import Jobs
+from sourcebook.notebooks import touched
 
 
 class Removing:
@@ -53,6 +54,8 @@ class Removing:
             of = sa.and_(sources.c.parent_id == parent, sources.c.deleted_at.is_(None))
             ids += (await c.execute(sa.select(sources.c.id).where(of))).scalars()
         await c.execute(sources.update().where(sources.c.id.in_(ids)).values(deleted_at=now(), updated_at=now()))
+        notebook = sa.select(sources.c.notebook_id).where(sources.c.id == source_id)
+        await c.execute(touched((await c.execute(notebook)).scalar_one()))
         job_id = ""
         for one in sorted(ids, key=lambda i: i == source_id):
             await self._jobs.cancel_for(c, one)

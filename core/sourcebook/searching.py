@@ -6,39 +6,76 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from sourcebook.caches import Recent
+from sourcebook.diversity import diverse
 from sourcebook.documents import Passage
 from sourcebook.embeddings import embed
-from sourcebook.errors import PluginError
+from sourcebook.errors import InvalidInput, PluginError
+from sourcebook.explaining import Explanation
 from sourcebook.filters import FieldType, Filter, parse
-from sourcebook.fusion import fuse
+from sourcebook.fusion import fuse, kind_of
 from sourcebook.interfaces import Hit, Retriever, Scope, SearchQuery
 from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.plugins import Plugins
-from sourcebook.reading import Reading
+from sourcebook.reading import Confirmed, Reading
+from sourcebook.specs import Specs
+
+if TYPE_CHECKING:
+    from sourcebook.interfaces import Vectors
+
+
+Mode = Literal["hybrid", "lexical", "dense"]
+Legs = Mapping[str, Sequence[Hit]]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search gave. `queries` are what was searched with, the first being the main one; times in milliseconds."""
+    """What a search gave. `queries` are what was searched with, the first being the main one; times in milliseconds.
+
+    `explanation` is each stage's doing, where it was asked for: see `Explanation.shown`.
+    """
 
     passages: tuple[Passage, ...]
     queries: tuple[str, ...]
     took_ms: float
+    explanation: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one search wants of every pipeline. `epochs`: notebook -> how often what is found in it has changed."""
+
+    queries: tuple[str, ...]
+    limit: int | None
+    sources: tuple[str, ...] | None
+    where: Filter | None
+    mode: Mode | None
+    weights: Mapping[str, float]
+    epochs: Mapping[str, int]
 
 
 class Searching:
     """Searches the notebooks of a scope, each with its own pipeline."""
 
     def __init__(
-        self, pipelines: Pipelines, plugins: Plugins, reading: Reading, keys: Mapping[str, FieldType] | None = None
+        self,
+        pipelines: Pipelines,
+        plugins: Plugins,
+        reading: Reading,
+        specs: Specs,
+        keys: Mapping[str, FieldType] | None = None,
+        cached: int = 0,
     ) -> None:
         self._pipelines = pipelines
+        self._specs = specs
         self._plugins = plugins
         self._reading = reading
         self._keys = keys or {}
+        self._vectors: Recent[Any, Vectors] = Recent(cached)
+        self._hits: Recent[Any, Legs] = Recent(cached)
 
     async def search(
         self,
@@ -49,57 +86,119 @@ class Searching:
         limit: int | None = None,
         sources: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
+        mode: Mode | None = None,
+        weights: Mapping[str, float] | None = None,
         expand: bool = False,
+        explain: bool = False,
     ) -> Found:
-        """The best passages that the scope may see. `expand` fills in what a model reads (parent or neighbours)."""
+        """The best passages that the scope may see. `expand` fills in what a model reads (parent or neighbours).
+
+        `mode` and `limit` win over each pipeline's own; `weights` are the notebooks' (1 where none is given, 0 leaves
+        it out). Raises `InvalidInput` (codes `filter_invalid`, `no_embedder`).
+        """
         began = time.perf_counter()
+        explanation = Explanation() if explain else None
         queries = await self._plugins.refine_query(question, (question,))
-        by_pipeline: dict[str, list[str]] = {}
+        # A notebook that its pipeline left is searched with the components of the spec that it has pinned.
+        wired: dict[tuple[str, str], list[str]] = {}
         for notebook in notebooks:
-            by_pipeline.setdefault(notebook.pipeline, []).append(notebook.id)
-        narrowed = tuple(sources) if sources is not None else None
-        where = parse(filters, self._keys) if filters else None
+            if (weights or {}).get(notebook.id, 1.0) > 0:
+                wired.setdefault((notebook.pipeline, notebook.index_spec_id), []).append(notebook.id)
+        asked = Asked(
+            queries,
+            limit,
+            tuple(sources) if sources is not None else None,
+            parse(filters, self._keys) if filters else None,
+            mode,
+            weights or {},
+            {n.id: n.epoch for n in notebooks},
+        )
+        if explanation:
+            explanation.stage("queries", queries=list(queries))
         parts = [
-            await self._one(self._pipelines[name], queries, _narrow(scope, ids), limit, narrowed, where)
-            for name, ids in by_pipeline.items()
+            await self._one(await self._specs.serving(name, spec), asked, _narrow(scope, ids), explanation)
+            for (name, spec), ids in wired.items()
         ]
-        passages = sorted((p for part in parts for p in part), key=lambda p: -p.score)
-        wanted = limit or max((self._pipelines[name].settings.search.limit for name in by_pipeline), default=8)
+        # One pipeline's order may be other than by score: diverse.
+        passages = parts[0] if len(parts) == 1 else sorted((p for x in parts for p in x), key=lambda p: -p.score)
+        wanted = limit or max((self._pipelines[name].settings.search.limit for name, _ in wired), default=8)
         passages = passages[:wanted]
         if expand:
             passages = await self._expand(passages, {n.id: n.pipeline for n in notebooks})
         refined = await self._plugins.refine_passages(question, tuple(passages))
-        return Found(refined, queries, (time.perf_counter() - began) * 1000)
+        if explanation:
+            explanation.stage("result", passages=len(refined))
+        shown = explanation.shown(refined) if explanation else None
+        return Found(refined, queries, (time.perf_counter() - began) * 1000, shown)
 
     async def _one(
-        self,
-        pipeline: Pipeline,
-        queries: tuple[str, ...],
-        scope: Scope,
-        limit: int | None,
-        sources: tuple[str, ...] | None,
-        where: Filter | None,
+        self, pipeline: Pipeline, asked: Asked, scope: Scope, explanation: Explanation | None
     ) -> list[Passage]:
         options = pipeline.settings.search
-        wanted = limit or options.limit
-        vectors = await embed(pipeline.embedder, queries, "query") if pipeline.embedder else None
-        query = SearchQuery(queries, scope, wanted * options.overfetch, vectors, sources, where)
-        legs = await self._legs(pipeline.retrievers, query)
-        # An index is derived and may be behind: only what SQL confirms is ranked at all.
-        known = await self._reading.confirmed((h.passage_id for hits in legs.values() for h in hits), scope)
-        if sources is not None:
-            known = {i: one for i, one in known.items() if one.source_id in sources}
-        if where is not None:
-            known = await self._reading.matching(known, where, self._keys)
+        wanted = asked.limit or options.limit
+        legs = await self._found(pipeline, asked, scope, max(wanted * options.overfetch, options.candidates))
+        if explanation:
+            counts = {leg: len(hits) for leg, hits in legs.items()}
+            explanation.stage("search", pipeline=pipeline.name, legs=counts)
+        known = await self._confirmed(legs, asked, scope)
         confirmed = {leg: [h for h in hits if h.passage_id in known] for leg, hits in legs.items()}
-        fused = [f for f in fuse(confirmed, options.weights, options.fusion_k) if f.score >= options.threshold]
+        fused = fuse(confirmed, options.weights, options.fusion_k, options.fusion)
+        fused = [f for f in fused if f.score >= options.threshold]
+        weight_of = {i: asked.weights.get(one.row["notebook_id"], 1.0) for i, one in known.items()}
+        if asked.weights:
+            fused.sort(key=lambda f: -f.score * weight_of[f.passage_id])
+        if explanation:
+            dropped = len({h.passage_id for hits in legs.values() for h in hits}) - len(known)
+            explanation.stage("fusion", pipeline=pipeline.name, method=options.fusion, unconfirmed=dropped)
+            explanation.fused(fused, weight_of)
         # Text and places cost more than all else here: the rest of what was over-fetched goes without.
-        fused = fused[: wanted * options.overfetch if pipeline.reranker else wanted]
+        fused = fused[: wanted * options.overfetch if pipeline.reranker or options.diversity else wanted]
         read = await self._reading.filled(known[f.passage_id] for f in fused)
-        ranked = [replace(read[f.passage_id], score=f.score, scores=f.scores) for f in fused if f.passage_id in read]
-        if pipeline.reranker and ranked:
-            ranked = await _rerank(pipeline, queries[0], ranked)
-        return ranked[:wanted]
+        ranked = [
+            replace(read[f.passage_id], score=f.score * weight_of[f.passage_id], scores=f.scores)
+            for f in fused
+            if f.passage_id in read
+        ]
+        return (await _refined(pipeline, asked.queries[0], ranked, wanted, weight_of, explanation))[:wanted]
+
+    async def _found(self, pipeline: Pipeline, asked: Asked, scope: Scope, depth: int) -> Legs:
+        """The legs of every retriever: from memory, where nothing in these notebooks has changed since."""
+        mode = asked.mode or pipeline.settings.search.mode
+        if mode == "dense" and pipeline.embedder is None:
+            raise InvalidInput(
+                f"The pipeline {pipeline.name} has no embedder, so it has no dense search.",
+                code="no_embedder",
+                remedy="Search with mode lexical or hybrid, or give the pipeline an embedder and reindex.",
+            )
+        epochs = tuple((n.notebook_id, asked.epochs.get(n.notebook_id)) for n in scope.notebooks)
+        key = (pipeline.name, asked.queries, scope, epochs, depth, asked.sources, asked.where, mode)
+        if (legs := self._hits.get(key)) is not None:
+            return legs
+        vectors = await self._embedded(pipeline, asked.queries) if mode != "lexical" else None
+        query = SearchQuery(asked.queries, scope, depth, vectors, asked.sources, asked.where, mode)
+        legs = await self._legs(pipeline.retrievers, query)
+        if mode != "hybrid":  # a retriever may give more than was asked for
+            legs = {leg: hits for leg, hits in legs.items() if kind_of(leg) == mode}
+        self._hits.put(key, legs)
+        return legs
+
+    async def _embedded(self, pipeline: Pipeline, queries: tuple[str, ...]) -> Vectors | None:
+        if pipeline.embedder is None:
+            return None
+        key = (pipeline.embedder.instance, pipeline.embedder.identity, queries)
+        if (vectors := self._vectors.get(key)) is None:
+            vectors = await embed(pipeline.embedder, queries, "query")
+            self._vectors.put(key, vectors)
+        return vectors
+
+    async def _confirmed(self, legs: Legs, asked: Asked, scope: Scope) -> dict[str, Confirmed]:
+        """An index is derived and may be behind: only what SQL confirms is ranked at all."""
+        known = await self._reading.confirmed((h.passage_id for hits in legs.values() for h in hits), scope)
+        if asked.sources is not None:
+            known = {i: one for i, one in known.items() if one.source_id in asked.sources}
+        if asked.where is not None:
+            known = await self._reading.matching(known, asked.where, self._keys)
+        return known
 
     async def _legs(self, retrievers: Sequence[Retriever[Any]], query: SearchQuery) -> dict[str, Sequence[Hit]]:
         found: list[Mapping[str, Sequence[Hit]]] = await asyncio.gather(*(r.search(query) for r in retrievers))
@@ -143,13 +242,39 @@ def _narrow(scope: Scope, notebook_ids: Sequence[str]) -> Scope:
     return Scope(tuple(n for n in scope.notebooks if n.notebook_id in notebook_ids))
 
 
-async def _rerank(pipeline: Pipeline, question: str, passages: list[Passage]) -> list[Passage]:
+async def _refined(
+    pipeline: Pipeline,
+    question: str,
+    ranked: list[Passage],
+    wanted: int,
+    weight_of: Mapping[str, float],
+    explanation: Explanation | None,
+) -> list[Passage]:
+    """Reranked and made diverse, where the pipeline says so."""
+    if pipeline.reranker and ranked:
+        ranked = await _rerank(pipeline, question, ranked, weight_of)
+        if explanation:
+            explanation.stage("rerank", reranker=pipeline.reranker.instance, passages=len(ranked))
+            explanation.order("rerank", ranked)
+    if share := pipeline.settings.search.diversity:
+        ranked = diverse(ranked, wanted, share)
+        if explanation:
+            explanation.stage("diversity", passages=len(ranked))
+            explanation.order("diversity", ranked)
+    return ranked
+
+
+async def _rerank(
+    pipeline: Pipeline, question: str, passages: list[Passage], weight_of: Mapping[str, float]
+) -> list[Passage]:
     assert pipeline.reranker is not None
     scores = await pipeline.reranker.rerank(question, passages)
     if len(scores) != len(passages):
         raise PluginError(f"The reranker {pipeline.reranker.instance} gave {len(scores)} scores for {len(passages)}.")
+    # A model's scores may be below 0, where a weight would turn the order round: then it is the distance that counts.
+    low = min(0.0, *map(float, scores)) if len(set(weight_of.values())) > 1 else 0.0
     scored = [
-        replace(p, score=float(s), scores={**p.scores, "rerank": float(s)})
+        replace(p, score=(float(s) - low) * weight_of[p.id], scores={**p.scores, "rerank": float(s)})
         for p, s in zip(passages, scores, strict=True)
     ]
     return sorted(scored, key=lambda p: -p.score)

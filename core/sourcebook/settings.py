@@ -80,19 +80,32 @@ class PluginSettings(Section):
 
 
 class Search(Section):
-    """`limit` passages are kept of `overfetch` times as many per leg. `threshold` is on the fused score, 0 to 1.
+    """`limit` passages are kept of the fused legs, each `candidates` deep. `threshold` is on the fused score, 0 to 1.
+
+    A reranker, or `diversity`, chooses among `overfetch` times `limit`.
 
     `relevance`: what a passage needs to be put before the model, a share of the question's words or the score of a leg.
     """
 
     limit: int = Field(default=8, ge=1, le=100)
+    mode: Literal["hybrid", "lexical", "dense"] = "hybrid"
+    candidates: int = Field(default=100, ge=1, le=1000)
     overfetch: int = Field(default=4, ge=1, le=20)
+    fusion: Literal["distribution", "rrf"] = "distribution"
     fusion_k: int = Field(default=60, ge=1)
     weights: dict[str, float] = {}
     threshold: float = Field(default=0.0, ge=0, le=1)
-    relevance: dict[str, float] = {"words": 0.25}
+    relevance: dict[str, float] = {"words": 0.35}
+    diversity: float = Field(default=0.0, ge=0, le=1)
     neighbours: int = Field(default=0, ge=0, le=5)
     prefer_parent: bool = True
+
+
+class Cache(Section):
+    """What is remembered, at most: searches and vectors of questions in memory, vectors of passages in SQL."""
+
+    queries: int = Field(default=256, ge=0, le=100_000)
+    embeddings: int = Field(default=1_000_000, ge=0)
 
 
 class Prompts(Section):
@@ -104,7 +117,10 @@ class Prompts(Section):
 
 
 class Pipeline(Section):
-    """A named wiring of component instances. `embedder = ""` is lexical retrieval only."""
+    """A named wiring of component instances. `embedder = ""` is lexical retrieval only.
+
+    `reindex = "auto"` builds notebooks anew, at the next start, that an edit of this pipeline has made stale.
+    """
 
     chunker: Name = "markdown"
     embedder: Name | Literal[""] = ""
@@ -112,6 +128,7 @@ class Pipeline(Section):
     reranker: Name | Literal[""] = ""
     llm: tuple[Name, ...] = Field(default=("extractive",), min_length=1)
     parsers: dict[str, tuple[Name, ...]] = {}
+    reindex: Literal["manual", "auto"] = "manual"
     search: Search = Search()
     prompts: Prompts = Prompts()
 
@@ -119,7 +136,8 @@ class Pipeline(Section):
 class Jobs(Section):
     """Seconds, but for counts. A lease that is not renewed in time is taken over.
 
-    `queue` sources may wait, whoever's they are; more are refused until some are done.
+    `queue` sources may wait, whoever's they are; more are refused until some are done. `keep_replaced` is how long a
+    reindexed notebook can be rolled back.
     """
 
     workers: int = Field(default=2, ge=0, le=64)
@@ -129,6 +147,7 @@ class Jobs(Section):
     poll: float = Field(default=1.0, gt=0)
     batch: int = Field(default=64, ge=1, le=500)
     queue: int = Field(default=100_000, ge=1)
+    keep_replaced: float = Field(default=86_400.0, ge=0)
 
 
 class Grant(Section):
@@ -197,6 +216,7 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     jail: Jail = Jail()
     runs: Runs = Runs()
+    cache: Cache = Cache()
     limits: Limits = Limits()
     links: Links = Links()
     hook_deadline: float = Field(default=2.0, gt=0)

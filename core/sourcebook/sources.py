@@ -304,9 +304,11 @@ class Sources:
         self, c: AsyncConnection, notebook: Notebook, blob: Blob, values: Mapping[str, Any], password: str | None
     ) -> str:
         # The notebook is read again here: it may have been deleted while the bytes came in.
+        # With its row held, so that a reindex cannot switch between this look and the commit.
         alive = sa.select(notebooks.c.index_spec_id).where(
             notebooks.c.id == notebook.id, notebooks.c.deleted_at.is_(None)
         )
+        alive = alive.with_for_update(read=True)
         spec_id = (await c.execute(alive)).scalar()
         if spec_id is None:
             raise NotFound(f"There is no notebook {notebook.id}.")

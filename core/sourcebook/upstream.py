@@ -94,6 +94,49 @@ class Retries:
         )
 
 
+class Breaker:
+    """Lets calls fail at once while a server is down: after `failures` in `window` seconds, for `rest` seconds; then
+    one call is let through, and decides for the others.
+
+    Michael Nygard, "Release It!", 2nd edition, 2018, chapter 5: Circuit Breaker.
+    """
+
+    def __init__(self, failures: int = 5, window: float = 30.0, rest: float = 15.0) -> None:
+        self._most = failures
+        self._window = window
+        self._rest = rest
+        self._failed: list[float] = []
+        self._open_until = 0.0
+        self._probing = False
+
+    def wait(self) -> float:
+        """Seconds for which no call should be made; 0 where the caller may go on, and then says what came of it."""
+        if not self._open_until:
+            return 0.0
+        left = self._open_until - time.monotonic()
+        if left > 0 or self._probing:
+            return max(left, 1.0)
+        self._probing = True
+        return 0.0
+
+    def succeeded(self) -> None:
+        """The server answers."""
+        self._failed.clear()
+        self._open_until, self._probing = 0.0, False
+
+    def failed(self) -> None:
+        """The server did not answer, or said that it cannot."""
+        now = time.monotonic()
+        self._failed = [at for at in self._failed if at > now - self._window] + [now]
+        if self._probing or len(self._failed) >= self._most:
+            self._open_until = now + self._rest
+        self._probing = False
+
+    def undecided(self) -> None:
+        """The caller left before anything was known."""
+        self._probing = False
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """`Retry-After` in seconds from now (RFC 9110, section 10.2.3: seconds or a date); None where there is none."""
     from email.utils import parsedate_to_datetime

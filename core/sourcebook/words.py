@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from sourcebook.sentences import terms
 
@@ -37,6 +38,7 @@ def asked_words(question: str) -> list[str]:
     return [word for word in terms(_ASKING.sub(" ", question)) if word not in _FUNCTION]
 
 
+@lru_cache(maxsize=50_000)
 def stem_of(word: str) -> str:
     """A word without its inflections, roughly: one or two endings off, then five letters ("F5": Can et al., 2008)."""
     if len(word) < 4 or not word.isalpha():

@@ -30,6 +30,8 @@ _TIGHT = {"list_item", "table_row"}
 
 def clean(text: str) -> str:
     """LF line ends, no controls, no lone surrogates, NFC."""
+    if text.isprintable():  # nothing to take out: most texts are a line or a word
+        return text if text.isascii() else unicodedata.normalize("NFC", text)
     text = _LINE_ENDS.sub("\n", text)
     text = _SURROGATES.sub("\ufffd", _JUNK.sub("", text))
     return unicodedata.normalize("NFC", text)

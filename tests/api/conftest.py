@@ -44,10 +44,12 @@ def served(tmp_path_factory: pytest.TempPathFactory, llm: FakeLLMServer) -> Iter
             "narrow": {"use": "openai", "base_url": llm.url, "model": "fake", "context_window": 1800},
         },
         "embedders": {"fake": {"use": "openai", "base_url": llm.url, "model": "fake", "dimensions": DIMENSIONS}},
+        "chunkers": {"fine": {"use": "markdown", "size": 60}},
         "pipelines": {
             "model": {"extends": "default", "llm": ["fake"]},
             "narrow": {"extends": "default", "llm": ["narrow"]},
             "embedded": {"extends": "default", "embedder": "fake"},
+            "fine": {"extends": "default", "chunker": "fine"},
         },
     }
     with Served(tmp_path_factory.mktemp("served"), overrides, (Buggy(),)) as server:

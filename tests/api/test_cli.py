@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -128,3 +129,30 @@ def test_a_notebook_that_is_not_there_is_answered_with_those_that_are(home: Path
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert "'Notes'" in done.stderr
+
+
+def test_keys_and_shares_are_made_listed_and_written_down(tmp_path: Path) -> None:
+    main = tmp_path / "sourcebook.toml"
+    main.write_text(f'[storage]\npath = "{tmp_path / "data"}"\n[retrievers.qdrant]\nidle_seconds = 0\n')
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(cli, ["--config", str(main), *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    made = orjson.loads(run("keys", "create", "--owner", "ada", "--requests", "30", "--json"))
+    assert (made["limits"], made["used_at"]) == ({"requests": 30}, None)
+    run("keys", "create", "--owner", "bob")
+    assert "never used" in run("keys", "list")
+    (tmp_path / "note.md").write_text("# Note\n\nText.")
+    run("ingest", "Shared", str(tmp_path / "note.md"), "--owner", "ada")
+    run("notebooks", "share", "Shared", "bob", "--owner", "ada", "--write")
+    assert "Shared" in run("notebooks", "list", "--owner", "bob")
+    run("notebooks", "share", "Shared", "bob", "--owner", "ada", "--stop")
+    assert "Shared" not in run("notebooks", "list", "--owner", "bob")
+    run("keys", "revoke", made["id"])
+    log = [orjson.loads(line) for line in (tmp_path / "data" / "audit.log").read_bytes().splitlines()]
+    assert [line["action"] for line in log] == [
+        *("keys create", "keys create", "notebooks share", "notebooks share", "keys revoke")
+    ]
+    assert made["secret"] not in (tmp_path / "data" / "audit.log").read_text()

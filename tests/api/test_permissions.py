@@ -24,6 +24,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/search": {"json": {"question": "When?", "notebooks": ["{notebook_id}"]}},
     "PATCH /api/v1/conversations/{conversation_id}": {"json": {"title": "Mine"}},
     "PATCH /api/v1/notebooks/{notebook_id}": {"json": {"title": "Mine"}},
+    "POST /api/v1/notebooks/{notebook_id}/reindex": {"json": {}},
     "PATCH /api/v1/sources/{source_id}": {"json": {"tags": ["mine"]}},
     "PUT /api/v1/sources/{source_id}/content": {"content": b"# Mine"},
     "PATCH /api/v1/notes/{note_id}": {"json": {"title": "Mine"}},

@@ -78,5 +78,5 @@ def test_no_chain_of_requests_gets_what_was_not_promised(tried: Served) -> None:
             suppress_health_check=list(HealthCheck),
         )
     )
-    assert sum(answers.values()) > 10
-    assert any(status < 300 for status in answers)
+    assert sum(answers.values()) > 10, answers
+    assert {200, 422} <= set(answers), answers  # it gets in, and it is refused

@@ -167,7 +167,7 @@ def test_when_all_fail_the_first_error_is_raised_and_names_the_others() -> None:
     with pytest.raises(Malformed, match="bad header") as caught:
         asyncio.run(first_that_reads(candidates("a", "b"), read))
     tried = caught.value.problem()["tried"]
-    assert [(t["parser"], t["code"]) for t in tried] == [("a", "corrupt"), ("b", "parser_died")]
+    assert [(t["parser"], t["code"]) for t in tried] == [("a", Malformed.code), ("b", "parser_died")]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reciprocal rank fusion, on examples worked by hand."""
+"""Fusing legs by rank and by distribution, on examples worked by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def hits(*ids: str) -> list[Hit]:
 
 
 def test_the_formula_on_a_worked_example() -> None:
-    found = fuse({"lexical": hits("a", "b", "c"), "dense:m": hits("b", "d")}, {}, k=60)
+    found = fuse({"lexical": hits("a", "b", "c"), "dense:m": hits("b", "d")}, {}, k=60, method="rrf")
     best = 2 / 61
     assert {f.passage_id: f.score for f in found} == pytest.approx(
         {
@@ -28,7 +28,8 @@ def test_the_formula_on_a_worked_example() -> None:
 
 
 def test_first_in_every_leg_is_one() -> None:
-    assert fuse({"a": hits("x", "y"), "b": hits("x")}, {"a": 0.3, "b": 5}, k=7)[0].score == pytest.approx(1)
+    legs = {"a": hits("x", "y"), "b": hits("x")}
+    assert fuse(legs, {"a": 0.3, "b": 5}, k=7, method="rrf")[0].score == pytest.approx(1)
 
 
 def test_a_leg_that_found_nothing_takes_nothing_from_the_others() -> None:
@@ -58,3 +59,27 @@ def test_a_passage_twice_in_one_leg_counts_where_it_stands_first() -> None:
 def test_ties_have_a_stable_order() -> None:
     assert [f.passage_id for f in fuse({"a": hits("y", "x"), "b": hits("x", "y")}, {})] == ["x", "y"]
     assert fuse({}, {}) == []
+
+
+def test_scores_are_scaled_by_mean_and_three_deviations() -> None:
+    legs = {"a": [Hit("x", 3.0), Hit("y", 1.0)], "b": [Hit("y", 30.0), Hit("z", 10.0)]}
+    high, low = (1 + 3) / 6, (-1 + 3) / 6  # one deviation from the mean, of three on each side
+    found = fuse(legs, {})
+    assert {f.passage_id: f.score for f in found} == pytest.approx({"y": (low + high) / 2, "x": high / 2, "z": low / 2})
+    assert found[0].ranks == {"a": 2, "b": 1}
+    weighted = fuse(legs, {"a": 3})
+    assert weighted[0].passage_id == "x"
+    assert weighted[0].score == pytest.approx(3 * high / 4)
+
+
+def test_an_outlier_is_cut_at_one_and_equal_scores_stand_in_the_middle() -> None:
+    far = [Hit("x", 1000.0), *(Hit(f"n{i}", 0.0) for i in range(99))]
+    even = [Hit(f"e{i}", 7.0) for i in range(3)]
+    scores = {f.passage_id: f.score for f in fuse({"a": far, "b": even}, {})}
+    assert scores["x"] == pytest.approx(0.5)  # all of one leg of two
+    assert {scores[f"e{i}"] for i in range(3)} == {0.25}
+
+
+def test_a_single_leg_keeps_its_order_and_the_scores_of_its_ranks() -> None:
+    one = {"a": hits("x", "y", "z")}
+    assert fuse(one, {}) == fuse(one, {}, method="rrf")

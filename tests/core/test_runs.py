@@ -254,9 +254,14 @@ async def test_another_process_cancels_a_run(a: Room, b: Room) -> None:
 async def test_a_follower_in_another_process_keeps_a_run_alive_and_its_leaving_ends_it(a: Room, b: Room) -> None:
     a.llm.script = [[Text("Water"), asyncio.Event()]]
     run = await a.book.ask(a.me, "What do roses need?", [a.notebook.id])
-    run._watch(0.3)  # nobody follows here
     there = asyncio.create_task(followed(b, run.id))
-    await asyncio.sleep(1.5)
+
+    async def known() -> bool:
+        return run.followed_elsewhere > 0
+
+    await _until(known)
+    run._watch(0.0)  # nobody follows here
+    await asyncio.sleep(0.5)
     assert run.finished_at is None
     there.cancel()
     await asyncio.wait_for(run.wait(), 20)
@@ -384,7 +389,7 @@ async def test_an_answer_that_is_made_again_is_made_as_the_first_was(room: Room)
     await run.wait()
     conversation = (await room.rows(runs))[0]["conversation_id"]
     answer = (await room.book.conversations.messages(conversation))[-1]
-    notebooks, how = await room.book.asked_before(room.me, answer.id)
+    notebooks, how = await room.book.conversations.asked_before(room.me, answer.id)
     assert notebooks == [room.notebook.id]
     await (await room.book.ask(room.me, **how)).wait()
     shown = await room.book.conversations.messages(conversation)

@@ -14,6 +14,7 @@ from sourcebook.ids import passage_id
 
 from .support import Memory, Room, in_a_room
 
+MODES = ("hybrid", "lexical", "dense")
 GARDEN = "Roses need water.\n\nTulips need sun.\n\nFerns need shade.\n\nMoss needs rain.\n\nOaks need time."
 
 
@@ -131,9 +132,11 @@ async def test_what_is_below_the_threshold_is_left_out(room: Room) -> None:
 async def test_a_limit_may_be_asked_for(room: Room) -> None:
     await room.ready("a.txt", "\n\n".join(f"Tulip number {n}." for n in range(20)))
     assert len(await search(room, "tulip")) == 1  # the threshold leaves one
-    assert room.index.queries[-1].limit == 2 * 4
+    assert room.index.queries[-1].limit == 100  # as deep as `candidates`: fusing needs more than is shown
     await search(room, "tulip", limit=5)
-    assert room.index.queries[-1].limit == 5 * 4
+    assert room.index.queries[-1].limit == 100
+    await search(room, "tulip", limit=50)
+    assert room.index.queries[-1].limit == 50 * 4
 
 
 @in_a_room(pipeline={"reranker": "shortest", "embedder": ""})
@@ -248,3 +251,89 @@ async def test_every_query_is_embedded(room: Room) -> None:
     vectors = room.index.queries[-1].vectors
     assert vectors is not None
     assert vectors["letters"].shape == (2, 26)
+
+
+@in_a_room()
+async def test_a_mode_chooses_the_legs(room: Room) -> None:
+    await room.ready("a.txt", GARDEN)
+    legs = {mode: {leg for p in await search(room, "tulips", mode=mode) for leg in p.scores} for mode in MODES}
+    assert legs == {"hybrid": {"lexical", "dense:letters"}, "lexical": {"lexical"}, "dense": {"dense:letters"}}
+    await search(room, "ferns", mode="lexical")
+    assert room.index.queries[-1].vectors is None, "a lexical search embeds nothing"
+
+
+@in_a_room(pipeline={"embedder": ""})
+async def test_dense_search_without_an_embedder_is_refused(room: Room) -> None:
+    await room.ready("a.txt", GARDEN)
+    with pytest.raises(InvalidInput) as refused:
+        await search(room, "tulips", mode="dense")
+    assert refused.value.problem_code == "no_embedder"
+
+
+@in_a_room(pipeline={"reranker": "shortest", "search": {"diversity": 0.3}})
+async def test_an_explanation_has_every_stages_ranks_and_scores(room: Room) -> None:
+    await room.ready("a.txt", GARDEN)
+    found = await room.book.search(room.me, "What do tulips need?", [room.notebook.id], limit=3, explain=True)
+    assert found.explanation is not None
+    stages = [stage["stage"] for stage in found.explanation["stages"]]
+    assert stages == ["queries", "search", "fusion", "rerank", "diversity", "result"]
+    assert set(found.explanation["passages"]) == {p.id for p in found.passages}
+    for place, p in enumerate(found.passages, 1):
+        one = found.explanation["passages"][p.id]
+        assert {leg: at["score"] for leg, at in one["legs"].items()} == pytest.approx(
+            {leg: s for leg, s in p.scores.items() if leg != "rerank"}, abs=1e-6
+        )
+        assert one["diversity"]["rank"] == place
+        assert one["rerank"]["score"] == pytest.approx(p.scores["rerank"], abs=1e-6)
+    plain = await room.book.search(room.me, "What do tulips need?", [room.notebook.id], limit=3)
+    assert plain.explanation is None
+    assert [p.id for p in plain.passages] == [p.id for p in found.passages]
+
+
+@in_a_room(pipeline={"embedder": ""})
+async def test_notebooks_have_weights_and_zero_leaves_one_out(room: Room) -> None:
+    other = await room.book.create_notebook(room.me, "Other")
+    await room.ready("a.txt", "Tulips need sun.")
+    await room.ready("b.txt", "Tulips need sun and tulips need water.", other)
+    ids = [room.notebook.id, other.id]
+
+    async def order(weights: dict[str, float]) -> list[str]:
+        found = await room.book.search(room.me, "tulips need sun", ids, weights=weights)
+        return [p.notebook_id for p in found.passages]
+
+    assert await order({other.id: 0.1}) == ids
+    assert await order({room.notebook.id: 0.1}) == ids[::-1]
+    assert await order({other.id: 0}) == ids[:1]
+    assert await order(dict.fromkeys(ids, 0)) == []
+
+
+@in_a_room(pipeline={"embedder": "", "search": {"diversity": 0.6, "limit": 2}})
+async def test_what_says_the_same_again_makes_room_for_something_else(room: Room) -> None:
+    same = "Tulips and roses need sun, water, time and love."
+    await room.ready("a.txt", f"{same}\n\n{same}\n\nTulips have a short life in spring.")
+    texts = [p.text for p in await search(room, "tulips and roses need sun")]
+    assert texts == [same, "Tulips have a short life in spring."]
+
+
+@in_a_room(cache={"queries": 10})
+async def test_a_search_is_remembered_until_what_is_found_changes(room: Room) -> None:
+    first = await room.ready("a.txt", GARDEN)
+    for _ in range(3):
+        await search(room, "tulips")
+    assert len(room.index.queries) == 1
+    assert len(await search(room, "tulips", mode="lexical")) == 1  # another question is another search
+    second = await room.ready("b.txt", "Tulips again.")
+    assert {p.source_id for p in await search(room, "tulips", mode="lexical")} == {first, second}
+    await room.book.sources.delete(room.me, first)
+    assert {p.source_id for p in await search(room, "tulips", mode="lexical")} == {second}
+    asked = len(room.index.queries)
+    await search(room, "tulips", mode="lexical")
+    assert len(room.index.queries) == asked
+
+
+@in_a_room(cache={"queries": 0})
+async def test_nothing_is_remembered_where_nothing_may_be(room: Room) -> None:
+    await room.ready("a.txt", GARDEN)
+    for _ in range(2):
+        await search(room, "tulips")
+    assert len(room.index.queries) == 2

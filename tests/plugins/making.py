@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from functools import cache
 from typing import Any, Literal
 
 Kind = Literal["heading", "paragraph", "list_item", "table"]
@@ -326,6 +327,18 @@ def _saved(save: Callable[[Any], None]) -> bytes:
     return out.getvalue()
 
 
+BUILT: dict[str, Callable[..., bytes]] = {
+    "docx": lambda c, seed=0: docx(c), "pptx": lambda c, seed=0: pptx(c), "xlsx": lambda c, seed=0: xlsx(c),
+    "html": lambda c, seed=0: as_html(c).encode(), "md": lambda c, seed=0: markdown(c),
+    "txt": lambda c, seed=0: plain(c), "epub": lambda c, seed=0: epub(c), "odt": lambda c, seed=0: odt(c),
+    "pdf": lambda c, seed=0: pdf(c), "eml": lambda c, seed=0: eml(c, rich=seed % 2 == 0),
+    "csv": lambda c, seed=0: delimited(c, ",;"[seed % 2]), "tsv": lambda c, seed=0: delimited(c, "\t"),
+    "json": lambda c, seed=0: as_json(c, lines=False), "jsonl": lambda c, seed=0: as_json(c, lines=True),
+}  # fmt: skip
+"""A maker for each format; `seed` chooses between its variants."""
+
+
+@cache
 def made(kind: str, seed: int) -> Made:
     """A file of `kind` (an extension without its dot) and what was put into it."""
     content = units(seed, latin=kind == "pdf", tables=kind not in ("json", "jsonl"))
@@ -333,11 +346,5 @@ def made(kind: str, seed: int) -> Made:
         content = tuple(u for u in content if u.kind == "table")
     if kind in ("json", "jsonl"):
         content = tuple(u for u in content if u.text)
-    makers: dict[str, Callable[[Sequence[Unit]], bytes]] = {
-        "docx": docx, "pptx": pptx, "xlsx": xlsx, "html": lambda c: as_html(c).encode(), "md": markdown, "txt": plain,
-        "epub": epub, "odt": odt, "pdf": pdf, "eml": lambda c: eml(c, rich=seed % 2 == 0),
-        "csv": lambda c: delimited(c, ",;"[seed % 2]), "tsv": lambda c: delimited(c, "\t"),
-        "json": lambda c: as_json(c, lines=False), "jsonl": lambda c: as_json(c, lines=True),
-    }  # fmt: skip
     titled = kind in ("docx", "pptx", "xlsx", "html", "md", "epub", "odt", "pdf", "eml", "json")
-    return Made(f"made{seed}.{kind}", makers[kind](content), content, content[0].text if titled else "")
+    return Made(f"made{seed}.{kind}", BUILT[kind](content, seed), content, content[0].text if titled else "")

@@ -55,7 +55,7 @@ class TestRecursive(ChunkerContract):
     limit = 300
 
     def chunker(self) -> RecursiveChunker:
-        return RecursiveChunker(RecursiveSettings(size=300))
+        return RecursiveChunker(RecursiveSettings(size=300, overlap=0))
 
 
 class TestRecursiveWithOverlap(ChunkerContract):
@@ -69,7 +69,7 @@ class TestMarkdownChunker(ChunkerContract):
     limit = 300
 
     def chunker(self) -> MarkdownChunker:
-        return MarkdownChunker(MarkdownSettings(size=300))
+        return MarkdownChunker(MarkdownSettings(size=300, overlap=0))
 
 
 class TestMarkdownWithOverlap(ChunkerContract):
@@ -83,7 +83,7 @@ class TestTinyMarkdownChunks(ChunkerContract):
     limit = 50
 
     def chunker(self) -> MarkdownChunker:
-        return MarkdownChunker(MarkdownSettings(size=50, parent_size=100))
+        return MarkdownChunker(MarkdownSettings(size=50, overlap=0, parent_size=100))
 
     def more_documents(self) -> Mapping[str, Document]:
         # A third party's blocks may overlap or leave text out.
@@ -303,6 +303,10 @@ def test_an_overlap_stays_in_its_section_and_cuts_no_row() -> None:
     assert all(document.text[c.start] == "|" and document.text[c.start - 1] == "\n" for c in inside)
     assert any(a.end > b.start for a, b in pairwise(inside))
     assert all("| plant | water |" in c.context for c in inside)
+
+
+def test_a_quarter_overlaps_where_nothing_else_is_said() -> None:
+    assert (RecursiveSettings(size=100).lap, MarkdownSettings().lap, MarkdownSettings(overlap=0).lap) == (25, 200, 0)
 
 
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 200, "overlap": 150}, {"overlap": -1}, {"sise": 3}])

@@ -4,7 +4,7 @@ import asyncio
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -307,6 +307,7 @@ TEXTS = st.lists(st.sampled_from(WORDS + MARKS), max_size=40).map("".join) | st.
 QUESTIONS = st.sampled_from(["When was the bell cast?", "港口的钟", "متى صنع الجرس", "fog quay 1869", "4.2"])
 
 
+@settings(deadline=None)
 @given(QUESTIONS, st.lists(TEXTS, max_size=4), st.integers(1, 5))
 def test_every_quote_is_verbatim(question: str, texts: list[str], limit: int) -> None:
     found = pick(question, passages(*texts), limit).quotes

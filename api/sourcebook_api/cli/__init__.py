@@ -12,12 +12,25 @@ from typing import Annotated
 import typer
 
 from sourcebook import __version__
-from sourcebook_api.cli import common, manage, operations, rereading, serving, work
+from sourcebook_api.cli import (
+    common,
+    evaluating,
+    indexing,
+    looking,
+    manage,
+    operations,
+    plugins,
+    rereading,
+    serving,
+    work,
+)
 
 cli = typer.Typer(
     name="sourcebook",
     help="Answers from your own sources, cited to the character.",
+    cls=plugins.WithPlugins,
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: to import rich and its Markdown takes longer than all the rest
     pretty_exceptions_enable=False,
 )
 
@@ -37,11 +50,15 @@ def version() -> None:
     typer.echo(__version__)
 
 
+cli.add_typer(evaluating.cli, name="eval")
 work.add_to(cli)
 rereading.add_to(cli)
 serving.add_to(cli)
+indexing.add_to(cli)
 manage.add_to(cli)
 operations.add_to(cli)
+plugins.add_to(cli)
+looking.add_to(cli)
 
 
 def main() -> None:

@@ -37,13 +37,17 @@ def configuration(context: typer.Context, overrides: Mapping[str, Any] | None = 
 
 
 def with_book(
-    settings: Configuration, work: Callable[[Sourcebook], Coroutine[Any, Any, T]], *, workers: int | None = 0
+    settings: Configuration,
+    work: Callable[[Sourcebook], Coroutine[Any, Any, T]],
+    *,
+    workers: int | None = 0,
+    mending: bool = False,
 ) -> T:
     """Open Sourcebook, do `work`, close it again."""
     from sourcebook.app import Sourcebook
 
     async def run() -> T:
-        async with Sourcebook(settings, workers=workers) as book:
+        async with Sourcebook(settings, workers=workers, mending=mending) as book:
             return await work(book)
 
     return asyncio.run(run())

@@ -1,4 +1,4 @@
-"""`notebooks`, `keys`, `plugins`, `config` and `doctor`: looking after an installation."""
+"""`notebooks`, `keys`, `config` and `doctor`: looking after an installation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from sourcebook_api.cli.common import Json, Owner, give, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
-    from sourcebook.configuration import Configuration
     from sourcebook.doctor import Finding
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Key
+    from sourcebook.specs import Standing
 
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
-plugins = typer.Typer(help="See which plugins there are, and what each adds.", no_args_is_help=True)
 config = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 
 
 def add_to(cli: typer.Typer) -> None:
     """Add these commands."""
-    for group, name in ((notebooks, "notebooks"), (keys, "keys"), (plugins, "plugins"), (config, "config")):
+    for group, name in ((notebooks, "notebooks"), (keys, "keys"), (config, "config")):
         cli.add_typer(group, name=name)
     cli.command()(doctor)
 
@@ -35,7 +34,7 @@ def add_to(cli: typer.Typer) -> None:
 def list_notebooks(context: typer.Context, owner: Owner = "local", json: Json = False) -> None:
     """Every notebook, newest first."""
 
-    async def work(book: Sourcebook) -> list[Notebook]:
+    async def work(book: Sourcebook) -> tuple[list[Notebook], dict[str, Standing]]:
         principal = await common.principal_of(book, owner)
         found: list[Notebook] = []
         cursor: str | None = None
@@ -44,14 +43,17 @@ def list_notebooks(context: typer.Context, owner: Owner = "local", json: Json = 
             found += part.items
             cursor = part.next_cursor
             if cursor is None:
-                return found
+                return found, await book.specs.standing(found)
 
-    found = common.with_book(common.configuration(context), work)
+    found, standings = common.with_book(common.configuration(context), work)
     if json:
-        give([dataclasses.asdict(n) for n in found], as_json=True)
+        give([{**dataclasses.asdict(n), "stale": standings[n.id].stale} for n in found], as_json=True)
         return
     for n in found:
-        typer.echo(f"{n.id}  {n.title}")
+        changed = " and ".join(standings[n.id].changed)
+        typer.echo(
+            f"{n.id}  {n.title}" + (f"  (stale: {changed} changed; see `sourcebook reindex`)" if changed else "")
+        )
 
 
 @notebooks.command("remove")
@@ -64,6 +66,32 @@ def remove_notebook(context: typer.Context, notebook: str, owner: Owner = "local
 
     common.with_book(common.configuration(context), work)
     say(f"{notebook!r} is gone; its sources are removed by the next worker that runs.")
+
+
+@notebooks.command("share")
+def share_notebook(
+    context: typer.Context,
+    notebook: str,
+    other: Annotated[str, typer.Argument(help="The other owner.")],
+    owner: Owner = "local",
+    write: Annotated[bool, typer.Option("--write", help="Let them write into it too.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Share it no longer.")] = False,
+) -> None:
+    """Let another owner read a notebook, by its id or title, or write into it."""
+
+    async def work(book: Sourcebook) -> None:
+        principal = await common.principal_of(book, owner)
+        found = await common.notebook_named(book, principal, notebook)
+        other_id = await book.owners.find(other)
+        if stop:
+            await book.notebooks.unshare(principal, found.id, other_id)
+        else:
+            await book.notebooks.share(principal, found.id, other_id, "write" if write else "read")
+        _audited(book, "notebooks share", owner=owner, ids=[found.id], other=other, write=write, stop=stop)
+
+    common.with_book(common.configuration(context), work)
+    how = "no longer shared" if stop else "shared for writing" if write else "shared for reading"
+    say(f"{notebook!r} is {how} with {other}.")
 
 
 @keys.command("create")
@@ -83,7 +111,9 @@ def create_key(
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
 
     async def work(book: Sourcebook) -> tuple[Key, str]:
-        return await book.owners.create_key(owner, permission or ["read", "write"], name, expires, limits)
+        made = await book.owners.create_key(owner, permission or ["read", "write"], name, expires, limits)
+        _audited(book, "keys create", owner=owner, key_id=made[0].id, permissions=made[0].permissions)
+        return made
 
     key, secret = common.with_book(common.configuration(context), work)
     if json:
@@ -109,39 +139,21 @@ def list_keys(context: typer.Context, json: Json = False) -> None:
 @keys.command("revoke")
 def revoke_key(context: typer.Context, key_id: str) -> None:
     """Switch a key off, for good."""
-    common.with_book(common.configuration(context), lambda book: book.owners.revoke(key_id))
+
+    async def work(book: Sourcebook) -> None:
+        await book.owners.revoke(key_id)
+        _audited(book, "keys revoke", key_id=key_id)
+
+    common.with_book(common.configuration(context), work)
     say(f"{key_id} is revoked.")
 
 
-@plugins.command("list")
-def list_plugins(context: typer.Context, json: Json = False) -> None:
-    """Every plugin that is installed: active, off or failed, and why."""
-    found = _loaded(common.configuration(context))
-    if json:
-        give([dataclasses.asdict(i) for i in found], as_json=True)
-        return
-    for i in found:
-        parts = ", ".join(f"{kind}: {' '.join(names)}" for kind, names in i.components.items())
-        typer.echo(f"{i.name:<14} {i.state:<7} {i.distribution} {i.version}  {parts or i.reason}")
+def _audited(book: Sourcebook, action: str, **values: Any) -> None:
+    from sourcebook_api.audit import audit_of
 
-
-@plugins.command("show")
-def show_plugin(context: typer.Context, name: str) -> None:
-    """One plugin, whole."""
-    for info in _loaded(common.configuration(context)):
-        if info.name == name:
-            give(dataclasses.asdict(info), as_json=True)
-            return
-    say(f"There is no plugin {name!r}.")
-    raise typer.Exit(1)
-
-
-def _loaded(settings: Configuration) -> list[Any]:
-    from sourcebook.plugins import Plugins
-
-    found = Plugins(settings.settings.plugins)
-    found.load()
-    return list(found.infos.values())
+    log = audit_of(book)
+    log.command(action, **values)
+    log.close()
 
 
 @config.command("check")

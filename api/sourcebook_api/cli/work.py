@@ -18,9 +18,9 @@ from sourcebook_api.cli.common import AskPassword, Json, Owner, asked_password, 
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
-    from sourcebook.documents import Passage
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Principal
+    from sourcebook.searching import Found
     from sourcebook.sources import Source
 
 _POLL = 0.05
@@ -63,25 +63,55 @@ def search(
     notebook: Name,
     question: str,
     limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
+    mode: Annotated[str | None, typer.Option(help="hybrid, lexical or dense; else the pipeline's own.")] = None,
+    filters: Annotated[str, typer.Option("--filter", help='JSON, such as {"tags": "contract"}.')] = "{}",
+    explain: Annotated[bool, typer.Option("--explain", help="Also print each stage's ranks and scores.")] = False,
     owner: Owner = "local",
     json: Json = False,
 ) -> None:
     """Print the best passages for a question."""
+    options = {"limit": limit, "mode": _mode(mode), "filters": _filters(filters), "explain": explain}
 
-    async def work(book: Sourcebook) -> Sequence[Passage]:
+    async def work(book: Sourcebook) -> Found:
         principal = await common.principal_of(book, owner)
         target = await common.notebook_named(book, principal, notebook)
-        return (await book.search(principal, question, [target.id], limit=limit)).passages
+        return await book.search(principal, question, [target.id], **options)
 
-    passages = common.with_book(common.configuration(context), work)
+    found = common.with_book(common.configuration(context), work)
     if json:
         from sourcebook.answering import passage_json
 
-        common.give([passage_json(p, n) for n, p in enumerate(passages, 1)], as_json=True)
+        items = [passage_json(p, n) for n, p in enumerate(found.passages, 1)]
+        common.give({"items": items, "explanation": found.explanation} if explain else items, as_json=True)
         return
-    for n, p in enumerate(passages, 1):
+    explained = (found.explanation or {}).get("passages", {})
+    for n, p in enumerate(found.passages, 1):
         typer.echo(f"[{n}] {where(p.title, [q.to_json() for q in p.places])}  {common.dim(f'score {p.score:.3f}')}")
+        if p.id in explained:
+            typer.echo("    " + common.dim(_ranks(explained[p.id])))
         typer.echo("    " + " ".join(p.text.split())[:300])
+    for stage in (found.explanation or {}).get("stages", ()):
+        what = ", ".join(f"{k} {v}" for k, v in stage.items() if k not in ("stage", "took_ms"))
+        say(f"{stage['stage']:<10} {stage['took_ms']:>8.2f} ms  {what}")
+
+
+def _mode(name: str | None) -> Any:
+    if name not in (None, "hybrid", "lexical", "dense"):
+        raise typer.BadParameter("must be hybrid, lexical or dense", param_hint="--mode")
+    return name
+
+
+def _filters(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"must be JSON: {error}", param_hint="--filter") from error
+
+
+def _ranks(passage: dict[str, Any]) -> str:
+    """'lexical #1 12.400, dense:dense #3 0.612, fused #1 0.871'."""
+    stages = dict(passage.get("legs", {})) | {k: v for k, v in passage.items() if isinstance(v, dict) and k != "legs"}
+    return ", ".join(f"{name} #{at['rank']} {at['score']:.3f}" for name, at in stages.items())
 
 
 def ask(

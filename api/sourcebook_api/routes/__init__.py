@@ -8,6 +8,7 @@ from sourcebook_api.routes import (
     chat,
     content,
     conversations,
+    indexing,
     jobs,
     keys,
     notebooks,
@@ -24,7 +25,7 @@ from sourcebook_api.routes import (
 def api() -> APIRouter:
     """Everything below `/api/v1`."""
     router = APIRouter(prefix="/api/v1")
-    library = (notebooks, shares, uploads, sources, content, reading)
+    library = (notebooks, indexing, shares, uploads, sources, content, reading)
     for module in (*library, chat, runs, conversations, notes, jobs, keys, system):
         router.include_router(module.router)
     return router

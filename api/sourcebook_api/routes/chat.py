@@ -26,20 +26,38 @@ router = APIRouter(tags=["answers"])
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"model": ChatAnswer, "content": RUN_STREAM, "description": "The answer."}
 }
+_FILTERED = {
+    "question": "What does the lease say about repairs?",
+    "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"],
+    "filters": {"tags": "contract", "added": {"gte": "2026-01-01"}, "not": {"media_type": "text/plain"}},
+    "mode": "hybrid",
+    "explain": True,
+}
 _ASKED = {"question": "When does the harbour close?", "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"]}
 
 
 @router.post("/search", responses=problems(404, 502))
 async def search(
-    asking: Asking, body: Annotated[NewSearch, Body(openapi_examples={"plain": {"value": _ASKED}})]
+    asking: Asking,
+    body: Annotated[NewSearch, Body(openapi_examples={"plain": {"value": _ASKED}, "filtered": {"value": _FILTERED}})],
 ) -> Found:
     """The best passages of some notebooks, without an answer."""
     await asking.notebooks(body.notebooks)
     found = await asking.book.search(
-        asking.principal, body.question, body.notebooks, limit=body.limit, sources=body.sources
+        asking.principal,
+        body.question,
+        body.notebooks,
+        limit=body.limit,
+        sources=body.sources,
+        filters=body.filters,
+        mode=body.mode,
+        weights=body.weights,
+        explain=body.explain,
     )
     items = [FoundPassage.model_validate(shown(p)) for p in found.passages]
-    return Found(items=items, queries=list(found.queries), took_ms=round(found.took_ms, 1))
+    explanation = dict(found.explanation) if found.explanation is not None else None
+    took_ms = round(found.took_ms, 1)
+    return Found(items=items, queries=list(found.queries), took_ms=took_ms, explanation=explanation)
 
 
 @router.post(
@@ -77,7 +95,7 @@ async def regenerate(
 
     The old answer and all after it give way to the new one; `?replaced=true` still shows them.
     """
-    notebooks, how = await asking.book.asked_before(asking.principal, message_id)
+    notebooks, how = await asking.book.conversations.asked_before(asking.principal, message_id)
     await asking.notebooks(notebooks)
     return await _answered(asking, request, await asking.book.ask(asking.principal, **how), stream, html)
 
@@ -117,6 +135,8 @@ async def _ask(asking: Caller, body: NewChat) -> Run:
         sources=body.sources,
         filters=body.filters,
         limit=body.limit,
+        mode=body.mode,
+        weights=body.weights,
         options=body.options.model_dump(exclude_none=True),
     )
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.notebooks import Notebook
-from sourcebook_api.access import Asking
+from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import NOT_MODIFIED, problems
 from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
@@ -35,7 +35,7 @@ async def create_notebook(
         metadata=body.metadata,
     )
     response.headers["Location"] = f"/api/v1/notebooks/{made.id}"
-    shown: NotebookShown = _shown(made, response)
+    shown: NotebookShown = await _shown(asking, made, response)
     return shown
 
 
@@ -43,13 +43,15 @@ async def create_notebook(
 async def list_notebooks(asking: Asking, limit: Limit = 50, cursor: Cursor = None) -> Listing[NotebookShown]:
     """The notebooks that this key may read, newest first."""
     page = await asking.book.notebooks.listing(asking.principal, limit, cursor)
-    return Listing[NotebookShown].model_validate(page)
+    standings = await asking.book.specs.standing(page.items)
+    items = [NotebookShown.of(n, stale=standings[n.id].stale) for n in page.items]
+    return Listing[NotebookShown](items=items, next_cursor=page.next_cursor)
 
 
 @router.get("/notebooks/{notebook_id}", response_model=NotebookShown, responses={**NOT_MODIFIED, **problems(404)})
 async def get_notebook(asking: Asking, notebook_id: str, response: Response, if_none_match: IfNoneMatch = None) -> Any:
     """One notebook, with its version as ETag."""
-    return _shown(await asking.notebook(notebook_id), response, if_none_match)
+    return await _shown(asking, await asking.notebook(notebook_id), response, if_none_match)
 
 
 @router.patch("/notebooks/{notebook_id}", responses=problems(404, 412, 428))
@@ -66,7 +68,7 @@ async def edit_notebook(
     changes = body.model_dump(exclude_none=True)
     if changes:
         notebook = await asking.book.notebooks.edit(asking.principal, notebook_id, changes, version)
-    shown: NotebookShown = _shown(notebook, response)
+    shown: NotebookShown = await _shown(asking, notebook, response)
     return shown
 
 
@@ -77,5 +79,7 @@ async def delete_notebook(asking: Asking, notebook_id: str) -> None:
     await asking.book.sources.delete_notebook(asking.principal, notebook)
 
 
-def _shown(notebook: Notebook, response: Response, if_none_match: str | None = None) -> Any:
-    return versioned(NotebookShown.model_validate(notebook), notebook.version, response, if_none_match)
+async def _shown(asking: Caller, notebook: Notebook, response: Response, if_none_match: str | None = None) -> Any:
+    standing = (await asking.book.specs.standing([notebook]))[notebook.id]
+    shown = NotebookShown.of(notebook, stale=standing.stale)
+    return versioned(shown, notebook.version, response, if_none_match)

@@ -156,6 +156,8 @@ async def _ask(asking: Caller, body: ChatCompletionRequest) -> Run:
         sources=body.sourcebook.sources,
         filters=body.sourcebook.filters,
         limit=body.sourcebook.limit,
+        mode=body.sourcebook.mode,
+        weights=body.sourcebook.weights,
         options=body.options(),
         instructions="\n\n".join(wishes),
         origin="openai",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -15,24 +15,43 @@ Ids = Annotated[list[Id], Field(min_length=1, max_length=100)]
 SourceIds = Annotated[list[Id], Field(max_length=1000)]
 NoteText = Annotated[str, Field(max_length=500_000), Plain]
 Filters = Annotated[dict[str, Any], Field(max_length=100, description="What is known of a source; see `search`.")]
-PassageLimit = Annotated[int, Field(ge=1, le=100)]
+PassageLimit = Annotated[int, Field(ge=1, le=100, description="How many passages at most (top-k).")]
+SearchMode = Annotated[Literal["hybrid", "lexical", "dense"], Field(description="Which legs; else the pipeline's own.")]
+Weights = Annotated[
+    dict[Id, Annotated[float, Field(ge=0, le=100)]],
+    Field(max_length=100, description="Notebook to weight: 1 where none is given, 0 leaves it out."),
+]
 
 
 class NewSearch(Body):
-    """A question to find passages for. `sources` narrows to these source ids."""
+    """A question to find passages for. `sources` narrows to these source ids, `filters` to what is known of them.
+
+    A filter's entries must all hold: `{"tags": ["lease", "contract"], "year": {"gte": 2020}}` is any of two tags and a
+    bound; `and`, `or` (lists) and `not` combine. Keys are `source`, `tags`, `name`, `media_type`, `language`, `added`,
+    and those of `[filters]` in the configuration. `explain` adds each stage's ranks and scores.
+    """
 
     question: QuestionText
     notebooks: Ids
     limit: PassageLimit | None = None
     sources: SourceIds | None = None
+    filters: Filters | None = None
+    mode: SearchMode | None = None
+    weights: Weights | None = None
+    explain: bool = False
 
 
 class Found(Shown):
-    """The best passages, best first. `queries` are what was searched with; times in milliseconds."""
+    """The best passages, best first. `queries` are what was searched with; times in milliseconds.
+
+    `explanation`, where asked for: `stages` in order, with their times and counts, and `passages` by id, with the rank
+    and score in each leg (`legs`), after fusing (`fused`), and after `rerank` and `diversity` where there are any.
+    """
 
     items: list[FoundPassage]
     queries: list[str]
     took_ms: float
+    explanation: dict[str, Any] | None = None
 
 
 class ChatOptions(Body):
@@ -61,6 +80,8 @@ class NewChat(Body):
     sources: SourceIds | None = None
     filters: Filters | None = None
     limit: PassageLimit | None = None
+    mode: SearchMode | None = None
+    weights: Weights | None = None
     options: ChatOptions = ChatOptions()
     stream: bool | None = None
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, StringConstraints
 
+from sourcebook.notebooks import Notebook
 from sourcebook_api.schemas.common import Body, Metadata, Plain, Problem, Shown, StoredProblem
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), Plain]
@@ -34,16 +35,25 @@ class NotebookChanges(Body):
 
 
 class NotebookShown(Shown):
-    """A notebook. `version` goes up with every edit, and is its ETag."""
+    """A notebook. `version` goes up with every edit, and is its ETag.
+
+    `stale`: its pipeline has moved on, and it answers from the index that it has until it is reindexed.
+    """
 
     id: str
     title: str
     description: str
     pipeline: str
+    stale: bool
     metadata: dict[str, Any]
     version: int
     created_at: datetime
     updated_at: datetime
+
+    @classmethod
+    def of(cls, notebook: Notebook, *, stale: bool) -> NotebookShown:
+        """A notebook as it is shown."""
+        return cls.model_validate({**vars(notebook), "stale": stale})
 
 
 class NewShare(Body):

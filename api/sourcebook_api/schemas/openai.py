@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sourcebook_api.schemas.answers import Filters, PassageLimit, SourceIds
+from sourcebook_api.schemas.answers import Filters, PassageLimit, SearchMode, SourceIds, Weights
 from sourcebook_api.schemas.common import Id, Plain, Shown
 
 
@@ -49,6 +49,8 @@ class Extras(Lenient):
     sources: SourceIds | None = None
     filters: Filters | None = None
     limit: PassageLimit | None = None
+    mode: SearchMode | None = None
+    weights: Weights | None = None
 
 
 class ChatCompletionRequest(Lenient):

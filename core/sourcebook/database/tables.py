@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0008"
+SCHEMA = "0005"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -108,6 +108,8 @@ notebooks = Table(
     _ref("index_spec_id", "index_specs"),
     Column("metadata", JSON, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),
+    # How often what is found in it has changed: remembered searches of an older epoch are worth nothing.
+    Column("epoch", Integer, nullable=False, server_default="0"),
     _time("created_at"),
     _time("updated_at"),
     _time("deleted_at", nullable=True),
@@ -249,6 +251,23 @@ owner_turns = Table(
     metadata,
     Column("owner_id", String(48), ForeignKey("owners.id", ondelete="CASCADE"), primary_key=True),
     Column("turn", BigInteger, nullable=False),  # the latest that was served has the highest
+)
+
+reindexes = Table(
+    "reindexes",
+    metadata,
+    _id(),
+    _ref("notebook_id", "notebooks"),
+    _ref("from_spec_id", "index_specs"),
+    _ref("to_spec_id", "index_specs"),
+    Column("pipeline", String(100), nullable=False),  # the notebook's from the switch on
+    Column("state", String(20), nullable=False),  # building, switched, failed, cancelled, rolled_back, dropped
+    Column("job_id", String(48), nullable=False),
+    Column("estimate", JSON, nullable=False),
+    Column("problem", JSON),
+    _time("created_at"),
+    _time("switched_at", nullable=True),
+    _time("finished_at", nullable=True),
 )
 
 deletions = Table(

@@ -21,6 +21,7 @@ from sourcebook.interfaces.retrieval import (
     Scope,
     ScopedNotebook,
     SearchQuery,
+    Stored,
 )
 
 if TYPE_CHECKING:
@@ -52,4 +53,5 @@ __all__ = [
     "ScopedNotebook",
     "SearchQuery",
     "Space",
+    "Stored",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sourcebook.documents import Passage
+from sourcebook.errors import PluginError
 from sourcebook.filters import FieldType, FieldValue, Filter
 from sourcebook.interfaces.components import Component, S
 from sourcebook.interfaces.embedding import Space
@@ -101,6 +102,18 @@ class PointRef:
     generation_id: str
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A point in an index's own form: `data` is JSON, understood by indexes of the same class alone.
+
+    `payload` is the part of it that is equal in both indexes when the point is.
+    """
+
+    id: str
+    payload: Mapping[str, Any]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Index(Retriever[S]):
     """A retriever that stores. Every call but `ensure` and `flush` is bound to a Scope: what is outside does not exist.
 
@@ -133,6 +146,29 @@ class Index(Retriever[S]):
 
     async def flush(self) -> None:
         """Make what was acknowledged survive power loss."""
+
+    async def held_spaces(self) -> Sequence[Space]:
+        """The spaces that were ever ensured. Optional, as are the next three: for moving to another index of the class.
+
+        Raises `PluginError` (code `not_supported`) where the class does not move.
+        """
+        raise _unmovable(self)
+
+    def dump(self, ids: Sequence[str] | None = None, *, vectors: bool = True) -> AsyncIterator[Sequence[Stored]]:
+        """Every point of all owners, or those of these ids, in pages; as it is stored, for `restore`."""
+        raise _unmovable(self)
+
+    async def restore(self, points: Sequence[Stored]) -> None:
+        """Store points of another index of the same class; the same id again replaces."""
+        raise _unmovable(self)
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        """Remove points by their ids, whoever owns them."""
+        raise _unmovable(self)
+
+
+def _unmovable(index: Index[Any]) -> PluginError:
+    return PluginError(f"The index {index.instance!r} cannot be moved as it is.", code="not_supported")
 
 
 class Reranker(Component[S]):

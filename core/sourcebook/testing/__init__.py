@@ -5,6 +5,7 @@ Subclass a suite in a test module, give it your component, and pytest runs the w
 - `sourcebook.testing.parsers`: `ParserContract`, and `parse` and `MemoryFile` to read bytes without a server
 - `sourcebook.testing.chunkers`: `ChunkerContract`, and `documents` to cut
 - `sourcebook.testing.embedders`: `EmbedderContract`
+- `sourcebook.testing.retrievers`: `RetrieverContract`, for retrievers that only search
 - `sourcebook.testing.indexes`: `IndexContract`, for retrievers that store
 - `sourcebook.testing.rerankers`: `RerankerContract`
 - `sourcebook.testing.llms`: `LLMContract`
@@ -12,5 +13,8 @@ Subclass a suite in a test module, give it your component, and pytest runs the w
 - `sourcebook.testing.blob_stores`: `BlobStoreContract`
 
 `sourcebook.testing.components.opened` opens any component as the server would; `sourcebook.testing.llm_server` holds
-`FakeLLMServer`, a scripted OpenAI-compatible server on a real socket.
+`FakeLLMServer`, a scripted OpenAI-compatible server on a real socket, `sourcebook.testing.fakes` an embedder without a
+model, and `sourcebook.testing.in_process` a whole Sourcebook without a server. pytest has them as fixtures wherever
+Sourcebook is installed (`sourcebook.testing.pytest_plugin`). `sourcebook plugins check` runs the suites on what is
+installed.
 """

@@ -96,6 +96,13 @@ class EmbedderContract:
             np.testing.assert_allclose(rows[1], alone[name][0], atol=1e-3)
             assert not np.allclose(rows[0], rows[1], atol=1e-3)
 
+    def test_a_text_with_words_has_a_direction_as_passage_and_as_query(self) -> None:
+        import numpy as np
+
+        for vectors in (self.embedded(TEXTS[:2])[0], self.embedded(TEXTS[:2], kind="query")[0]):
+            for rows in vectors.values():
+                assert (np.linalg.norm(rows.reshape(-1, rows.shape[-1]), axis=1) > 0).all(), "no length, no cosine"
+
     def test_a_full_batch_is_taken(self) -> None:
         with self.embedder() as embedder:
             size = embedder.max_batch

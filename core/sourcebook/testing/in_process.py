@@ -12,6 +12,7 @@ the real ones; the data folder is gone at the end.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 import threading
 import time
@@ -49,6 +50,14 @@ class Loop:
         self._loop.close()
 
 
+def remove(folder: Path, patience: float = 10.0) -> None:
+    """Remove a data folder, as soon as no process writes into it any more: the index's ends a moment after us."""
+    until = time.monotonic() + patience
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=time.monotonic() < until)
+        time.sleep(0.05)
+
+
 @dataclass
 class Answer:
     """An answer that is complete. `events` are all of the run's, as (type, payload)."""
@@ -79,7 +88,7 @@ class InProcess:
         self._plugins = tuple(plugins)
         self._config = dict(config or {})
         self._config["plugins"] = {"enabled": list(enabled), **self._config.get("plugins", {})}
-        self._folder = tempfile.TemporaryDirectory(prefix="sourcebook-test-")
+        self._folder = Path(tempfile.mkdtemp(prefix="sourcebook-test-"))
         self._loop = Loop()
 
     def __enter__(self) -> Self:
@@ -149,7 +158,7 @@ class InProcess:
         from sourcebook.app import Sourcebook
         from sourcebook.configuration import load
 
-        storage = {"path": str(Path(self._folder.name) / "data"), **self._config.get("storage", {})}
+        storage = {"path": str(self._folder / "data"), **self._config.get("storage", {})}
         retrievers = {"qdrant": {"idle_seconds": 0}, **self._config.get("retrievers", {})}  # its process ends with us
         configuration = load(environ={}, overrides={**self._config, "storage": storage, "retrievers": retrievers})
         self.book = Sourcebook(configuration)
@@ -165,4 +174,4 @@ class InProcess:
 
     def _end(self) -> None:
         self._loop.close()
-        self._folder.cleanup()
+        remove(self._folder)

@@ -18,8 +18,16 @@ from sourcebook.testing.in_process import Loop
 
 @cache
 def _jail() -> tuple[Loop, Jail]:
-    """It ends with this process: its server dies when our end of its socket closes."""
     return Loop("sourcebook-test-jail"), Jail(JailLimits())
+
+
+def close() -> None:
+    """End the jail, if there is one: the pytest plugin does, at the end of the session."""
+    if _jail.cache_info().currsize:
+        loop, jail = _jail()
+        loop.run(jail.close())
+        loop.close()
+        _jail.cache_clear()
 
 
 def reference(parser: Parser[Any]) -> ComponentRef:

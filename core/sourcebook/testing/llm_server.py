@@ -21,6 +21,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -79,7 +80,10 @@ class Reply:
 
 @dataclass
 class Recorded:
-    """A request that came, and when its connection was closed by the client (`closed` is set then)."""
+    """A request that came, and when its connection was closed by the client (`closed` is set then).
+
+    `closed_at` is that moment on `time.monotonic`'s clock; 0 where the client stayed to the end.
+    """
 
     method: str
     path: str
@@ -87,6 +91,7 @@ class Recorded:
     body: bytes
     closed: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
+    closed_at: float = 0.0
 
     @property
     def json(self) -> Any:
@@ -239,10 +244,12 @@ class FakeLLMServer:
         try:
             await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if leaving.done() and not playing.done():
+                request.closed_at = time.monotonic()
                 request.closed.set()
                 return False
             return playing.result()
         except ConnectionError:
+            request.closed_at = time.monotonic()
             request.closed.set()
             return False
         finally:

@@ -81,6 +81,12 @@ class LLMContract:
             if isinstance(delta, Finish):
                 assert delta.reason in REASONS
 
+    def test_usage_counts_what_was_read_and_written(self) -> None:
+        for delta in self.deltas():
+            if isinstance(delta, Usage):
+                assert delta.prompt >= 0
+                assert delta.completion >= 0
+
     def test_thoughts_come_before_the_answer_ends(self) -> None:
         kinds = [type(delta) for delta in self.deltas()]
         last_text = max(i for i, kind in enumerate(kinds) if kind is Text)

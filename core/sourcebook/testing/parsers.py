@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from sourcebook.documents import MAX_TEXT, Document, check_document, join_segments, segments_of
-from sourcebook.errors import DocumentError
+from sourcebook.errors import DocumentError, ParserDied, PluginError
 from sourcebook.interfaces import Parser
+from sourcebook.jail import Parsed
 from sourcebook.writer import DocumentWriter
 
 
@@ -139,3 +140,21 @@ class ParserContract:
             except DocumentError:
                 continue
             assert len(document.text) <= 1, "more was written than the writer takes"
+
+    def test_it_reads_the_same_in_the_jail_and_outlives_a_kill(self) -> None:
+        """As the server runs it; a child that is killed in the middle costs that file alone."""
+        import pytest
+
+        from sourcebook.testing.jailed import parse_in_jail
+
+        parser = self.parser()
+        name, data = next(iter(self.samples().items()))
+        first = parse_in_jail(parser, data, name)
+        if isinstance(first, PluginError) and "cannot be imported" in first.detail:
+            pytest.skip("another process cannot import the module of this parser")
+        killed = parse_in_jail(parser, data, name, kill=True)
+        assert isinstance(killed, ParserDied | Parsed), "a kill is told, and waited for by nobody"
+        for parsed in (first, parse_in_jail(parser, data, name)):
+            assert isinstance(parsed, Parsed), parsed
+            same, here = join_segments(parsed.segments), parse(parser, data, name)  # metadata may gain a language there
+            assert (same.text, same.blocks, same.locators) == (here.text, here.blocks, here.locators)

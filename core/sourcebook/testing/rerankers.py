@@ -54,6 +54,9 @@ class RerankerContract:
         scores = self.scores(TEXTS)
         assert max(range(len(TEXTS)), key=lambda i: scores[i]) == 1, "higher is better, in the order of the passages"
 
+    def test_the_same_question_gets_the_same_scores(self) -> None:
+        assert list(self.scores(TEXTS)) == pytest.approx(list(self.scores(TEXTS)), abs=1e-6)
+
     def test_scores_follow_their_passages(self) -> None:
         forth, back = self.scores(TEXTS), self.scores(TEXTS[::-1])
         assert list(forth) == pytest.approx(list(back)[::-1], abs=1e-3)

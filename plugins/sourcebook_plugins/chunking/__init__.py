@@ -40,14 +40,19 @@ class Sized(ComponentSettings):
 
 
 class Overlapping(Sized):
-    """A chunk is at most `size` long, its overlap included."""
+    """A chunk is at most `size` long, its overlap included: a quarter, where none is set (see docs/chunking.md)."""
 
-    size: int = Field(default=1200, ge=50, le=100_000)
-    overlap: int = Field(default=0, ge=0)
+    size: int = Field(default=800, ge=50, le=100_000)
+    overlap: int | None = Field(default=None, ge=0)
+
+    @property
+    def lap(self) -> int:
+        """The overlap that is meant."""
+        return self.size // 4 if self.overlap is None else self.overlap
 
     @model_validator(mode="after")
     def _overlap_is_the_smaller_part(self) -> Self:
-        if self.overlap > self.size // 2:
+        if self.lap > self.size // 2:
             raise ValueError("overlap must be at most half of size")
         return self
 
@@ -67,7 +72,7 @@ class RecursiveChunker(Chunker[RecursiveSettings]):
 
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks without context or parent, but for a cut table's header row as context."""
-        size, overlap = self.settings.size, self.settings.overlap
+        size, overlap = self.settings.size, self.settings.lap
         by = measure(document.text, self.settings.tokenizer)
         units = units_of(document)
         overlaps = Overlaps(document.text, units, overlap, by)
@@ -95,7 +100,7 @@ class MarkdownChunker(Chunker[MarkdownSettings]):
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks with context and parent."""
         by = measure(document.text, self.settings.tokenizer)
-        return chunks_of(document, self.settings.size, self.settings.overlap, self.settings.parent_size, by)
+        return chunks_of(document, self.settings.size, self.settings.lap, self.settings.parent_size, by)
 
 
 class SentenceSettings(Sized):
@@ -135,7 +140,6 @@ class TokenSettings(Overlapping):
 
     tokenizer: Path = Field()
     size: int = Field(default=256, ge=16, le=100_000)
-    overlap: int = Field(default=32, ge=0)
 
 
 class TokenChunker(Chunker[TokenSettings]):
@@ -147,7 +151,7 @@ class TokenChunker(Chunker[TokenSettings]):
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks without context or parent."""
         by = measure(document.text, self.settings.tokenizer)
-        return token_windows(document.text, self.settings.size, self.settings.overlap, by)
+        return token_windows(document.text, self.settings.size, self.settings.lap, by)
 
 
 @hookimpl

@@ -25,16 +25,17 @@ SPACE = "dense"
 
 
 class OpenAIEmbedderSettings(ServerSettings):
-    """`base_url` ends before `/embeddings`. `dimensions`: what the model gives; found by one probe where it is not set.
+    """`base_url` ends before `/embeddings`. `dimensions`: what the model gives; one probe finds it where it is not set.
 
     `send_dimensions` asks the server to shorten its vectors to `dimensions` (OpenAI's third generation and other
-    Matryoshka models); most other servers refuse the field. The prefixes are what the model was trained with, such as
-    `query: ` and `passage: `.
+    Matryoshka models); most other servers refuse the field. `encoding = "base64"` asks for a quarter of the bytes,
+    where the server knows how. The prefixes are what the model was trained with, such as `query: ` and `passage: `.
     """
 
     base_url: str = "http://localhost:11434/v1"
     dimensions: int | None = Field(default=None, ge=1, le=65_536)
     send_dimensions: bool = False
+    encoding: Literal["float", "base64"] = "float"
     query_prefix: str = ""
     passage_prefix: str = ""
     max_batch: int = Field(default=64, ge=1, le=2048)
@@ -85,19 +86,37 @@ class OpenAIEmbedder(Embedder[OpenAIEmbedderSettings]):
         asked = [(prefix + text) or " " for text in texts]
         dimensions = self.spaces[0].dimensions
         found = np.empty((len(asked), dimensions), dtype=np.float32)
-        for start in range(0, len(asked), self.max_batch):
-            rows = await self._rows(asked[start : start + self.max_batch])
+        start = 0
+        while start < len(asked):
+            rows = await self._fitting(asked[start : start + self.max_batch])
             for offset, row in enumerate(rows):
                 if len(row) != dimensions:
                     raise self._wrong(f"vectors of {len(row)} dimensions where {dimensions} are expected")
                 found[start + offset] = row
+            start += len(rows)
         return {SPACE: self._normalised(found)}
+
+    async def _fitting(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """The rows of as many of the first texts as the server takes at once, which is remembered.
+
+        Servers say that a batch is too large by 413, or by 400 with whatever words.
+        """
+        while True:
+            try:
+                return await self._rows(texts)
+            except EmbedderError as error:
+                if error.details.get("status") not in (400, 413) or len(texts) < 2:
+                    raise
+            texts = texts[: len(texts) // 2]
+            self.max_batch = min(self.max_batch, len(texts))
 
     async def _rows(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         if self._http is None:
             raise RuntimeError("open() has not been called")
         settings = self.settings
         body: dict[str, Any] = {"model": settings.model, "input": list(texts)}
+        if settings.encoding == "base64":
+            body["encoding_format"] = "base64"
         if settings.send_dimensions and settings.dimensions is not None:
             body["dimensions"] = settings.dimensions
         data = await call(self._http, f"{settings.base_url}/embeddings", body, settings, self._failures, self._retries)

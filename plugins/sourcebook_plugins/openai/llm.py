@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -13,7 +13,7 @@ from sourcebook.errors import LLMError, UpstreamError
 from sourcebook.events import Delta
 from sourcebook.http import Http, HttpStream
 from sourcebook.interfaces import LLM, ComponentSettings, Context, LLMRequest
-from sourcebook.upstream import Failures, Retries, ServerSettings
+from sourcebook.upstream import Breaker, Failures, Retries, ServerSettings
 from sourcebook_plugins.openai.answer import Answer
 from sourcebook_plugins.openai.think import ThinkTags
 
@@ -22,6 +22,9 @@ AFTER_FINISH = 5.0
 """Seconds that a server may take between bytes for usage and `[DONE]` once it gave its reason to stop."""
 AFTER_DONE = 0.1
 """Seconds to wait for the body's end after `[DONE]`, so that the connection can be used again."""
+
+_DOWN = frozenset({"llm_unreachable", "llm_timeout", "llm_server_error"})
+"""What tells that a server is down, not that a request was wrong."""
 
 # What a caller may set. The rest of the body is ours: a caller's `stream` or `tools` would break the answer.
 OPTIONS = frozenset(
@@ -43,7 +46,7 @@ _UNKNOWN = (
 class OpenAISettings(ServerSettings):
     """`base_url` ends before `/chat/completions`; `extra_body` is merged into every request, over all else.
 
-    `max_tokens` limits every answer; a caller may ask for fewer.
+    `max_tokens` limits every answer; a caller may ask for fewer. `max_concurrent`: answers at once; others wait.
     """
 
     base_url: str = "http://localhost:11434/v1"
@@ -51,6 +54,7 @@ class OpenAISettings(ServerSettings):
     max_tokens: int | None = Field(default=None, ge=1)
     think_tags: ThinkTags = "auto"
     context_window: int = Field(default=8192, ge=256)
+    max_concurrent: int = Field(default=256, ge=1)
     extra_body: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -70,6 +74,8 @@ class OpenAI(LLM[OpenAISettings]):
         self._retries = retries or Retries()
         self._failures = Failures(LLMError, "llm", self.instance, settings.secrets())
         self._http: Http | None = None
+        self._slots = asyncio.Semaphore(settings.max_concurrent)
+        self._breaker = Breaker()
         self._unknown: frozenset[str] = frozenset()  # fields that this server's 400s taught us to leave out
 
     async def open(self, context: Context) -> None:
@@ -81,9 +87,47 @@ class OpenAI(LLM[OpenAISettings]):
         return self._stream(request)
 
     async def _stream(self, request: LLMRequest) -> AsyncGenerator[Delta, None]:
+        async with self._slot():
+            if wait := self._breaker.wait():
+                raise self._failures.make(
+                    "unreachable",
+                    f"The server of {self.instance} keeps failing; it is asked again in {wait:.0f} seconds.",
+                    retry_after=wait,
+                )
+            try:
+                async with aclosing(self._asked(request)) as deltas:
+                    async for delta in deltas:
+                        yield delta
+            except LLMError as error:
+                down = error.problem_code in _DOWN
+                (self._breaker.failed if down else self._breaker.succeeded)()
+                raise
+            finally:
+                self._breaker.undecided()
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[None, None]:
+        """One of the answers at once. Waiting for it is waiting for the first byte."""
+        try:
+            async with asyncio.timeout(self.settings.timeouts.first_byte):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise self._failures.make(
+                "busy",
+                f"{self.instance} makes as many answers as it may already.",
+                remedy=f"Try again later, or raise `max_concurrent` of {self.instance}.",
+                transient=True,
+            ) from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _asked(self, request: LLMRequest) -> AsyncGenerator[Delta, None]:
         try:
             async with AsyncExitStack() as stack:
                 upstream = await self._opened(request, stack)
+                self._breaker.succeeded()
                 answer = Answer(self.settings.think_tags, upstream.headers, self._failures)
                 chunks = upstream.chunks()
                 while not answer.done:

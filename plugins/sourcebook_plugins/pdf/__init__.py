@@ -15,6 +15,8 @@ from sourcebook.documents import Box
 from sourcebook.errors import DocumentError, Encrypted, LimitExceeded, Malformed, NoText
 
 if TYPE_CHECKING:
+    from sourcebook_plugins.pdf.lines import Line
+    from sourcebook_plugins.pdf.scanned import Recogniser
     from sourcebook_plugins.pdf.writing import Page
 
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
@@ -26,12 +28,15 @@ _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:([+\-])
 class PdfSettings(ComponentSettings):
     """`max_pages`: a longer file is refused. `attachments`: whether embedded files become sources of their own.
 
-    `running`: whether running headers, footers and page numbers are read too.
+    `running`: whether running headers, footers and page numbers are read too. `ocr`: whether pages whose text layer is
+    missing or poor are read from their picture, where the extra `ocr` is installed; at most `max_ocr_pages` of a file.
     """
 
     max_pages: int = Field(default=5000, ge=1)
     attachments: bool = True
     running: bool = False
+    ocr: bool = True
+    max_ocr_pages: int = Field(default=100, ge=0)
 
 
 class PdfParser(Parser[PdfSettings]):
@@ -49,11 +54,13 @@ class PdfParser(Parser[PdfSettings]):
         "pypdfium2",
         "pypdfium2.raw",
         "sourcebook_plugins.pdf.lines",
+        "sourcebook_plugins.pdf.scanned",
         "sourcebook_plugins.pdf.writing",
     )
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """See the class."""
+        from sourcebook_plugins.pdf.scanned import installed
         from sourcebook_plugins.pdf.writing import write_pages
 
         with _opened(file) as pdf:
@@ -62,7 +69,7 @@ class PdfParser(Parser[PdfSettings]):
                     f"The file has {len(pdf):,} pages.", code="too_many_pages", limit=self.settings.max_pages
                 )
             out.meta(pages=len(pdf), **_metadata(pdf))
-            tally = _Tally()
+            tally = _Tally(self.settings.max_ocr_pages if self.settings.ocr and installed() else 0)
             write_pages(out, _pages(pdf, out, tally), running=self.settings.running)
             if self.settings.attachments:
                 _attachments(pdf, out)
@@ -70,10 +77,16 @@ class PdfParser(Parser[PdfSettings]):
                 return
             if tally.damaged == len(pdf):
                 raise Malformed("None of the file's pages can be read.")
+        if tally.failed:
+            raise NoText(
+                f"The file holds images of pages, and OCR failed: {tally.failed}",
+                code="no_text_layer",
+                remedy="Give the jail more memory and time, or run the file through OCR and upload the result.",
+            )
         raise NoText(
             "The file holds images of pages and no text.",
             code="no_text_layer",
-            remedy="Run it through OCR and upload the result.",
+            remedy="Run it through OCR and upload the result, or install sourcebook[ocr].",
         )
 
     def render(self, file: ParserFile, page: int, boxes: Sequence[Box]) -> bytes:
@@ -120,8 +133,10 @@ def _load(pdf: Any, index: int) -> Any | None:
 
 @dataclass
 class _Tally:
-    """How many pages hold text, and how many are damaged."""
+    """How many pages may yet be read by OCR, how many hold text, and how many are damaged."""
 
+    ocr: int
+    failed: str = ""  # what the engine last said when it could not
     written: int = 0
     damaged: int = 0
 
@@ -131,13 +146,17 @@ def _pages(pdf: Any, out: DocumentWriter, tally: _Tally) -> Iterator[Page]:
     import pypdfium2
 
     from sourcebook_plugins.pdf.lines import lines_of
+    from sourcebook_plugins.pdf.scanned import Recogniser
     from sourcebook_plugins.pdf.writing import Page
 
+    engine = Recogniser()
     for number in range(1, len(pdf) + 1):
         lines, height = None, 0.0
         if (page := _load(pdf, number - 1)) is not None:
             with suppress(pypdfium2.PdfiumError):
                 lines, height = lines_of(page), page.get_height()
+            if lines is not None and tally.ocr:
+                lines = _recognised(engine, page, number, lines, out, tally)
             page.close()
         if lines is None:
             tally.damaged += 1
@@ -147,6 +166,27 @@ def _pages(pdf: Any, out: DocumentWriter, tally: _Tally) -> Iterator[Page]:
         else:
             tally.written += 1
             yield Page(number, lines, height)
+
+
+def _recognised(
+    engine: Recogniser, page: Any, number: int, drawn: list[Line], out: DocumentWriter, tally: _Tally
+) -> list[Line]:
+    """The page's lines from its picture where its text layer is missing or poor, else those that were drawn."""
+    from sourcebook_plugins.pdf.scanned import is_poor
+
+    if not is_poor(page, drawn):
+        return drawn
+    tally.ocr -= 1
+    try:
+        found = engine.lines_of(page)
+    except Exception as error:  # the engine's own: one page is lost, and not the file
+        tally.failed = (str(error).strip().splitlines() or [""])[-1][-200:] or type(error).__name__
+        out.warn("ocr_failed", f"Page {number} could not be read by OCR: {tally.failed}")
+        return drawn
+    if not found:
+        return drawn
+    out.warn("page_recognised", f"Page {number} is a picture; its text was recognised (OCR) and may have errors.")
+    return found
 
 
 def _metadata(pdf: Any) -> dict[str, Any]:

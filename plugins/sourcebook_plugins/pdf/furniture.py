@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,8 @@ _NUMBER = re.compile(
 
 _ANYWHERE = -1
 _Key = tuple[str, bool, int]
+Candidate = tuple[Line, _Key]
+"""A line that may run, and what makes two of them the same."""
 
 
 class Furniture:
@@ -33,18 +34,20 @@ class Furniture:
         self._pages: set[int] = set()
         self._kept: set[_Key] = set()
 
-    def learn(self, lines: Sequence[Line], height: float) -> None:
-        """Take in a page. A copy of an earlier one says nothing of what runs through the document."""
+    def learn(self, lines: Sequence[Line], height: float) -> list[Candidate]:
+        """Take in a page; what of it may run. A copy of an earlier page says nothing of what runs."""
+        found = _candidates(lines, height)
         page = hash(tuple(line.text for line in lines))
         if lines and page not in self._pages:
             self._pages.add(page)
-            self._seen.update({key for _, key in _candidates(lines, height)})
+            self._seen.update({key for _, key in found})
+        return found
 
-    def without(self, lines: Sequence[Line], height: float, body: float) -> list[Line]:
+    def without(self, lines: Sequence[Line], candidates: Sequence[Candidate], body: float) -> list[Line]:
         """The lines of a page without what runs. `body` is the size of the running text in points."""
         found = [
             (line, key[1])
-            for line, key in _candidates(lines, height)
+            for line, key in candidates
             if not (body and line.size > _LARGE * body) and self._runs(line, key, lines)
         ]
         gone = {id(line) for line, _ in found}
@@ -65,22 +68,22 @@ class Furniture:
         return False
 
 
-def _candidates(lines: Sequence[Line], height: float) -> list[tuple[Line, _Key]]:
+def _candidates(lines: Sequence[Line], height: float) -> list[Candidate]:
     """The outermost lines with what makes two of them the same: the words without figures, and where they stand."""
     if not height:
         return []
     top, bottom = _BAND * height, (1 - _BAND) * height
-    first = heapq.nsmallest(_LINES, (x for x in lines if x.box[3] < top), key=lambda x: x.box[1])
-    last = heapq.nlargest(_LINES, (x for x in lines if x.box[1] > bottom), key=lambda x: x.box[3])
-    lowest = max(lines, key=lambda x: x.box[3], default=None)
-    if lowest is not None and lowest.box[1] <= bottom and len(lines) > 1:
+    first = sorted((x for x in lines if x.box[3] < top), key=lambda x: x.box[1])[:_LINES]
+    last = sorted((x for x in lines if x.box[1] > bottom), key=lambda x: -x.box[3])[:_LINES]
+    if not last and len(lines) > 1:
+        lowest = max(lines, key=lambda x: x.box[3])
         # Pages printed from the web end where their text does, and their footers stand there.
         key = (_DIGITS.sub("#", lowest.text.casefold()), False, _ANYWHERE)
         return [*_keyed(first, height, at_top=True), (lowest, key)]
     return [*_keyed(first, height, at_top=True), *_keyed(last, height, at_top=False)]
 
 
-def _keyed(lines: Sequence[Line], height: float, *, at_top: bool) -> Iterator[tuple[Line, _Key]]:
+def _keyed(lines: Sequence[Line], height: float, *, at_top: bool) -> Iterator[Candidate]:
     for line in lines:
         at = line.top if at_top else height - line.bottom
         yield line, (_DIGITS.sub("#", line.text.casefold()), at_top, round(at / _STEP))

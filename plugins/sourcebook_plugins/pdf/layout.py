@@ -98,7 +98,7 @@ def groups_of(lines: list[Line], body: Body) -> list[Group | Table]:
             # Two columns drawn line by line look like a table; they are read one after the other.
             lines[i : i + table.length] = [line for column in table.columns() for line in column]
             for line in lines[i : i + table.length]:
-                line.cells = []
+                line.cells = ()
             continue
         if table is not None:
             found.append(table)

@@ -1,6 +1,7 @@
 """The built-in index: Qdrant, embedded. Lexical (BM25) and dense legs over one shard per data folder.
 
     index.py     the component: settings, and the calls of `Index` as messages
+    terms.py     how a text becomes weighted terms: stemming by language, pairs of characters, BM25
     layout.py    how a point, its payload and a filter look, in Qdrant's own JSON
     client.py    the connection to the index process; starting.py starts that process, runtime.py is where they meet
     child.py     the index process; shard.py is the only module that touches Qdrant Edge; frames.py is what they speak

@@ -14,10 +14,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sourcebook_plugins.qdrant import runtime
+from sourcebook_plugins.qdrant.compacting import WRITES, Compactor
 from sourcebook_plugins.qdrant.frames import PROTOCOL, pack, receive
 from sourcebook_plugins.qdrant.shard import Refused, Shard
 
@@ -34,8 +36,18 @@ class Server:
     """Answers requests, one at a time whoever asks: every call into the shard blocks anyway."""
 
     def __init__(self, shard: Shard, idle_seconds: float) -> None:
-        self._shard = shard
-        self._operations: dict[str, Callable[[dict[str, Any], memoryview], dict[str, Any]]] = {
+        self.shard = shard
+        self.compactor = Compactor(shard, self._replaced)
+        self._operations: dict[str, Callable[[dict[str, Any], memoryview], dict[str, Any]]] = {}
+        self._replaced(shard)
+        self._idle_seconds = idle_seconds
+        self._connections = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.stopped = asyncio.Event()
+
+    def _replaced(self, shard: Shard) -> None:
+        self.shard = shard
+        self._operations = {
             "ensure": shard.ensure,
             "ensure_fields": shard.ensure_fields,
             "set_fields": shard.set_fields,
@@ -45,11 +57,12 @@ class Server:
             "scroll": shard.scroll,
             "search": shard.search,
             "flush": shard.flush,
+            "held": shard.held,
+            "dump": shard.dump,
+            "restore": shard.restore,
+            "remove": shard.remove,
+            "state": self._state,
         }
-        self._idle_seconds = idle_seconds
-        self._connections = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self.stopped = asyncio.Event()
 
     def end_in(self, seconds: float) -> None:
         """Stop after this long without a connection."""
@@ -60,11 +73,17 @@ class Server:
         if self._timer:
             self._timer.cancel()
         self._connections += 1
+        waiting: set[asyncio.Task[None]] = set()
         try:
             greeting, _ = await receive(reader)
             writer.write(pack({"hello": PROTOCOL, "pid": os.getpid()}))
             while greeting.get("hello") == PROTOCOL:
                 request, raw = await receive(reader)
+                if request.get("op") in WRITES and (waiting or not self.compactor.writable.is_set()):
+                    # Not in this client's way: what it asks meanwhile is answered. Writes keep their order.
+                    waiting.add(task := asyncio.create_task(self._later(request, raw, writer)))
+                    task.add_done_callback(waiting.discard)
+                    continue
                 writer.write(pack(self._answer(request, raw)))
                 await writer.drain()
                 # A client that has much to say does not keep the others waiting.
@@ -72,14 +91,28 @@ class Server:
         except ConnectionError:
             pass  # it went away, which is how every conversation ends
         finally:
+            for task in waiting:
+                task.cancel()
             writer.close()
             self._connections -= 1
             if not self._connections:
                 self.end_in(self._idle_seconds)
 
+    async def _later(self, request: dict[str, Any], raw: memoryview, writer: asyncio.StreamWriter) -> None:
+        """Answer a write once writes go on: waiters of an event wake in the order in which they came."""
+        await self.compactor.writable.wait()
+        with suppress(ConnectionError):
+            writer.write(pack(self._answer(request, raw)))
+            await writer.drain()
+
     def _answer(self, request: dict[str, Any], raw: memoryview) -> dict[str, Any]:
         try:
-            return {"id": request["id"], "result": self._operations[request["op"]](request, raw)}
+            result = self._operations[request["op"]](request, raw)
+            if request["op"] in WRITES:
+                self.compactor.wrote(request, raw)
+            if "tuning" in request:
+                self.compactor.tune(request["tuning"])
+            return {"id": request["id"], "result": result}
         except Refused as refusal:
             return {"id": request["id"], "error": {"kind": "refused", "detail": str(refusal)}}
         except Exception as error:  # Edge raises nothing more precise; the client makes a StoreError of it
@@ -89,6 +122,10 @@ class Server:
             # A panic in Rust derives from BaseException and leaves locks behind: only a new process can be trusted.
             log.critical("%s ended the index process", request.get("op"), exc_info=panic)
             os._exit(70)
+
+    def _state(self, _request: dict[str, Any], _raw: memoryview) -> dict[str, Any]:
+        """For tests, benchmarks and the curious."""
+        return {"points": self.shard.points, "compacted": self.shard.compacted, "compactions": self.compactor.done}
 
 
 async def serve(folder: Path, idle_seconds: float) -> None:
@@ -105,12 +142,14 @@ async def serve(folder: Path, idle_seconds: float) -> None:
     # Last: who reads the address can connect.
     runtime.write_address(folder, path)
     log.info("process %d owns %s", os.getpid(), folder)
+    watching = asyncio.create_task(server.compactor.watch())
     try:
         await server.stopped.wait()
     finally:
+        watching.cancel()
         listening.close()
         path.unlink(missing_ok=True)
-        shard.close()
+        server.shard.close()
         log.info("process %d is done with %s", os.getpid(), folder)
         os.close(lock)
 

@@ -16,9 +16,9 @@ import asyncio
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 MAX_FRAME = 128 * 1024 * 1024
 """Bytes. Far over any batch that a client sends: what is larger is not one of our frames."""
@@ -48,3 +48,13 @@ async def receive(reader: asyncio.StreamReader) -> tuple[dict[str, Any], memoryv
     if not isinstance(message, dict):
         raise ConnectionError("What came over the index's socket is not a frame.")
     return message, body[text_size:]
+
+
+def unpacked(file: BinaryIO) -> tuple[dict[str, Any], memoryview] | None:
+    """The next frame of a file that `pack` wrote; None at its end."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    size, text_size = _HEAD.unpack(head)
+    body = memoryview(file.read(size - 4))
+    return json.loads(bytes(body[:text_size])), body[text_size:]

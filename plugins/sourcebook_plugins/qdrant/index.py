@@ -1,31 +1,33 @@
-"""The component `qdrant`: an `Index` whose data an index process holds."""
+"""The component `qdrant`: an `Index` whose data an index process or a server holds."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
-from uuid import UUID
-
-from pydantic import Field
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sourcebook.errors import IndexUnavailable, PluginError
 from sourcebook.interfaces import (
-    ComponentSettings,
     Context,
     Hit,
     Index,
     Point,
     PointRef,
     Scope,
-    ScopedNotebook,
     SearchQuery,
     Space,
+    Stored,
 )
+from sourcebook_plugins.points import check_points, check_vectors
 from sourcebook_plugins.qdrant import layout
 from sourcebook_plugins.qdrant.client import Client
+from sourcebook_plugins.qdrant.server import Server, connect
+from sourcebook_plugins.qdrant.settings import QdrantSettings
+from sourcebook_plugins.qdrant.terms import analyzer
 
 if TYPE_CHECKING:
+    from qdrant_client import AsyncQdrantClient
+
     from sourcebook.filters import FieldType, FieldValue
     from sourcebook.interfaces import Vectors
 
@@ -33,57 +35,36 @@ BATCH = 64
 """Points in one request: larger ones are no faster, and keep others waiting."""
 
 BATCH_CHARACTERS = 64 * 1024
-"""And of their text together, for the same reason: BM25 cuts this much English in 15 ms, and Chinese in 350."""
-
-Language = Literal[
-    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
-    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "turkish",
-]  # fmt: skip
-
-
-class QdrantSettings(ComponentSettings):
-    """The section of an instance with `use = "qdrant"`.
-
-    With the defaults, English, German, Arabic and Chinese are all found without configuration: the `multilingual`
-    tokenizer splits scripts that have no spaces (nDCG@10 on Chinese questions 0.96, against 0.12 with `word`) and folds
-    accents; a document whose language is known is stemmed in it; and English stemming of those whose language is not
-    known gains a point or two on English and does not hurt the rest.
-    """
-
-    url: str = Field("", description="Of a Qdrant server. Empty: embedded, below the data folder.")
-    language: Language = Field("english", description="Stemmer and stop words for texts whose language is not known.")
-    tokenizer: Literal["multilingual", "word"] = Field(
-        "multilingual", description="`word` takes a third of the time, and needs spaces between words."
-    )
-    idle_seconds: float = Field(30, ge=0, le=86_400, description="How long the index process outlives its last client.")
-    timeout_seconds: float = Field(30, gt=0, description="The longest that one call may take.")
+"""And of their text together, for the same reason: BM25 cuts this much English in 15 ms."""
 
 
 class Qdrant(Index[QdrantSettings]):
-    """Legs `lexical` (BM25) and `dense:<space>`. The data lie in the instance's folder, below `shard`.
+    """Legs `lexical` (BM25) and `dense:<space>`.
 
-    One process owns that folder and serves all others on this machine (see the package's docstring), so that `serve`,
+    With a `url` the data lie in a collection on that server. Without, they lie in the instance's folder, and one
+    process owns that folder and serves all others on this machine (see the package's docstring), so that `serve`,
     extra workers and the command line can use it at the same time, and so that Qdrant, which blocks the whole
-    interpreter in every call, never holds our event loop.
+    interpreter in every call, never holds our event loop. Both engines answer the same requests.
     """
 
     name = "qdrant"
     Settings = QdrantSettings
 
-    _client: Client | None = None
+    _client: Client | Server | None = None
 
     async def open(self, context: Context) -> None:
         """Connects at the first call, not here: a command that never searches starts no process."""
-        if self.settings.url:
-            raise PluginError(
-                f"The index '{self.instance}' has a url, and this version of Sourcebook only has the embedded Qdrant.",
-                remedy="Remove `url` from its settings.",
-                code="not_supported",
-            )
         s = self.settings
+        if s.url:
+            self._client = Server(self.connect(), s, context.log)
+            return
         self._client = Client(
             context.folder, context.log, idle_seconds=s.idle_seconds, timeout_seconds=s.timeout_seconds
         )
+
+    def connect(self) -> AsyncQdrantClient:
+        """The client of the server that `url` names. Raises `PluginError` (code `extra_missing`) without the extra."""
+        return connect(self.settings)
 
     async def close(self) -> None:
         if self._client:
@@ -102,16 +83,23 @@ class Qdrant(Index[QdrantSettings]):
                     code="not_supported",
                 )
         wanted = [{"name": s.name, "dimensions": s.dimensions, "distance": s.distance} for s in spaces]
-        await self._call("ensure", {"spaces": wanted})
+        s = self.settings
+        tuning = {
+            "compact_above": s.compact_above,
+            "hnsw_above": s.hnsw_above,
+            "quantization": s.quantization,
+            "on_disk": s.on_disk,
+        }
+        await self._call("ensure", {"spaces": wanted, "tuning": tuning})
         if fields:
             await self._call("ensure_fields", {"fields": dict(fields)})
 
     async def upsert(self, scope: Scope, points: Sequence[Point], vectors: Vectors | None) -> None:
-        announced, rows = _checked(vectors, len(points))
+        announced, rows = check_vectors(vectors, len(points))
         allowed = set(scope.notebooks)
         batches = list(_batches(points))
         for start, end in batches:  # all of them before the first is stored
-            _check_points(points[start:end], allowed)
+            check_points(points[start:end], allowed)
             await asyncio.sleep(0)
         for start, end in batches:
             body = {"vectors": announced, "points": [self._stored(p) for p in points[start:end]]}
@@ -146,11 +134,12 @@ class Qdrant(Index[QdrantSettings]):
                 return
 
     async def search(self, query: SearchQuery) -> Mapping[str, Sequence[Hit]]:
-        announced, rows = _checked(query.vectors if query.mode != "lexical" else None, None)
+        announced, rows = check_vectors(query.vectors if query.mode != "lexical" else None, None)
         if not query.scope.notebooks or query.sources == () or query.limit < 1:
             return {"lexical": (), **{f"dense:{name}": () for name, _ in announced}}
         body = {
             "filter": layout.scope_filter(query.scope, query.sources, where=query.filters),
+            "scopes": layout.scopes(query.scope),
             "corpus": layout.corpus_filter(query.scope),
             "limit": query.limit,
             "texts": [text for text in query.texts if text.strip()] if query.mode != "dense" else [],
@@ -162,29 +151,34 @@ class Qdrant(Index[QdrantSettings]):
     async def flush(self) -> None:
         await self._call("flush")
 
+    async def held_spaces(self) -> Sequence[Space]:
+        found = await self._call("held")
+        return [Space(s["name"], s["dimensions"], distance=s["distance"]) for s in found["spaces"]]
+
+    async def dump(self, ids: Sequence[str] | None = None, *, vectors: bool = True) -> AsyncIterator[Sequence[Stored]]:
+        offset = None
+        while True:
+            asked = None if ids is None else list(ids)
+            page = await self._call("dump", {"ids": asked, "offset": offset, "vectors": vectors})
+            if page["points"]:
+                yield [Stored(i, payload, {"dense": d, "sparse": s}) for i, payload, d, s in page["points"]]
+            if (offset := page["next"]) is None:
+                return
+
+    async def restore(self, points: Sequence[Stored]) -> None:
+        await self._call("restore", {"points": [[p.id, p.payload, p.data["dense"], p.data["sparse"]] for p in points]})
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        await self._call("remove", {"ids": list(ids)})
+
     def _stored(self, point: Point) -> tuple[str, dict[str, Any], str]:
-        how = layout.analyzer(self.settings.tokenizer, self.settings.language, point.language)
+        how = analyzer(self.settings.language, point.language)
         return point.id, layout.payload(point, how), point.text
 
     async def _call(self, op: str, body: Mapping[str, Any] | None = None, raw: bytes = b"") -> dict[str, Any]:
         if not self._client:
             raise IndexUnavailable(f"The index '{self.instance}' is not open.")
         return await self._client.call(op, body, raw)
-
-
-def _check_points(points: Sequence[Point], allowed: Container[ScopedNotebook]) -> None:
-    for point in points:
-        if ScopedNotebook(point.notebook_id, point.owner_id, point.index_spec_id) not in allowed:
-            raise PluginError(f"The point {point.id} lies outside the scope that it was to be stored in.")
-        if not _is_uuid(point.id):
-            raise PluginError(f"A point's id must be a UUID, in lower case and with hyphens; {point.id!r} is not.")
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _batches(points: Sequence[Point]) -> Iterator[tuple[int, int]]:
@@ -197,20 +191,3 @@ def _batches(points: Sequence[Point]) -> Iterator[tuple[int, int]]:
         size += len(point.text)
     if points:
         yield start, len(points)
-
-
-def _checked(vectors: Vectors | None, expected: int | None) -> tuple[list[tuple[str, int]], list[Any]]:
-    """What is announced and the float32 rows of each space; `expected` rows, or equally many in all spaces."""
-    announced, rows = [], []
-    for name, array in (vectors or {}).items():
-        import numpy as np  # whoever made the vectors has loaded it already
-
-        values = np.asarray(array, dtype=np.float32)
-        expected = len(values) if expected is None and values.ndim else expected
-        if values.ndim != 2 or len(values) != expected:
-            raise PluginError(f"The space '{name}' needs {expected} rows of one vector each; it has {values.shape}.")
-        if not np.isfinite(values).all():
-            raise PluginError(f"A vector of the space '{name}' holds a value that is not a finite number.")
-        announced.append((name, values.shape[1]))
-        rows.append(values)
-    return announced, rows

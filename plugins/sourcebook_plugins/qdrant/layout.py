@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from sourcebook.filters import FieldValue, Filter
@@ -21,45 +22,13 @@ TENANT = "owner"
 KEYWORDS = (TENANT, "scope", "source", "generation", "analyzer")
 """The payload fields with a keyword index."""
 
-# The languages for which Qdrant's BM25 has both a stemmer and stop words. A document in one of them is indexed with its
-# own, which is worth two points of nDCG@10 on German questions and three on Arabic ones (XQuAD, 240 passages); for
-# Chinese and Japanese the multilingual tokenizer alone does better than with their stop words.
-STEMMED = {
-    "ar": "arabic",
-    "da": "danish",
-    "de": "german",
-    "el": "greek",
-    "en": "english",
-    "es": "spanish",
-    "fi": "finnish",
-    "fr": "french",
-    "hu": "hungarian",
-    "it": "italian",
-    "nb": "norwegian",
-    "nl": "dutch",
-    "nn": "norwegian",
-    "no": "norwegian",
-    "pt": "portuguese",
-    "ro": "romanian",
-    "ru": "russian",
-    "sv": "swedish",
-    "tr": "turkish",
-}
-
 
 def vector_name(space: str, dimensions: int) -> str:
-    """A space's vector on the point. Two models may call their spaces alike: their sizes keep them apart."""
-    return f"{space}:{dimensions}"
+    """A space's vector on the point. Two models may call their spaces alike: their sizes keep them apart.
 
-
-def analyzer(tokenizer: str, default: str, language: str = "") -> str:
-    """How a text becomes terms, as stored with each point: `multilingual/german`.
-
-    A query is cut once per analyzer that the searched points have, so documents in several languages, or indexed under
-    earlier settings, are all searched with the terms that they were indexed with. `language` is a tag like `de-AT`.
+    Qdrant keeps each in a folder of that name, so the characters that it forbids there are escaped.
     """
-    primary = language.lower().replace("_", "-").split("-")[0]
-    return f"{tokenizer}/{STEMMED.get(primary, default)}"
+    return f"{quote(space, safe='')}@{dimensions}"
 
 
 def payload(point: Point, how: str) -> dict[str, Any]:
@@ -95,7 +64,7 @@ def scope_filter(
     if not scope.notebooks:
         raise ValueError("An empty scope has no filter: it finds nothing.")
     # One condition on the three ids together: a search over everything that an owner has is half as long as with three.
-    must = [_any("scope", [_scope(n.owner_id, n.notebook_id, n.index_spec_id) for n in scope.notebooks])]
+    must = [_any("scope", scopes(scope))]
     if sources is not None:
         must.append(_any("source", sources))
     if generation is not None:
@@ -125,6 +94,11 @@ def condition(where: Filter) -> dict[str, Any]:
 
 def _word(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def scopes(scope: Scope) -> list[str]:
+    """The payload field `scope` of the points of each notebook."""
+    return [_scope(n.owner_id, n.notebook_id, n.index_spec_id) for n in scope.notebooks]
 
 
 def corpus_filter(scope: Scope) -> dict[str, Any]:

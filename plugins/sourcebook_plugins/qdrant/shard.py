@@ -3,8 +3,9 @@
 A `Shard` has one method a request; they take the request's JSON and raw bytes, and return the result's JSON. Edge holds
 the GIL and blocks in every call, so they are plain functions, called one at a time.
 
-Nothing here ever optimises: below some 500,000 points a scan of what the filter leaves is exact and as fast as a graph,
-and building one stops the process for minutes.
+Nothing here ever optimises, which would stop the process for minutes: `compacting.py` has another process do it on a
+copy. Points that are new are scanned as they are, which is exact; a compacted shard has a quantised copy to scan, and
+scores what it finds there by the originals.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from heapq import nsmallest
 from itertools import pairwise
 from pathlib import Path
@@ -20,16 +21,21 @@ from typing import Any, cast
 
 import qdrant_edge as edge
 
+from sourcebook_plugins.qdrant import moving
 from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, vector_name
+from sourcebook_plugins.qdrant.terms import Languages, document_terms, query_terms
 
-LAYOUT = 1
+LAYOUT = 2
 """Goes up when data of an older version can no longer be read."""
 
 PAGE = 1000
 """Points in one page of a scroll, at most."""
 
 MAX_ANALYZERS = 64
-"""More than there are: tokenizers times languages."""
+"""More than there are."""
+
+RESCORED = edge.SearchParams(hnsw_ef=256, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
+"""Of a quantised copy, take twice as many as are wanted and score them by their originals. A graph is walked widely."""
 
 Json = dict[str, Any]
 
@@ -41,25 +47,49 @@ class Refused(Exception):
 class Shard:
     """Points of all owners, a sparse vector for BM25 on each, a dense one for every space that was ensured."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._spaces: dict[str, Json] = {}  # by name of the vector
-        self._bm25: dict[str, edge.Bm25] = {}  # by analyzer
-        self._read_layout()
-        self._shard = _load_or_create(folder / "shard")
-        for vector, space in self._spaces.items():
+    def __init__(self, folder: Path, name: str = "") -> None:
+        """The shard that answers in `folder`, made if there is none; or, by `name`, one that is to replace it."""
+        self.folder = folder
+        self._languages = Languages(self._count_analyzers)  # nobody else writes here
+        self._layout = _read_layout(folder)
+        self._answers = not name
+        self.name = name or self._layout["shard"]
+        if self._answers:
+            _sweep(folder, self.name)
+        self._shard = _load_or_create(folder / self.name)
+        for vector, space in self.spaces.items():
             # Written down before it is made: a process that died between the two left it to us.
             self._create_vector(vector, space)
+
+    @property
+    def spaces(self) -> dict[str, Json]:
+        """By the name of their vectors."""
+        return {vector_name(s["name"], s["dimensions"]): s for s in self._layout["spaces"]}
+
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        return self._shard.info().points_count
+
+    @property
+    def compacted(self) -> int:
+        """How many there were when this shard was compacted; 0 if it never was."""
+        return int(self._layout.get("compacted", 0))
+
+    def take_over(self) -> None:
+        """From now on this is the shard that answers; durable when this returns."""
+        self._shard.flush()
+        self._answers = True
+        self._write_layout({**self._layout, "shard": self.name, "compacted": self.points})
 
     def ensure(self, body: Json, _raw: memoryview) -> Json:
         """Add the spaces that are new. Points that are there already stay without a vector for them."""
         for space in body["spaces"]:
             vector = vector_name(space["name"], space["dimensions"])
-            known = self._spaces.get(vector)
+            known = self.spaces.get(vector)
             if known is None:
-                self._write_layout(self._spaces | {vector: space})
+                self._write_layout({**self._layout, "spaces": [*self._layout["spaces"], space]})
                 self._create_vector(vector, space)
-                self._spaces[vector] = space
             elif known["distance"] != space["distance"]:
                 raise Refused(
                     f"The space '{space['name']}' with {space['dimensions']} dimensions is stored with the distance "
@@ -73,9 +103,11 @@ class Shard:
         points = []
         for i, (point_id, stored, text) in enumerate(body["points"]):
             vectors: dict[str, Any] = {name: vector[i] for name, vector in rows.items()}
-            vectors[SPARSE] = self._terms(stored["analyzer"]).embed_document(text)
+            vectors[SPARSE] = edge.SparseVector(*document_terms(stored["analyzer"], text))
             points.append(edge.Point(point_id, vectors, stored))
         self._shard.update(edge.UpdateOperation.upsert_points(points))
+        for _, stored, _ in body["points"]:
+            self._languages.added(stored["scope"], stored["analyzer"])
         return {}
 
     def delete(self, body: Json, _raw: memoryview) -> Json:
@@ -118,14 +150,49 @@ class Shard:
     def search(self, body: Json, raw: memoryview) -> Json:
         """The legs, each [[id, score], ...] best first. Of several texts or vectors the best score counts."""
         where, limit = to_filter(body["filter"]), body["limit"]
-        legs = {"lexical": self._lexical(body["texts"], where, to_filter(body["corpus"]), limit)}
+        legs = {"lexical": self._lexical(body["texts"], body["scopes"], where, to_filter(body["corpus"]), limit)}
         known = [(name, size) for name, size in body["vectors"] if self._is_known(name, size)]
         for (name, _size), (vector, rows) in zip(known, self._rows(body["vectors"], raw, lenient=True), strict=True):
-            requests = [_nearest(row, vector, where, limit) for row in rows]
+            requests = [_nearest(row, vector, where, limit, RESCORED) for row in rows]
             # Edge scores the Euclidean distance itself, where less is better.
-            sign = -1.0 if self._spaces[vector]["distance"] == "euclid" else 1.0
+            sign = -1.0 if self.spaces[vector]["distance"] == "euclid" else 1.0
             legs[f"dense:{name}"] = self._best(requests, limit, sign)
         return {"legs": legs}
+
+    def held(self, _body: Json, _raw: memoryview) -> Json:
+        """The spaces."""
+        return {"spaces": list(self.spaces.values())}
+
+    def dump(self, body: Json, _raw: memoryview) -> Json:
+        """A page of points, or those of some ids, in the form of `moving.py`."""
+        with_vectors = bool(body["vectors"])
+        if body["ids"] is not None:
+            records, following = self._shard.retrieve(body["ids"], True, with_vectors), None
+        else:
+            request = edge.ScrollRequest(
+                offset=body["offset"], limit=moving.PAGE, with_payload=True, with_vector=with_vectors
+            )
+            records, following = self._shard.scroll(request)
+        points = [moving.packed(r, vectors=with_vectors) for r in records]
+        return {"points": points, "next": None if following is None else str(following)}
+
+    def restore(self, body: Json, _raw: memoryview) -> Json:
+        """Store such points."""
+        points = []
+        for point_id, payload, dense, sparse in body["points"]:
+            vectors: dict[str, Any] = {**dense}
+            if sparse:
+                vectors[SPARSE] = edge.SparseVector(*sparse)
+            points.append(edge.Point(point_id, vectors, payload))
+        self._shard.update(edge.UpdateOperation.upsert_points(points))
+        for _, payload, _, _ in body["points"]:
+            self._languages.added(payload["scope"], payload["analyzer"])
+        return {}
+
+    def remove(self, body: Json, _raw: memoryview) -> Json:
+        """Remove points by id."""
+        self._shard.update(edge.UpdateOperation.delete_points(body["ids"]))
+        return {}
 
     def flush(self, _body: Json, _raw: memoryview) -> Json:
         """Sync everything to the disk."""
@@ -138,19 +205,20 @@ class Shard:
         self._shard.close()
 
     def _lexical(
-        self, texts: list[str], where: edge.Filter, corpus: edge.Filter, limit: int
+        self, texts: list[str], scopes: list[str], where: edge.Filter, corpus: edge.Filter, limit: int
     ) -> list[tuple[str, float]]:
-        # All that the shard has, from the keyword index: to ask which of them the filter leaves costs more than to
-        # search for those that it does not.
-        found = self._shard.facet(edge.FacetRequest("analyzer", limit=MAX_ANALYZERS))
-        analyzers = [str(hit.value) for hit in found.hits]
+        if not texts:
+            return []
+        analyzers = self._languages.of(scopes)
         params = edge.SearchParams(idf=edge.IdfParams(corpus=corpus))
-        requests = []
-        for how in analyzers:
-            own = where if len(analyzers) == 1 else edge.Filter(must=[where, _any("analyzer", [how])])
-            queries = [self._terms(how).embed_query(text) for text in texts]
-            requests += [_nearest(terms, SPARSE, own, limit, params) for terms in queries if terms.indices]
+        queries = [edge.SparseVector(*query_terms(analyzers, text)) for text in texts]
+        requests = [_nearest(terms, SPARSE, where, limit, params) for terms in queries if terms.indices]
         return self._best(requests, limit, 1.0)
+
+    def _count_analyzers(self, scope: str) -> dict[str, int]:
+        where = edge.Filter(must=[_any("scope", [scope])])
+        found = self._shard.facet(edge.FacetRequest("analyzer", limit=MAX_ANALYZERS, filter=where))
+        return {str(hit.value): hit.count for hit in found.hits}
 
     def _best(self, requests: list[edge.QueryRequest], limit: int, sign: float) -> list[tuple[str, float]]:
         best: dict[str, float] = {}
@@ -160,18 +228,11 @@ class Shard:
                 best[point_id] = max(score, best.get(point_id, score))
         return nsmallest(limit, best.items(), key=lambda item: (-item[1], item[0]))
 
-    def _terms(self, how: str) -> edge.Bm25:
-        if how not in self._bm25:
-            tokenizer, _, language = how.partition("/")
-            kinds = {"multilingual": edge.TokenizerType.Multilingual, "word": edge.TokenizerType.Word}
-            self._bm25[how] = edge.Bm25(edge.Bm25Config(tokenizer=kinds[tokenizer], language=language))
-        return self._bm25[how]
-
     def _is_known(self, name: str, size: int) -> bool:
         """Whether this space can be searched. One that was never ensured holds nothing; of another size is an error."""
-        if vector_name(name, size) in self._spaces:
+        if vector_name(name, size) in self.spaces:
             return True
-        sizes = sorted(s["dimensions"] for s in self._spaces.values() if s["name"] == name)
+        sizes = sorted(s["dimensions"] for s in self.spaces.values() if s["name"] == name)
         if sizes:
             held = " or ".join(map(str, sizes))
             raise Refused(f"The space '{name}' holds vectors of {held} dimensions, and these have {size}.")
@@ -198,23 +259,38 @@ class Shard:
         operation = edge.UpdateOperation.create_dense_vector(vector, space["dimensions"], distances[space["distance"]])
         self._shard.update(operation)
 
-    def _read_layout(self) -> None:
-        path = self._folder / "layout.json"
-        if not path.exists():
-            return
-        stored = json.loads(path.read_text("utf-8"))
-        if stored["layout"] != LAYOUT:
-            raise RuntimeError(f"{self._folder} holds layout {stored['layout']}, and this program reads {LAYOUT}")
-        self._spaces = {vector_name(s["name"], s["dimensions"]): s for s in stored["spaces"]}
+    def _write_layout(self, fresh: Json) -> None:
+        """Nothing is written for a shard that does not answer yet: the one that does has written it."""
+        if self._answers:
+            _write_layout(self.folder, fresh)
+        self._layout = fresh
 
-    def _write_layout(self, spaces: Mapping[str, Json]) -> None:
-        fresh = self._folder / "layout.json.new"
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"layout": LAYOUT, "spaces": list(spaces.values())}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._folder / "layout.json")
-        _sync(self._folder)
+
+def _read_layout(folder: Path) -> Json:
+    path = folder / "layout.json"
+    stored: Json = json.loads(path.read_text("utf-8")) if path.exists() else {"layout": LAYOUT, "spaces": []}
+    if stored["layout"] == 1 and not stored["spaces"]:
+        stored["layout"] = LAYOUT  # they differ in the names of vectors alone
+    if stored["layout"] != LAYOUT:
+        raise RuntimeError(f"{folder} holds layout {stored['layout']}, and this program reads {LAYOUT}")
+    return {"shard": "shard", **stored}
+
+
+def _write_layout(folder: Path, layout: Json) -> None:
+    fresh = folder / "layout.json.new"
+    with fresh.open("w", encoding="utf-8") as file:
+        json.dump(layout, file)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(folder / "layout.json")
+    _sync(folder)
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Remove shards that a compaction replaced, or did not finish."""
+    for path in folder.glob("shard*"):
+        if path.name != name and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def to_filter(rest: Json) -> edge.Filter:
@@ -266,6 +342,7 @@ def _load_or_create(path: Path) -> edge.EdgeShard:
     indexed = shard.info().payload_schema
     for key in KEYWORDS:
         if key not in indexed:
-            params = edge.KeywordIndexParams(is_tenant=key == TENANT)
+            # A graph, where one is built, keeps the points of one scope connected: every search names a scope.
+            params = edge.KeywordIndexParams(is_tenant=key == TENANT, enable_hnsw=key == "scope")
             shard.update(edge.UpdateOperation.create_field_index(key, params))
     return shard

@@ -127,6 +127,33 @@ def test_more_than_a_batch_is_sent_in_several_calls_and_keeps_its_order() -> Non
         assert row == pytest.approx(vector_of(text), abs=1e-6)
 
 
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_batch_that_is_too_large_is_halved_and_that_is_remembered(status: int) -> None:
+    texts = [f"text {n}" for n in range(8)]
+    with FakeLLMServer() as server:
+        server.script(*[json_reply({"error": {"message": "too large"}}, status)] * 2, path=PATH)
+        rows = embed(embedder_at(server.url, dimensions=64, max_batch=8), texts)
+        assert [len(r.json["input"]) for r in server.requests] == [8, 4, 2, 2, 2, 2]
+    for row, text in zip(rows, texts, strict=True):
+        assert row == pytest.approx(vector_of(text), abs=1e-6)
+
+
+def test_a_single_text_that_is_refused_is_an_error() -> None:
+    with FakeLLMServer() as server:
+        server.script(*[json_reply({"error": {"message": "too large"}}, 413)] * 2, path=PATH)
+        with pytest.raises(EmbedderError, match="too large"):
+            embed(embedder_at(server.url, dimensions=64, max_batch=8), ["a", "b"])
+        assert [len(r.json["input"]) for r in server.requests] == [2, 1]
+
+
+def test_base64_is_asked_for_where_the_settings_say_so() -> None:
+    with FakeLLMServer() as server:
+        server.script(json_reply(rows_of(packed(3, 4))), path=PATH)
+        rows = embed(embedder_at(server.url, dimensions=2, encoding="base64"), ["a"])
+        assert server.requests[0].json["encoding_format"] == "base64"
+    assert rows == [pytest.approx([0.6, 0.8])]
+
+
 def packed(*values: float) -> str:
     return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 

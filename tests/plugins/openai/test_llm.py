@@ -19,7 +19,7 @@ from sourcebook.interfaces import LLM, LLMRequest, Message
 from sourcebook.testing.components import opened
 from sourcebook.testing.llm_server import FakeLLMServer, Hold, Reply, chunk, json_reply, stream_of
 from sourcebook.testing.llms import LLMContract, request_of
-from sourcebook.upstream import Retries, retry_after
+from sourcebook.upstream import Breaker, Retries, retry_after
 from sourcebook_plugins.openai import OpenAI
 from sourcebook_plugins.openai.llm import OpenAISettings
 
@@ -392,3 +392,75 @@ def test_dropped_answers_leave_no_connection_and_no_task() -> None:
 def test_importing_the_plugin_brings_in_nothing_heavy() -> None:
     code = "import sys, sourcebook_plugins.openai; sys.exit(any(m in sys.modules for m in ('httpx', 'numpy', 'anyio')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# A server that is down, and one that is busy.
+
+
+def test_a_server_that_fails_again_and_again_is_left_alone_and_then_tried_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    breaker = Breaker(failures=3, window=30, rest=15)
+    for _ in range(2):
+        breaker.failed()
+    clock[0] += 31  # too long ago to count
+    for _ in range(2):
+        breaker.failed()
+    assert breaker.wait() == 0
+    breaker.failed()
+    assert breaker.wait() == 15
+    clock[0] += 16
+    assert breaker.wait() == 0  # the probe
+    assert breaker.wait() > 0  # the others wait for it
+    breaker.undecided()
+    assert breaker.wait() == 0
+    breaker.failed()
+    assert breaker.wait() == 15
+    clock[0] += 16
+    assert breaker.wait() == 0
+    breaker.succeeded()
+    assert (breaker.wait(), breaker.wait()) == (0, 0)
+
+
+def test_failing_fast_asks_nothing_of_the_server() -> None:
+    async def main(url: str) -> list[LLMError]:
+        llm = OpenAI(OpenAISettings(base_url=url, model="m"), retries=Retries(tries=1))
+        found = []
+        async with opened(llm):
+            for _ in range(7):
+                with pytest.raises(LLMError) as caught:
+                    async for _delta in llm.stream(request_of()):
+                        pass
+                found.append(caught.value)
+        return found
+
+    with FakeLLMServer() as server:
+        server.script(*[json_reply({"error": {"message": "no"}}, 500)] * 7)
+        errors = asyncio.run(main(server.url))
+        assert [e.problem_code for e in errors] == ["llm_server_error"] * 5 + ["llm_unreachable"] * 2
+        assert len(server.requests) == 5
+        assert errors[-1].retry_after
+
+
+def test_more_answers_than_may_be_made_at_once_wait_and_then_say_that_it_is_busy() -> None:
+    async def main(url: str, hold: Hold) -> None:
+        timeouts = Timeouts(first_byte=0.3)
+        llm = OpenAI(OpenAISettings(base_url=url, model="m", max_concurrent=1, timeouts=timeouts))
+        async with opened(llm):
+            first = llm.stream(request_of())
+            assert isinstance(await anext(first), Text)
+            with pytest.raises(LLMError) as caught:
+                await anext(llm.stream(request_of()))
+            assert (caught.value.problem_code, caught.value.transient) == ("llm_busy", True)
+            hold.release()
+            rest = [d async for d in first]
+            assert isinstance(rest[0], Finish)
+            assert [d async for d in llm.stream(request_of())]
+
+    hold = Hold()
+    with FakeLLMServer() as server:
+        server.script(Reply([chunk({"content": "a"}), hold, chunk(finish="stop")]))
+        asyncio.run(main(server.url, hold))
+        assert len(server.requests) == 2

@@ -42,7 +42,7 @@ async def connected(folder: Path, *, idle: float = 0, timeout: float = 30) -> As
 
 
 def store(number: int) -> dict[str, Any]:
-    payload = {"owner": "o", "notebook": "n", "source": "s", "generation": "g", "analyzer": "multilingual/english"}
+    payload = {"owner": "o", "notebook": "n", "source": "s", "generation": "g", "scope": "x", "analyzer": "english"}
     return {"vectors": [], "points": [[f"00000000-0000-0000-0000-{number:012}", payload, f"tea {number}"]]}
 
 

@@ -77,7 +77,7 @@ def test_what_was_indexed_under_other_settings_is_still_found(tmp_path: Path) ->
     async def read(index: Qdrant) -> None:
         assert await lexical(index, "Katze") == [stored.id]
 
-    check(tmp_path, write, language="german", tokenizer="word")
+    check(tmp_path, write, language="german")
     check(tmp_path, read)
 
 
@@ -180,8 +180,6 @@ def test_what_this_version_cannot_do_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(PluginError, match="one vector a token"):
         check(tmp_path, nothing)
-    with pytest.raises(PluginError, match="only has the embedded Qdrant"):
-        check(tmp_path, nothing, url="http://localhost:6333")
     with pytest.raises(ValidationError):
         Qdrant.Settings.model_validate({"language": "klingon"})
 

@@ -1,0 +1,1 @@
+"""Measures how good retrieval is: gold sets, measures, runs over pipelines, and their reports."""

@@ -1,0 +1,225 @@
+"""`sourcebook plugins check`: the contract of every component of an installed plugin, as one report.
+
+The suites are those that authors subclass; here each is given the component as the configuration would build it. What
+only its author can give (files that a parser reads, an address, a server that fails) is told as not run.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sourcebook.configuration import Configuration
+from sourcebook.errors import ConfigError, NotFound, PluginError
+from sourcebook.http import Http
+from sourcebook.interfaces import Index
+from sourcebook.pipelines import Pipelines
+from sourcebook.plugins import GROUP, PluginInfo, Plugins
+
+# Kind -> module, suite, and the method that gives the component.
+_SUITES = {
+    "parsers": ("parsers", "ParserContract", "parser"),
+    "chunkers": ("chunkers", "ChunkerContract", "chunker"),
+    "embedders": ("embedders", "EmbedderContract", "embedder"),
+    "rerankers": ("rerankers", "RerankerContract", "reranker"),
+    "llms": ("llms", "LLMContract", "answering"),
+    "blob_stores": ("blob_stores", "BlobStoreContract", "store"),
+}
+_PLAIN = {"parsers", "chunkers", "blob_stores"}  # the others are given within a context
+_NEED_SAMPLES = (
+    "test_samples_have_text_whose_blocks_and_locators_lie_in_it",
+    "test_text_is_normal",
+    "test_every_character_of_ink_stands_in_a_block",
+    "test_it_is_deterministic",
+    "test_documents_survive_storage",
+    "test_it_reads_the_same_in_the_jail_and_outlives_a_kill",
+)
+_MODULE = "sourcebook_check"
+
+
+@dataclass
+class Row:
+    """One component."""
+
+    component: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """One plugin. `import_ms` is measured in a process that has imported Sourcebook and nothing else."""
+
+    plugin: str
+    version: str
+    import_ms: float
+    rows: list[Row]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not any(row.failed for row in self.rows)
+
+
+def check(configuration: Configuration, distribution: str, samples: Path | None = None) -> CheckReport:
+    """Load a plugin (of a distribution, or a built-in by its name) and run every suite that fits.
+
+    Raises `NotFound` where it is not installed, `PluginError` where it cannot be loaded, `ConfigError` without pytest.
+    """
+    try:
+        import_module("pytest")
+    except ModuleNotFoundError as error:
+        raise ConfigError("The contracts are pytest tests.", remedy="pip install 'sourcebook[testing]'") from error
+    mine = _points(distribution)
+    plugins = Plugins(configuration.settings.plugins.model_copy(update={"enabled": (), "disabled": ()}))
+    plugins.load(p for p in entry_points(group=GROUP) if p not in mine and p.dist and p.dist.name == "sourcebook")
+    infos = [_loaded(plugins, point) for point in mine]
+    pipelines = Pipelines(plugins, configuration, configuration.settings.storage.path, Http())
+    rows = [
+        _run(_suite(kind, name, pipelines, samples), f"{kind}.{name}")
+        for info in infos
+        for kind, names in info.components.items()
+        for name in names
+    ]
+    version = mine[0].dist.version if mine[0].dist else ""
+    return CheckReport(distribution, version, sum(_import_ms(p.module) for p in mine), rows)
+
+
+def _points(distribution: str) -> list[EntryPoint]:
+    def named(point: EntryPoint) -> bool:
+        owner = point.dist.name if point.dist else ""
+        return _normal(owner) == _normal(distribution) or (owner == "sourcebook" and point.name == distribution)
+
+    found = [p for p in entry_points(group=GROUP) if named(p)]
+    if not found:
+        raise NotFound(f"No plugin {distribution!r} is installed.", remedy="`sourcebook plugins list` names them.")
+    return found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _loaded(plugins: Plugins, point: EntryPoint) -> PluginInfo:
+    try:
+        module = point.load()
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
+        raise PluginError(f"{point.module} cannot be imported: {type(error).__name__}: {error}") from error
+    owner = point.dist.name if point.dist else "local"
+    return plugins.add(module, PluginInfo(point.name, owner, point.dist.version if point.dist else "", "off"))
+
+
+def _import_ms(module: str) -> float:
+    code = f"import time, sourcebook\nt = time.perf_counter()\nimport {module}\nprint(time.perf_counter() - t)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return float(done.stdout.split()[-1]) * 1000 if done.returncode == 0 else float("nan")
+
+
+def _suite(kind: str, name: str, pipelines: Pipelines, samples: Path | None) -> type[Any] | str:
+    """The suite for one component, or why there is none."""
+    try:
+        cls, ref = pipelines.resolve(kind, name)
+        settings = cls.Settings.model_validate(dict(ref.settings))
+    except ConfigError as error:
+        return f"it cannot be built from the configuration: {error.detail}"
+    if kind == "retrievers":
+        if issubclass(cls, Index):
+            return _index_suite(cls, settings)
+        return "a retriever that stores nothing needs passages that only its author knows: RetrieverContract"
+    if kind not in _SUITES:
+        return "it needs an address that only its author knows: FetcherContract"
+    module, suite, method = _SUITES[kind]
+    base = getattr(import_module(f"sourcebook.testing.{module}"), suite)
+
+    @contextmanager
+    def within(_: Any) -> Iterator[Any]:
+        yield cls(settings, name)
+
+    def plain(_: Any) -> Any:
+        return cls(settings) if kind in ("parsers", "chunkers") else cls(settings, name)
+
+    made: dict[str, Any] = {method: plain if kind in _PLAIN else within}
+    if kind == "parsers":
+        files = _samples(cls, samples)
+        made["samples"] = lambda _: files
+        if not files:
+            made |= dict.fromkeys(_NEED_SAMPLES, _without_samples)
+    return type("Checked", (base,), made)
+
+
+def _samples(cls: type[Any], folder: Path | None) -> Mapping[str, bytes]:
+    files = sorted(folder.rglob("*")) if folder is not None else []
+    return {p.name: p.read_bytes() for p in files if p.is_file() and p.suffix.lower() in cls.extensions}
+
+
+def _without_samples(_: Any) -> None:
+    import pytest
+
+    pytest.skip("no files that it reads: give --samples FOLDER")
+
+
+def _index_suite(cls: type[Any], settings: Any) -> type[Any]:
+    from sourcebook.testing.indexes import IndexContract, context
+
+    async def open_index(_: Any, folder: Path) -> Any:
+        index = cls(settings)
+        await index.open(context(folder))
+        return index
+
+    return type("Checked", (IndexContract,), {"open_index": open_index})
+
+
+class _Recorder:
+    """Listens to pytest."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """One phase of one test."""
+        test = report.nodeid.rpartition("::")[2]
+        if report.failed:
+            self._row.failed += 1
+            last = str(report.longrepr).strip().splitlines()
+            said = next((line[1:].strip() for line in last if line.startswith("E ")), last[-1] if last else "")
+            self._row.failures.append(f"{test}: {said[:200]}")
+        elif report.skipped:
+            self._row.skipped += 1
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self._row.reasons.append(f"{test}: {reason.removeprefix('Skipped: ')}")
+        elif report.when == "call":
+            self._row.passed += 1
+
+
+def _run(suite: type[Any] | str, component: str) -> Row:
+    """Run pytest in this process, quietly."""
+    import pytest
+
+    row = Row(component)
+    if isinstance(suite, str):
+        row.skipped, row.reasons = 1, [suite]
+        return row
+    holder = ModuleType(_MODULE)
+    holder.TestContract = suite  # type: ignore[attr-defined]
+    sys.modules[_MODULE] = holder
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "test_contract.py"
+        file.write_text(f"from {_MODULE} import TestContract\n", encoding="utf-8")
+        options = ["-p", "no:cacheprovider", "-p", "no:terminal", "--import-mode=importlib",
+                   f"--rootdir={folder}", "-c", "/dev/null", str(file)]  # fmt: skip
+        pytest.main(options, plugins=[_Recorder(row)])
+    sys.modules.pop(_MODULE)
+    return row
