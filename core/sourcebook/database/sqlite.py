@@ -20,6 +20,77 @@ T = TypeVar("T")
 
 _BUSY_MS = 10_000
 _PRAGMAS = ("journal_mode=WAL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "synchronous=FULL", "cache_size=-8000")
+_AHEAD = 256  # rows that a statement brings along
+
+
+class _Raw(sqlite3.Connection):
+    """What the connection's thread works on. `due` is the BEGIN that the next statement takes along."""
+
+    due = ""
+
+    def cursor(self, factory: Any = None) -> Any:
+        """Ours, whatever is asked for."""
+        return super().cursor(_Cursor)
+
+    def rollback(self) -> None:
+        """Also of a transaction that never had a statement."""
+        self.due = ""
+        super().rollback()
+
+    def commit(self) -> None:
+        """The same."""
+        self.due = ""
+        super().commit()
+
+
+class _Cursor(sqlite3.Cursor):
+    """Begins the transaction and fetches the first rows with the statement itself.
+
+    Each of these would be a way to the connection's thread and back, which costs more than most statements do.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._ahead: list[Any] = []
+        self.complete = False
+
+    def execute(self, sql: str, parameters: Any = ()) -> _Cursor:
+        """With the first rows of what it gives."""
+        self._begin()
+        super().execute(sql, parameters)
+        self._ahead = super().fetchmany(_AHEAD) if self.description is not None else []
+        self.complete = len(self._ahead) < _AHEAD
+        return self
+
+    def executemany(self, sql: str, parameters: Any) -> _Cursor:
+        """Of which nothing can be fetched."""
+        self._begin()
+        super().executemany(sql, parameters)
+        self._ahead, self.complete = [], True
+        return self
+
+    def fetchone(self) -> Any:
+        """As in the DB-API."""
+        if self._ahead or self.complete:
+            return self._ahead.pop(0) if self._ahead else None
+        return super().fetchone()
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        """As in the DB-API."""
+        size = size or self.arraysize
+        rows, self._ahead = self._ahead[:size], self._ahead[size:]
+        return rows if len(rows) == size or self.complete else rows + super().fetchmany(size - len(rows))
+
+    def fetchall(self) -> list[Any]:
+        """As in the DB-API."""
+        rows, self._ahead = self._ahead, []
+        return rows if self.complete else rows + super().fetchall()
+
+    def _begin(self) -> None:
+        raw = self.connection
+        if isinstance(raw, _Raw) and raw.due:
+            begin, raw.due = raw.due, ""
+            super().execute(begin)
 
 
 class Connection(aiosqlite.Connection):
@@ -32,6 +103,7 @@ class Connection(aiosqlite.Connection):
     def __init__(self, connector: Callable[[], sqlite3.Connection], iter_chunk_size: int) -> None:
         super().__init__(connector, iter_chunk_size)
         self.put_off: list[asyncio.CancelledError] = []
+        self.reads = False  # whether it only reads
 
     async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         if self._is_instant(fn):
@@ -39,14 +111,24 @@ class Connection(aiosqlite.Connection):
         return await self._to_its_end(super()._execute(fn, *args, **kwargs))  # type: ignore[no-untyped-call]  # aiosqlite's own gap
 
     def _is_instant(self, fn: Callable[..., Any]) -> bool:
-        """Whether a call does nothing that could wait: to open or close a cursor, to roll back what was never begun.
+        """Whether a call does nothing that could wait: to open or close a cursor, to hand out rows that are there, to
+        end what was never begun or only read.
 
-        They are half of all calls, and the way to the connection's thread and back costs far more than they do.
+        They are most of all calls, and the way to the connection's thread and back costs far more than they do.
         """
         of, name = getattr(fn, "__self__", None), fn.__name__
         if of is self._connection and self._connection is not None:
-            return name == "cursor" or (name == "rollback" and not self._connection.in_transaction)
-        return name == "close" and isinstance(of, sqlite3.Cursor)
+            ends = name == "rollback" or name == "commit"
+            # To end a transaction that wrote nothing only gives up a lock in shared memory.
+            return name == "cursor" or (ends and (self.reads or not self._connection.in_transaction))
+        if isinstance(of, _Cursor):
+            return name == "close" or (of.complete and name.startswith("fetch"))
+        return False
+
+    def begin(self, how: str) -> None:
+        """With the next statement."""
+        assert isinstance(self._connection, _Raw)
+        self._connection.due = how
 
     async def _connect(self) -> aiosqlite.Connection:
         return await self._to_its_end(super()._connect())
@@ -85,17 +167,18 @@ def sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
         for pragma in _PRAGMAS if writer else (*_PRAGMAS, "query_only=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+        connection.driver_connection.reads = not writer
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+        connection.connection.driver_connection.begin("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     return engine
 
 
 def _connection(*args: Any, **keywords: Any) -> Connection:
     # Two threads use it, one at a time: see `_is_instant`.
-    connector = partial(sqlite3.connect, *args, **{**keywords, "check_same_thread": False})
+    connector = partial(sqlite3.connect, *args, **{**keywords, "check_same_thread": False, "factory": _Raw})
     connection = Connection(connector, iter_chunk_size=64)
     connection._thread.daemon = True  # a process ends although a statement still waits for the lock
     return connection
