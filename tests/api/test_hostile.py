@@ -21,7 +21,7 @@ from sourcebook.testing.llm_server import FakeLLMServer, Reply, stream_of
 from tests.core.test_rendering import EXFILTRATION, SCRIPTS, Strict
 
 from .support import HANDBOOK, Served, is_problem
-from .test_permissions import ROUTES, call
+from .test_permissions import ROUTES, head_of
 
 DOCUMENT: dict[str, Any] = orjson.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_bytes())
 
@@ -170,10 +170,10 @@ def _encodable(text: str) -> bool:
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if r != "GET /docs"])
 def test_a_rebound_name_is_answered_nowhere(served: Served, ids: dict[str, str], route: str) -> None:
-    answer = call(served, route, ids, {"Host": "evil.example"})
+    answer = head_of(served, route, ids, {"Host": "evil.example"})
     assert answer.status_code == 421
-    foreign = call(served, route, ids, {"Origin": "https://evil.example"}) if not route.startswith("DELETE") else None
-    if foreign is not None:
+    if not route.startswith("DELETE"):
+        foreign = head_of(served, route, ids, {"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in foreign.headers
         if route.split()[0] not in ("GET", "HEAD"):
             assert foreign.status_code == 403

@@ -121,12 +121,23 @@ PLAIN = {"name", "page", "owner"}
 
 
 def call(server: Served, route: str, ids: dict[str, str], headers: Any = None) -> httpx.Response:
+    return server.http.send(_request(server, route, ids, headers))
+
+
+def head_of(server: Served, route: str, ids: dict[str, str], headers: Any = None) -> httpx.Response:
+    """The same without the body, which may be a stream that never ends."""
+    answer = server.http.send(_request(server, route, ids, headers), stream=True)
+    answer.close()
+    return answer
+
+
+def _request(server: Served, route: str, ids: dict[str, str], headers: Any) -> httpx.Request:
     method, path = route.split()
     extra = dict(BODIES.get(route, {}))
     if "json" in extra:
         replaced = {"notebooks": [ids["notebook_id"]], "model": ids["notebook_id"]}
         extra["json"] = {k: replaced.get(k, v) for k, v in extra["json"].items()}
-    return server.http.request(method, path.format(**ids), headers=headers, **extra)
+    return server.http.build_request(method, path.format(**ids), headers=headers, **extra)
 
 
 def test_every_route_is_in_the_table_and_the_gate_agrees() -> None:
