@@ -22,19 +22,21 @@ _BEAT = b": keep-alive\n\n"
 class EventStream(Response):
     """Streams `frames`; a comment goes out after every `heartbeat` seconds of silence.
 
-    All that can be refused has been refused before this is made: from here on the status is 200.
+    All that can be refused has been refused before this is made: from here on the status is 200. `location` is where
+    the same frames can be had again.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], heartbeat: float) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes, None], heartbeat: float, *, location: str = "") -> None:
         self._frames = frames
         self._heartbeat = heartbeat
         self._sent_at = 0.0
         self.status_code = 200
         self.background = None
         self.body = b""
-        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no"})
+        where = {"content-location": location} if location else {}
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **where})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the frames end or the client has gone."""

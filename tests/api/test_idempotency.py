@@ -158,6 +158,18 @@ def test_a_stream_is_not_kept_but_found_again(again: Served, slow: Slow) -> None
     assert slow.calls == calls + 1
 
 
+def test_a_streamed_question_is_asked_once_and_its_run_is_found_again(again: Served) -> None:
+    headers = key()
+    asked = {"question": "When does the harbour close?", "notebooks": [again.notebook()], "stream": True}
+    first = again.http.post("/api/v1/chat", json=asked, headers=headers)
+    run_id = first.text.partition("id: ")[2].partition(":")[0]
+    assert first.headers["content-location"] == f"/api/v1/runs/{run_id}/events"
+    second = again.http.post("/api/v1/chat", json=asked, headers=headers)
+    assert (second.status_code, second.headers["location"]) == (303, first.headers["content-location"])
+    assert again.http.get(second.headers["location"]).text == first.text
+    assert len(again.http.get("/api/v1/conversations").json()["items"]) == 1
+
+
 def test_an_answer_that_is_too_large_is_not_kept_and_not_made_twice(again: Served, slow: Slow) -> None:
     headers, calls = key(), slow.calls
     assert len(again.http.post("/api/v1/x/slow/large", headers=headers).content) == 5 * 1024 * 1024

@@ -58,8 +58,8 @@ async def cancel_run(asking: Asking, run_id: str) -> RunShown:
 
 
 def event_stream(book: Sourcebook, run: Run) -> EventStream:
-    """A new run's frames as a response."""
-    return EventStream(wires(run), book.settings.runs.heartbeat)
+    """A new run's frames as a response, which says where they can be read again."""
+    return EventStream(wires(run), book.settings.runs.heartbeat, location=f"/api/v1/runs/{run.id}/events")
 
 
 def _after(run_id: str, last_event_id: str | None, after: int | None) -> int:
