@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from sourcebook.app import Sourcebook
-from sourcebook.notebooks import Notebook
+from sourcebook.notebooks import Notebook, Scoped
 from sourcebook.owners import Permission, Principal
 from sourcebook.sources import Source
 
@@ -34,11 +34,12 @@ class Caller:
         await self.notebook(notebook_id, "write")
         return await self.book.notebooks.own(self.principal, notebook_id)
 
-    async def notebooks(self, notebook_ids: Sequence[str]) -> None:
-        """Check several before they are searched. Raises `NotFound` or `Forbidden`."""
-        await self.book.notebooks.scope(self.principal, notebook_ids)
+    async def notebooks(self, notebook_ids: Sequence[str]) -> Scoped:
+        """Check several before they are searched; what was found goes on. Raises `NotFound` or `Forbidden`."""
+        scoped = await self.book.notebooks.scope(self.principal, notebook_ids)
         for notebook_id in dict.fromkeys(notebook_ids):
             await self.book.plugins.authorize(self.principal, "read", notebook_id)
+        return scoped
 
     async def source(self, source_id: str, permission: Permission = "read") -> Source:
         """One source. Raises `NotFound` or `Forbidden`."""

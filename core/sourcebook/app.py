@@ -27,7 +27,7 @@ from sourcebook.interfaces import Fetched, Message
 from sourcebook.jail import Jail
 from sourcebook.jobs import Job, Jobs
 from sourcebook.links import Links
-from sourcebook.notebooks import Notebook, Notebooks
+from sourcebook.notebooks import Notebook, Notebooks, Scoped
 from sourcebook.notes import Notes
 from sourcebook.owners import Owners, Principal
 from sourcebook.pages import Pages
@@ -246,12 +246,15 @@ class Sourcebook:
         mode: Mode | None = None,
         weights: Mapping[str, float] | None = None,
         explain: bool = False,
+        scoped: Scoped | None = None,
     ) -> Found:
         """The best passages of these notebooks. Raises `NotFound` for one that the principal may not read.
 
+        `scoped` is what `Notebooks.scope` has just said of them, where the caller has asked it already.
+
         `filters` is what a client writes (`sourcebook.filters`); the rest is as in `Searching.search`.
         """
-        scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
+        scope, notebooks = scoped or await self.notebooks.scope(principal, notebook_ids)
         return await self.searching.search(
             question,
             scope,
@@ -283,15 +286,16 @@ class Sourcebook:
         instructions: str = "",
         origin: str = "",
         grace: float | None = None,
+        scoped: Scoped | None = None,
     ) -> Run:
         """Begin an answer; follow the run that is returned. All checks are made before anything starts.
 
-        `replaces` and `again`: see `Asked`. `history` is what was said before, where the client and not the
-        conversation tells it.
+        `replaces` and `again`: see `Asked`; `scoped`: see `search`. `history` is what was said before, where the client
+        and not the conversation tells it.
         """
         if not notebook_ids:
             raise InvalidInput("A question needs at least one notebook to be answered from.")
-        scope, notebooks = await self.notebooks.scope(principal, notebook_ids)
+        scope, notebooks = scoped or await self.notebooks.scope(principal, notebook_ids)
         if filters:
             parse(filters, self.settings.filters)
         if history is None:

@@ -18,7 +18,7 @@ from sourcebook.answering import Answering, Progress, Question
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database, now
 from sourcebook.errors import Lost, SourcebookError, StoreError
-from sourcebook.events import Done, ErrorEvent, RunStarted, Snapshot, encode
+from sourcebook.events import Done, ErrorEvent, Event, RunStarted, Snapshot, encode
 from sourcebook.following import Following
 from sourcebook.ids import new_id
 from sourcebook.lost_runs import recovered
@@ -64,9 +64,18 @@ class Runs:
         """Store the question and start to answer it. Whoever is told of the run follows it."""
         self._forget()
         run_id, message_id = new_id("run"), new_id("msg")
-        conversation_id = await self.turns.begin(principal, asked, run_id, self._log.worker, self._log.lease())
         grace = self.options.grace if grace is None else grace
         run = Run(run_id, principal.owner_id, grace, self.options)
+        # It is searched while the question is being stored; nobody is told of anything before it is.
+        events = self._answering.answer(question, run.progress)
+        first = asyncio.create_task(_next(events))
+        try:
+            conversation_id = await self.turns.begin(principal, asked, run_id, self._log.worker, self._log.lease())
+        except BaseException:
+            first.cancel()
+            await asyncio.wait([first])
+            await events.aclose()
+            raise
         self._runs[run_id] = run
         self._log.add(run)
         started = RunStarted(
@@ -77,7 +86,7 @@ class Runs:
             created_at=now().isoformat(),
         )
         run.emit(started)
-        run.begin(self._work(run, question, conversation_id, message_id))
+        run.begin(self._work(run, first, events, conversation_id, message_id))
         await asyncio.sleep(0)  # a task that is cancelled before its first step would end without a word
         return run
 
@@ -139,10 +148,18 @@ class Runs:
         last = row["last_seq"]
         return encode(row["id"], max(last - 1, 1), snapshot).wire + encode(row["id"], max(last, 2), done).wire
 
-    async def _work(self, run: Run, question: Question, conversation_id: str, message_id: str) -> None:
+    async def _work(
+        self,
+        run: Run,
+        first: asyncio.Task[Event],
+        events: AsyncGenerator[Event, None],
+        conversation_id: str,
+        message_id: str,
+    ) -> None:
         outcome, finish = "done", ""
         try:
-            async with aclosing(self._answering.answer(question, run.progress)) as events:
+            async with aclosing(events):
+                run.emit(await first)
                 async for event in events:
                     run.emit(event)
             finish = run.progress.finish
@@ -218,6 +235,10 @@ async def wires(run: Run, after: int = 0) -> AsyncGenerator[bytes, None]:
     async with aclosing(run.batches(after)) as batches:
         async for batch in batches:
             yield batch[0].wire if len(batch) == 1 else b"".join([frame.wire for frame in batch])
+
+
+async def _next(events: AsyncGenerator[Event, None]) -> Event:
+    return await anext(events)
 
 
 def _details(run: Run, finish: str) -> dict[str, Any]:

@@ -66,9 +66,9 @@ class Turns:
             if not asked.again:
                 question = {"id": new_id("msg"), "role": "user", "text": asked.text, "state": "complete"}
                 how = {"conversation_id": conversation_id, "created_at": at, "details": dict(asked.details)}
-                await c.execute(messages.insert().values(**question, **how))
+                await c.execute(messages.insert(), {**question, **how})
             run = {"id": run_id, "owner_id": principal.owner_id, "conversation_id": conversation_id, "state": "running"}
-            await c.execute(runs.insert().values(created_at=at, worker=worker, lease_until=lease, **run))
+            await c.execute(runs.insert(), {"created_at": at, "worker": worker, "lease_until": lease, **run})
         return conversation_id
 
     async def finish(self, run_id: str, conversation_id: str, message_id: str, answer: Answer) -> bool:
@@ -122,7 +122,7 @@ async def _conversation(c: AsyncConnection, principal: Principal, asked: Asked, 
         made = {"id": new_id("conv"), "owner_id": principal.owner_id, "notebooks": list(asked.notebooks)}
         stamps = {"created_at": at, "updated_at": at}
         row = {"title": title_of(asked.text), "origin": asked.origin, **made, **stamps}
-        await c.execute(conversations.insert().values(**row))
+        await c.execute(conversations.insert(), row)
         return str(made["id"])
     table = conversations.c
     mine = sa.and_(table.id == asked.conversation_id, table.owner_id == principal.owner_id, table.deleted_at.is_(None))
@@ -154,7 +154,7 @@ async def _give_way(c: AsyncConnection, conversation_id: str, asked: Asked, at: 
 async def _store(c: AsyncConnection, conversation_id: str, message_id: str, answer: Answer) -> None:
     row = {"id": message_id, "role": "assistant", "text": answer.text, "reasoning": answer.reasoning}
     made = {"state": answer.state, "details": dict(answer.details), "created_at": now()}
-    await c.execute(messages.insert().values(conversation_id=conversation_id, **row, **made))
+    await c.execute(messages.insert(), {"conversation_id": conversation_id, **row, **made})
     if answer.citations:
         # A source that was deleted while it was cited leaves no quote behind.
         cited = sources.c.id.in_({e.source_id for e in answer.citations})
