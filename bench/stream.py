@@ -26,6 +26,7 @@ from typing import Any
 from measuring import Words, cpu_below, machine, median, percentile, table, workspace
 from serving import environment, free_port, serving
 
+_PACE = 50  # tokens a second of a paced stream
 _WORD = b"zyx"  # in every token, and nowhere else before the last event
 
 
@@ -215,9 +216,11 @@ async def _all(go: Callable[..., Awaitable[dict[str, dict[str, float]]]], given:
     print("stream: relaying a model's answer")
     print(machine())
     report("first token, one stream at a time", await go(1, 2, 0, given.firsts), first=True)
-    paced = await go(given.streams, given.paced, 50, given.rounds)
-    report(f"first token, {given.streams} streams at once, 50 tokens/s each", paced, first=True)
+    paced = await go(given.streams, given.paced, _PACE, given.rounds)
+    report(f"first token, {given.streams} streams at once, {_PACE} tokens/s each", paced, first=True)
     report(f"the same {given.streams} streams", paced, first=False)
+    ended = ", ".join(f"{name} {given.streams * _PACE / row['wall']:.2f}" for name, row in paced.items())
+    print(f"ratio, {given.streams} streams paced at {_PACE} tokens/s, time to the end to the ideal: {ended}")
     report("one stream, as fast as it goes", await go(1, given.tokens, 0, given.rounds), first=False)
     many = await go(given.streams, given.tokens // 4, 0, given.rounds)
     report(f"{given.streams} streams, as fast as they go", many, first=False)
