@@ -21,7 +21,21 @@ from sourcebook_plugins.local.cross_encoder import CrossEncoder, CrossEncoderSet
 from sourcebook_plugins.local.onnx import OnnxEmbedder, OnnxSettings
 
 onnx = pytest.importorskip("onnx")
-WORDS = ["[PAD]", "[UNK]", "tea", "coffee", "green", "water", "query", ":", *"abcdefghijklmnopqrstuvwxyz"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "tea",
+    "coffee",
+    "green",
+    "water",
+    "query",
+    ":",
+    *"abcdefghijklmnopqrstuvwxyz",
+    "Water",
+    "roses",
+    "invoice",
+    "May",
+]
 SIZE = 4
 
 
