@@ -21,7 +21,8 @@ from sourcebook_plugins.local.cross_encoder import CrossEncoder, CrossEncoderSet
 from sourcebook_plugins.local.onnx import OnnxEmbedder, OnnxSettings
 
 onnx = pytest.importorskip("onnx")
-WORDS = [
+WORDS = ["[PAD]", "[UNK]", "tea", "coffee", "green", "water", "query", ":", *"abcdefghijklmnopqrstuvwxyz"]
+WORDS += ["Water", "roses", "invoice", "May"]  # of the contract's texts
     "[PAD]",
     "[UNK]",
     "tea",
