@@ -13,13 +13,15 @@ import pytest
 BENCH = Path(__file__).parents[1] / "bench"
 # Each script, with how many ratios and tables it prints.
 SCRIPTS = {"startup": 1, "plugins": 1, "ingest": 2, "search": 2, "stream": 3, "load": 1, "parse": 1}
+# What asks for a collection or a model that is not in the repository.
+WITH_DATA = {"abstain", "chunking", "export_minilm"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the scripts read /proc")]
 
 
 def test_every_script_is_run_here() -> None:
     runnable = {path.stem for path in BENCH.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
-    assert runnable == SCRIPTS.keys()
+    assert runnable == SCRIPTS.keys() | WITH_DATA
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -43,6 +43,8 @@ def _types(annotation: Any) -> set[Any]:
 
 def value_for(model: type[BaseModel], field: str) -> Any:
     kinds = {getattr(t, "__origin__", t) for t in _types(model.model_fields[field].annotation)}
+    if field == "url":  # the secret is in it
+        return f"postgresql://user:{CANARY}@127.0.0.1:9/name"
     return {"X-Token": CANARY} if dict in kinds else CANARY
 
 

@@ -258,8 +258,9 @@ class Deletion:
             await self._jobs.save(c, job)
             cited = sa.select(citations.c.message_id).where(citations.c.source_id == source_id)
             logs = sa.select(runs.c.id).where(runs.c.message_id.in_(cited))
-            await c.execute(run_segments.delete().where(run_segments.c.run_id.in_(logs)))  # they quote it too
             await c.execute(citations.update().where(citations.c.source_id == source_id).values(**gone))
+            # Their frames quote it too. Only now that the citations are held: see `drop_frames`.
+            await c.execute(run_segments.delete().where(run_segments.c.run_id.in_(logs)))
             await c.execute(jobs.update().where(jobs.c.source_id == source_id).values(generation_id=None))
             await c.execute(generations.delete().where(generations.c.source_id == source_id))
             await c.execute(documents.delete().where(documents.c.source_id == source_id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import mimetypes
 import os
 import re
 import socket
@@ -98,13 +99,14 @@ class JailedFile:
 def readable_folders(modules: Iterable[str] = (), more: Iterable[str] = ()) -> list[Path]:
     """What a parser may still read: the interpreter's own folders, those that code is imported from, and `more`.
 
+    And the system's lists of media types: Python's `mimetypes`, which many a library asks, opens those that it finds.
     The packages of `modules` are imported already, and may lie outside `sys.path` (an editable install).
     """
     packages = [sys.modules.get(module.partition(".")[0]) for module in modules]
     ours = [folder for package in packages for folder in getattr(package, "__path__", ())]
     named = [Path(p) for p in (sys.prefix, sys.base_prefix, *sys.path, *ours, *_SYSTEM_FOLDERS)]
     folders = {p.resolve() for p in named if p.is_absolute() and p.is_dir()}
-    folders |= {p.resolve() for p in map(Path, more) if p.exists()}
+    folders |= {p.resolve() for p in map(Path, (*more, *mimetypes.knownfiles)) if p.exists()}
     return sorted(p for p in folders if not folders.intersection(p.parents))
 
 

@@ -25,6 +25,7 @@ from sourcebook.database.tables import run_segments, runs
 from sourcebook.errors import SourcebookError
 from sourcebook.ids import new_id
 from sourcebook.run import Run
+from sourcebook.turns import drop_frames
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,8 @@ class RunLog:
             async with self._db.write() as c:
                 if rows:
                     await c.execute(run_segments.insert(), rows)
+                    # What they cited may have been deleted before their last frames came here.
+                    await drop_frames(c, ended)
                 if due:
                     mine = sa.and_(runs.c.id.in_(list(self._runs)), runs.c.state == "running")
                     await c.execute(runs.update().where(mine).values(lease_until=self.lease()))

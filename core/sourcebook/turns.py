@@ -83,6 +83,7 @@ class Turns:
                 return False
             await _store(c, conversation_id, message_id, answer)
             await c.execute(runs.update().where(runs.c.id == run_id).values(message_id=message_id))
+            await drop_frames(c, [run_id])
         return True
 
     async def lost(self, at: datetime) -> list[str]:
@@ -104,6 +105,7 @@ class Turns:
             await c.execute(runs.update().where(runs.c.id == run_id).values(message_id=message_id))
             row = {"run_id": run_id, "seq": seq, "last_seq": answer.last_seq, "frames": frames}
             await c.execute(run_segments.insert().values(**row))
+            await drop_frames(c, [run_id])
         return True
 
     async def run(self, principal: Principal, run_id: str) -> Mapping[str, Any]:
@@ -114,6 +116,20 @@ class Turns:
         if row is None:
             raise NotFound(f"There is no run {run_id}.")
         return dict(row)
+
+
+async def drop_frames(c: AsyncConnection, run_ids: Sequence[str]) -> None:
+    """Drop the frames of those of these ended runs that cited what has been deleted: they quote it.
+
+    Whoever follows one is told the stored answer. The citations are held until the commit, so that a deletion at the
+    same time either sees the frames or is seen.
+    """
+    of = sa.select(runs.c.message_id).where(runs.c.id.in_(run_ids))
+    cited = sa.select(citations.c.message_id, citations.c.removed_at).where(citations.c.message_id.in_(of))
+    found = (await c.execute(cited.with_for_update(read=True))).all()
+    if gone := {message_id for message_id, removed_at in found if removed_at is not None}:
+        those = sa.select(runs.c.id).where(runs.c.message_id.in_(gone))
+        await c.execute(run_segments.delete().where(run_segments.c.run_id.in_(those)))
 
 
 async def _conversation(c: AsyncConnection, principal: Principal, asked: Asked, at: datetime) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from sourcebook.database.engine import Database
 from sourcebook.database.signals import QUEUED
-from sourcebook.errors import Lost, SourcebookError
+from sourcebook.errors import Lost, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.jobs import Job, Jobs
 from sourcebook.presence import Presence
@@ -131,11 +131,26 @@ class Worker:
     async def _work(self, job: Job, room: asyncio.Semaphore) -> None:
         try:
             await self.do(job)
+        except StoreError as error:  # a full disk, a database that went away: not even the failure could be stored
+            log.warning("job %s (%s) waits for the database: %s", job.id, job.kind, error)
+            await self._give_back(job)
         except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
             log.exception("job %s (%s) was dropped", job.id, job.kind)
         finally:
             self._jobs.held.discard(job.id)
             room.release()
+
+    async def _give_back(self, job: Job) -> None:
+        """To the queue as soon as the database takes it, at the latest until the lease is over anyway."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._jobs.options.lease
+        while loop.time() < until:
+            await asyncio.sleep(self._jobs.options.poll)
+            try:
+                await self._jobs.release(job)
+            except SourcebookError:
+                continue
+            return
 
     async def do(self, job: Job) -> None:
         """One claimed job, to its end: done, failed, released where this is cancelled, or left to another."""

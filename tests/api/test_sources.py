@@ -212,7 +212,14 @@ def test_the_progress_of_a_job_ends_with_done(served: Served) -> None:
         seen = list(events(answer))
     assert [e.type for e in seen[:-1]] == ["progress"] * (len(seen) - 1)
     assert (seen[-1].type, seen[-1].data["state"]) == ("done", "done")
-    assert seen[-1].data["progress"] == {"stage": "indexing", "done": 1, "total": 1}
+    progress = seen[-1].data["progress"]
+    assert {k: progress[k] for k in ("stage", "done", "total", "left")} == {
+        "stage": "indexing", "done": 1, "total": 1, "left": 0,
+    }  # fmt: skip
+    assert progress["rate"] > 0
+    with served.http.stream("GET", f"/api/v1/notebooks/{made['notebook_id']}/events") as answer:
+        whole = next(events(answer))
+    assert (whole.type, whole.data["ready"], whole.data["left"]) == ("idle", 1, 0)
     assert served.http.get(f"/api/v1/jobs/{made['job_id']}").json()["source_id"] == made["id"]
     is_problem(served.http.get("/api/v1/jobs/job_0/events"), 404, "not_found")
 

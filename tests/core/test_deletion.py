@@ -17,6 +17,7 @@ from sourcebook.database.tables import (
     messages,
     notebooks,
     passages,
+    run_segments,
     sources,
 )
 from sourcebook.database.tables import metadata as tables
@@ -267,7 +268,7 @@ async def test_answers_that_cited_it_keep_their_words_and_lose_the_quotes(room: 
     await assert_gone(room)
 
 
-@in_a_room()
+@in_a_room(runs={"log": "sql", "flush": 0.02})
 async def test_an_answer_that_ends_behind_the_deletion_keeps_no_quote_either(room: Room) -> None:
     source_id = await room.ready("a.txt", TEXT)
     finish = room.book.runs.turns.finish
@@ -282,4 +283,6 @@ async def test_an_answer_that_ends_behind_the_deletion_keeps_no_quote_either(roo
     await run.wait()
     rows = await room.rows(citations)
     assert [(row["quote"], row["document_id"]) for row in rows] == [("", None)]
+    await room.book.runs._log.close()  # its last frames are written behind its end
+    assert await room.rows(run_segments) == []
     await assert_gone(room)

@@ -76,7 +76,7 @@ def on_both_databases(test: Two) -> Callable[..., None]:
         options: dict[str, Any] = {}
         if database == "postgresql":
             server = request.getfixturevalue("postgres")
-            options["storage"] = {"database": server.database()}
+            options["storage"] = {"database": server.migrated()}
         run_in_two(test, tmp_path, **options)
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__

@@ -30,6 +30,13 @@ from sourcebook.testing.llm_server import FakeLLMServer
 
 PATIENCE = 120.0
 BATCH = 8
+
+proof = pytest.mark.skipif(
+    not {"SOURCEBOOK_PROOF", "SOURCEBOOK_KILLS"} & os.environ.keys(),
+    reason="takes longer than a test should: set SOURCEBOOK_KILLS=25, as .ci/run does, or SOURCEBOOK_PROOF=1",
+)
+"""For a module that `make test` leaves to `.ci/run` and `make proof`."""
+
 _WORDS = ["tide", "harbour", "lantern", "pilot", "quay", "ferry", "storm", "signal", "ledger", "rope"]
 
 

@@ -18,9 +18,11 @@ from sourcebook.errors import StoreError
 from sourcebook.failpoints import NAMES
 from sourcebook.testing.llm_server import FakeLLMServer
 
-from .harness import Server, Torture, environment
+from .harness import Server, Torture, environment, proof
 
 KILLS = int(os.environ.get("SOURCEBOOK_KILLS", "4"))
+
+pytestmark = proof
 
 FULL = """
 import asyncio, resource, sys
@@ -101,6 +103,7 @@ def test_sigterm_in_every_stage_ends_well_and_what_was_being_done_goes_on_afterw
             server.client.timeout = 4
             for name in names:
                 server.terminate()
+                torture.counts["deaths: term"] += 1
                 server.start(f"{name}=pause:1")
                 for _ in range(3):
                     torture.operate()
@@ -108,6 +111,8 @@ def test_sigterm_in_every_stage_ends_well_and_what_was_being_done_goes_on_afterw
                 began = time.monotonic()
                 assert server.terminate() == 0
                 assert time.monotonic() - began < 30
+                # What had been sent to the embedder, and was not answered in time, is sent again.
+                torture.counts["deaths: term"] += 1
                 server.start()
                 torture.check()
             server.client.timeout = 15

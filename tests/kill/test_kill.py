@@ -12,7 +12,7 @@ from sourcebook.testing.llm_server import FakeLLMServer
 
 from .harness import Server, Torture, environment
 
-KILLS = int(os.environ.get("SOURCEBOOK_KILLS", "4"))
+KILLS = int(os.environ.get("SOURCEBOOK_KILLS", "5"))
 SEED = int(os.environ.get("SOURCEBOOK_SEED", "20261125"))
 EVERY = 20  # rounds between two settlings
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from .harness import PATIENCE, Server
+from .harness import PATIENCE, Server, proof
 from .test_kill import SEED
 
 KILLS = int(os.environ.get("SOURCEBOOK_KILLS", "2"))
 SOURCES = 8
+
+pytestmark = proof
 
 
 @pytest.mark.slow

@@ -12,10 +12,12 @@ import pytest
 from sourcebook.testing.llm_server import FakeLLMServer
 from tests.postgres import Postgres, running
 
-from .harness import Server, Torture, environment
+from .harness import Server, Torture, environment, proof
 
 KILLS = int(os.environ.get("SOURCEBOOK_KILLS", "4"))
 SEED = int(os.environ.get("SOURCEBOOK_SEED", "20261125"))
+
+pytestmark = proof
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from sourcebook_plugins.local.onnx import OnnxEmbedder, OnnxSettings
 
 onnx = pytest.importorskip("onnx")
 WORDS = ["[PAD]", "[UNK]", "tea", "coffee", "green", "water", "query", ":", *"abcdefghijklmnopqrstuvwxyz"]
+WORDS += ["Water", "roses", "invoice", "May"]  # of the contract's texts
 SIZE = 4
 
 
