@@ -18,6 +18,7 @@ from sourcebook.choosing import Candidate
 from sourcebook.configuration import Configuration, config_error
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
 from sourcebook.filters import BUILT_IN
+from sourcebook.hanging import HELD, loop_freed, overrun
 from sourcebook.http import Http
 from sourcebook.interfaces import (
     LLM,
@@ -241,10 +242,17 @@ class Pipelines:
     async def _start(self, kind: str, instance: str, component: Component[Any]) -> None:
         folder = self._data / kind / instance
         folder.mkdir(parents=True, exist_ok=True)
+        seconds = self._settings.plugins.open_deadline
+        deadline = asyncio.timeout(seconds)
         try:
-            await component.open(Context(logging.getLogger(f"sourcebook.{kind}.{instance}"), folder, self._http))
+            with loop_freed(seconds):
+                async with deadline:
+                    context = Context(logging.getLogger(f"sourcebook.{kind}.{instance}"), folder, self._http)
+                    await component.open(context)
         except BaseException as error:  # whatever a plugin's open raises is told with its name
             await self._end(component)
+            if isinstance(error, TimeoutError) and (deadline.expired() or str(error) == HELD):
+                raise overrun(f"{kind}.{instance} did not open: it", seconds, "open_deadline") from error
             if isinstance(error, SourcebookError):
                 error.detail = f"{kind}.{instance} did not open: {error.detail}"
                 error.args = (error.detail,)

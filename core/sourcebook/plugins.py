@@ -21,6 +21,7 @@ import pluggy
 from sourcebook import hookspecs
 from sourcebook.documents import Passage
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
+from sourcebook.hanging import HELD, loop_freed, overrun, within
 from sourcebook.hook_calls import HookCalls
 from sourcebook.interfaces import LLMRequest
 from sourcebook.plugin_checks import INTERFACES, check_hooks, claims, component_name, deprecations, noun
@@ -110,7 +111,7 @@ class Plugins:
                 continue
             began = time.perf_counter()
             try:
-                module = point.load()
+                module = self._in_time(info, point.load, "its import")
                 info.import_ms = round((time.perf_counter() - began) * 1000, 1)
                 self.add(module, info)
             except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
@@ -243,22 +244,40 @@ class Plugins:
         for impl in self._implementations(hook):
             given = arguments(impl.plugin_name)
             try:
-                self.calls.plain(impl, hook, given)
+                self._registered(impl, hook, given)
             except Exception as error:  # one plugin's mistake must not cost the server, or the others
                 self._fail(self.infos[impl.plugin_name], PluginError(f"{hook}: {type(error).__name__}: {error}"))
+
+    def _registered(self, impl: Any, hook: str, given: Mapping[str, Any]) -> Any:
+        return self._in_time(self.infos.get(impl.plugin_name), lambda: self.calls.plain(impl, hook, given), hook)
+
+    def _in_time(self, info: PluginInfo | None, function: Callable[[], Any], what: str) -> Any:
+        """A stranger's code is waited for only so long; our own needs no thread."""
+        if info is None or info.built_in:
+            return function()
+        return within(self.settings.import_deadline, function, what)
 
     def _implementations(self, hook: str) -> Sequence[Any]:
         return list(reversed(getattr(self._manager.hook, hook).get_hookimpls()))  # pluggy's own order of calls
 
     async def _each(self, hook: str, *, tolerant: bool = False, **arguments: Any) -> None:
+        seconds = _SHUTDOWN if tolerant else self.settings.open_deadline
         for impl in self._implementations(hook):
+            deadline = asyncio.timeout(seconds)
             try:
-                async with asyncio.timeout(_SHUTDOWN if tolerant else None):
-                    await self.calls.awaited(impl, hook, arguments)
+                with loop_freed(seconds):
+                    async with deadline:
+                        await self.calls.awaited(impl, hook, arguments)
             except Exception as error:
-                if not tolerant:
-                    raise PluginError(f"The plugin {impl.plugin_name} failed at {hook}: {error}") from error
-                log.exception("plugin %s failed at %s", impl.plugin_name, hook)
+                if tolerant:
+                    log.exception("plugin %s failed at %s", impl.plugin_name, hook)
+                    continue
+                late = isinstance(error, TimeoutError) and (deadline.expired() or str(error) == HELD)
+                why = overrun("it", seconds, "open_deadline") if late else error
+                told = PluginError(f"The plugin {impl.plugin_name} failed at {hook}: {why}")
+                if info := self.infos.get(impl.plugin_name):
+                    self._fail(info, told)
+                raise told from error
 
     async def _fold(self, hook: str, value: Any, valid: Callable[[Any], bool], **arguments: Any) -> Any:
         name = getattr(self._manager.hook, hook).spec.argnames[-1]
@@ -286,7 +305,7 @@ class Plugins:
         for kind in INTERFACES:
             hook = f"register_{kind}"
             mine = [i for i in self._implementations(hook) if i.plugin is module]
-            for cls in (cls for impl in mine for cls in self.calls.plain(impl, hook, {})):
+            for cls in (cls for impl in mine for cls in self._registered(impl, hook, {})):
                 name = component_name(cls, kind)
                 if name in self.classes[kind] or name in added.get(kind, {}):
                     other, owner = self.classes[kind].get(name, cls), self.owner(kind, name)

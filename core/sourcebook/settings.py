@@ -71,12 +71,15 @@ class Limits(Section):
 class PluginSettings(Section):
     """`enabled` lists the third-party distributions that may load; `disabled` switches built-in modules off.
 
-    `mount` puts a plugin's routes at another path than `/api/v1/x/<plugin>`.
+    `mount` puts a plugin's routes at another path than `/api/v1/x/<plugin>`. Deadlines are in seconds:
+    `import_deadline` for a plugin's import and each hook that registers, `open_deadline` for each `startup` and `open`.
     """
 
     enabled: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
     mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {}
+    import_deadline: float = Field(default=60.0, gt=0)
+    open_deadline: float = Field(default=600.0, gt=0)  # a model may be fetched
 
 
 class Search(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sourcebook.interfaces.components import Component, S
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Space:
-    """One vector space that an embedder writes. `kind="multi"` is one vector a token (late interaction)."""
+    """One vector space that an embedder writes. `kind="multi"` is one vector a token (late interaction).
+
+    `unit` states that every row of a text with words has length 1; leave it False where you do not know.
+    """
 
     name: str
     dimensions: int
     kind: Literal["dense", "multi"] = "dense"
     distance: Literal["cosine", "dot", "euclid"] = "cosine"
+    unit: bool = field(default=False, compare=False)
 
 
 class Embedder(Component[S]):

@@ -103,6 +103,21 @@ class EmbedderContract:
             for rows in vectors.values():
                 assert (np.linalg.norm(rows.reshape(-1, rows.shape[-1]), axis=1) > 0).all(), "no length, no cosine"
 
+    def test_rows_have_length_one_where_their_space_says_so(self) -> None:
+        import numpy as np
+
+        with self.embedder() as embedder:
+
+            async def main() -> None:
+                async with opened(embedder):
+                    vectors = await embedder.embed(TEXTS[:2], "passage")
+                    for space in embedder.spaces:
+                        rows = vectors[space.name].reshape(-1, space.dimensions)
+                        lengths = np.linalg.norm(rows, axis=1)
+                        assert not space.unit or np.allclose(lengths, 1, atol=1e-3), f"{space.name}: {lengths}"
+
+            asyncio.run(main())
+
     def test_a_full_batch_is_taken(self) -> None:
         with self.embedder() as embedder:
             size = embedder.max_batch

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ async def _parse(jail: Jail, parser: Parser[Any], path: Path, name: str, kill: b
     work = asyncio.ensure_future(jail.parse(path, name=name, media_type=media_type, parser=reference(parser)))
     while kill and not work.done():
         for pid in _grandchildren():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it was done in the meantime
+                os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(0)
     try:
         return await work

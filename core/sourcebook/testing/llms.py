@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -110,13 +111,18 @@ class LLMContract:
             assert llm.count("") >= 0
             assert llm.count("word " * 1000) >= 500, "an estimate is on the high side"
 
-    def test_closing_the_iterator_closes_the_upstream(self) -> None:
+    def test_closing_the_iterator_closes_the_upstream(self, record_property: Callable[[str, object], None]) -> None:
+        """How long it took goes into the report (`--junit-xml`) as `closed_after_ms`: it should be under 100."""
+
         async def main(llm: LLM[Any], closed: Callable[[float], bool]) -> bool:
             async with opened(llm):
                 stream = llm.stream(request_of())
                 await anext(stream)
+                began = time.perf_counter()
                 await close(stream)
-                return await asyncio.to_thread(closed, BOUND)
+                was_closed = await asyncio.to_thread(closed, BOUND)
+                record_property("closed_after_ms", round((time.perf_counter() - began) * 1000, 1))
+                return was_closed
 
         with self.hanging() as (llm, closed):
             assert asyncio.run(main(llm, closed))

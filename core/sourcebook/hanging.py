@@ -1,0 +1,71 @@
+"""Ends what a plugin does not end: an import, a hook or an `open` that hangs has a deadline, and its reason is told."""
+
+from __future__ import annotations
+
+import contextvars
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+from sourcebook.errors import PluginError
+
+T = TypeVar("T")
+HELD = "it held the event loop"
+_GRACE = 1.0  # seconds for asyncio's own deadline, which comes first unless the event loop is held
+
+
+def within(seconds: float, function: Callable[[], T], what: str) -> T:
+    """What `function` returns or raises; `PluginError` after `seconds`.
+
+    It runs in a thread of its own, since nothing ends an import: the thread is left behind, and keeps no process alive.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # also SystemExit: it would end this thread alone, and nobody would know
+            future.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name=what, daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        if future.done():  # its own
+            raise
+        raise overrun(what, seconds, "import_deadline") from None
+
+
+@contextmanager
+def loop_freed(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` in code that holds the event loop longer than `seconds`, where asyncio has no say.
+
+    A signal does it, so it works in the main thread alone, where a server runs; elsewhere nothing is done.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(HELD)
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def overrun(what: str, seconds: float, setting: str) -> PluginError:
+    """The error for something that was not done in time."""
+    return PluginError(
+        f"{what} was not done within {seconds:g} s",
+        remedy=f"See what it waits for, or give it longer with [plugins] {setting}.",
+    )
