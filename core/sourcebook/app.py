@@ -43,6 +43,7 @@ from sourcebook.runs import Runs
 from sourcebook.searching import Found, Mode, Searching
 from sourcebook.sources import Sources
 from sourcebook.specs import Specs
+from sourcebook.strays import sweep
 from sourcebook.turns import Asked
 from sourcebook.workers import Worker
 
@@ -71,6 +72,7 @@ class Sourcebook:
         self.http = Http()
         self._open = False
         self._waiting: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[int] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -162,6 +164,9 @@ class Sourcebook:
             if self._waiting is not None:
                 self._waiting.cancel()
             await self._worker.close()
+            if self._sweeping is not None:
+                self._sweeping.cancel()
+                await asyncio.gather(self._sweeping, return_exceptions=True)
             await self.runs.close()
             await self.plugins.shutdown(self)
             await self.jail.close()
@@ -343,6 +348,8 @@ class Sourcebook:
         await self.jobs.bury()
         if self._workers:
             await self.reindexing.automatic()
+            age = self.settings.storage.stray_age
+            self._sweeping = asyncio.create_task(sweep(self.database, self.blobs, age), name="strays")
         self._worker.start(self._workers)
 
     async def _wait_for_upgrade(self) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from sourcebook.app import Sourcebook
-from sourcebook.database.engine import now
 from sourcebook.database.tables import (
     deletions,
     document_segments,
@@ -26,14 +24,13 @@ from sourcebook.database.tables import (
 )
 from sourcebook.errors import SourcebookError
 from sourcebook.generations import SUPERSEDED
-from sourcebook.ids import first_id_at
 from sourcebook.interfaces import Index, Scope, ScopedNotebook, SearchQuery
 from sourcebook.jobs import ACTIVE
 from sourcebook.mending import LOST, Mending
+from sourcebook.strays import stray_blobs
 
 _NAMED = 10  # examples in a finding
 _SOME = 200
-_YOUNG = timedelta(minutes=10)  # a blob may wait as long for its row
 
 
 @dataclass(frozen=True)
@@ -211,7 +208,8 @@ class Checkup:
                     known += 1
                 else:
                     bad[row.id] = why
-        strays = await self._stray_blobs({r.blob_key for r in (*rows, *newest.values())})
+        age = self._book.settings.storage.stray_age
+        strays = sorted(await stray_blobs(self._db, self._book.blobs, age))
         detail = f"{len(rows)} sources, {len(bad)} without their bytes, {len(strays)} files of nobody"
         detail += f", {known} known to be lost" if known else ""
         done = ""
@@ -235,10 +233,6 @@ class Checkup:
         except SourcebookError as error:
             return error.detail
         return "" if digest.hexdigest() == row.sha256 else "its bytes are not those that were accepted"
-
-    async def _stray_blobs(self, known: Collection[str]) -> list[str]:
-        old = first_id_at("blob", now() - _YOUNG)
-        return [key async for key in self._book.blobs.list() if key not in known and key < old]
 
     async def dimensions(self) -> Finding:
         """Cached vectors have as many numbers as their embedder gives, and so have those in the index."""

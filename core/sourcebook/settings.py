@@ -26,11 +26,15 @@ class Section(BaseModel):
 
 
 class Storage(Section):
-    """`path` is the data folder. `database` is an SQLAlchemy URL; empty means SQLite in the data folder."""
+    """`path` is the data folder. `database` is an SQLAlchemy URL; empty means SQLite in the data folder.
+
+    `stray_age`: seconds for which complete bytes may wait for their source's row before they are removed.
+    """
 
     path: Path = Path("./sourcebook-data")
     database: str = ""
     blobs: Name = "files"
+    stray_age: float = Field(default=3600.0, ge=0.1)
 
 
 class Server(Section):

@@ -78,8 +78,8 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_disk_that_is_full_at_the_nth_write_is_named_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    """Every n with SOURCEBOOK_KILLS=25 and more; every fourth in the ordinary run."""
-    steps, pages = ("60", "1") if KILLS >= 25 else ("15", "4")
+    """Every n with SOURCEBOOK_KILLS=50 and more; every fourth in the ordinary run."""
+    steps, pages = ("60", "1") if KILLS >= 50 else ("15", "4")
     command = [sys.executable, "-c", FULL, str(tmp_path / "data"), steps, pages]
     run = subprocess.run(command, capture_output=True, text=True, timeout=380, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
@@ -91,8 +91,8 @@ def test_a_disk_that_is_full_at_the_nth_write_is_named_and_nothing_acknowledged_
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_sigterm_in_every_stage_ends_well_and_what_was_being_done_goes_on_afterwards(tmp_path: Path) -> None:
-    """Each stage with SOURCEBOOK_KILLS=25 and more; two of them in the ordinary run."""
-    names = NAMES if KILLS >= 25 else ("parse.parsed", "index.upserted")
+    """Each stage with SOURCEBOOK_KILLS=50 and more; two of them in the ordinary run."""
+    names = NAMES if KILLS >= 50 else ("parse.parsed", "index.upserted")
     with FakeLLMServer() as fake:
         server = Server(tmp_path, environment(tmp_path, fake, SOURCEBOOK_SERVER__SHUTDOWN_GRACE="4"))
         torture = Torture(server, 5, fake)

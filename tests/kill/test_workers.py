@@ -14,7 +14,7 @@ from tests.postgres import Postgres, running
 
 from .harness import Server, Torture, environment, proof
 
-KILLS = int(os.environ.get("SOURCEBOOK_KILLS", "4"))
+KILLS = max(4, int(os.environ.get("SOURCEBOOK_KILLS", "4")) // 3)
 SEED = int(os.environ.get("SOURCEBOOK_SEED", "20261125"))
 
 pytestmark = proof
