@@ -199,7 +199,6 @@ class _Upload:
             os.close(fd)
 
 
-@contextmanager
 async def _opened(path: Path) -> BinaryIO:
     """The open file. A reader who is cancelled while a thread opens it would leave it open for nobody."""
     opening = asyncio.ensure_future(asyncio.to_thread(path.open, "rb"))
@@ -210,6 +209,7 @@ async def _opened(path: Path) -> BinaryIO:
         raise
 
 
+@contextmanager
 def _disk(what: str) -> Iterator[None]:
     """Turn what the disk says into our errors."""
     try:
