@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help demo serve test check lint types format bench proof torture interop constraints clean
+.PHONY: help demo serve test slow check lint types format bench proof torture interop constraints clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,8 +25,13 @@ demo: $(VENV)/.runtime ## Ingest two bundled documents and answer three question
 serve: $(VENV)/.runtime ## Start the server on 127.0.0.1:8000
 	@$(BIN)/sourcebook serve
 
+# A file a worker: what a module starts is started once.
+PYTEST := -n auto --maxprocesses 4 --dist loadfile
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest $(PYTEST) -m "not slow"
+
+slow: $(VENV)/.dev ## Run what takes longer than a few seconds each: crashes at every write, kills, bombs, benchmarks
+	$(BIN)/python -m pytest $(PYTEST) -m slow
 
 check: lint types ## Lint and types
 
@@ -46,6 +51,7 @@ bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
 
 proof: $(VENV)/.dev ## What takes longer than a test should: kills, faults, slow bombs, clients that go away, made-up requests
 	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py
+	$(BIN)/python -m pytest $(PYTEST) -m slow
 	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/hostile tests/client \
 		tests/api/test_openapi.py tests/api/test_stateful.py tests/api/test_hostile.py
 	SOURCEBOOK_DROPS=1000 $(BIN)/python -m pytest --timeout 1800 tests/api/test_drops.py

@@ -83,6 +83,7 @@ def test_there_are_fields_to_try() -> None:
 
 @pytest.mark.parametrize("file", ["sourcebook.toml", "secrets.toml"])
 @pytest.mark.parametrize(("kind", "name", "cls", "field"), FIELDS, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.slow
 def test_no_secret_of_a_component_comes_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, name: str, cls: type[Any], field: str, file: str
 ) -> None:

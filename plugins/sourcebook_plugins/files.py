@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sourcebook.errors import BlobMissing, StoreError
 from sourcebook.hookspecs import hookimpl
@@ -205,8 +205,13 @@ async def _opened(path: Path) -> BinaryIO:
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(lambda done: done.exception() or done.result().close())
+        opening.add_done_callback(_close_late)
         raise
+
+
+def _close_late(opening: asyncio.Task[Any]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from sourcebook.errors import PluginError
 from sourcebook.scaffolding import write
 from sourcebook_api.cli import cli
 
+pytestmark = pytest.mark.slow
+
 CONFIG = '[plugins]\nenabled = ["acme-notes"]\n'
 COMMAND = """
 

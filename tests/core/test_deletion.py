@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from sourcebook.database.engine import now
 from sourcebook.database.tables import (
     citations,
@@ -86,6 +88,7 @@ async def test_other_sources_keep_all_of_theirs(room: Room) -> None:
 
 
 @in_a_room(**SMALL)
+@pytest.mark.slow
 async def test_a_crash_at_any_write_is_made_good(room: Room) -> None:
     at = 0
     crashed = True

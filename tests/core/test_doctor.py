@@ -193,6 +193,7 @@ PLANTED: dict[Callable[[Patient], Awaitable[None]], str] = {
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda f: f.__name__)
+@pytest.mark.slow
 def test_what_is_planted_is_found_and_mended_and_a_second_run_is_clean(
     plant: Callable[[Patient], Awaitable[None]], tmp_path: Path
 ) -> None:

@@ -176,6 +176,7 @@ async def test_a_source_that_is_deleted_while_it_is_read_again_is_gone_whole(roo
         await room.book.sources.reparse(room.me, source_id)
 
 
+@pytest.mark.slow
 def test_replacing_survives_a_crash_at_every_write(tmp_path: Path) -> None:
     async def attempt(folder: Path, at: int) -> bool:
         async with furnished(Store(folder), jobs=SMALL["jobs"]) as room:

@@ -118,6 +118,7 @@ async def test_its_state_and_progress_are_seen_on_the_way(room: Room) -> None:
 
 
 @in_a_room(**SMALL)
+@pytest.mark.slow
 async def test_a_crash_at_any_write_ends_ready_with_nothing_lost_and_nothing_twice(room: Room) -> None:
     """Fail the n-th write, for n = 1, 2, ... until there is no n-th."""
     at = 0

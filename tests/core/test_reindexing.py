@@ -293,6 +293,7 @@ async def test_a_source_that_comes_while_it_builds_is_in_both(room: Room) -> Non
 
 
 @in_a_moving_room()
+@pytest.mark.slow
 async def test_a_crash_at_any_write_of_a_reindex_ends_switched_with_every_passage_once(room: Room) -> None:
     """Fail the n-th write, for n = 1, 2, ... until there is no n-th; every second time back again."""
     await fill(room, 2)

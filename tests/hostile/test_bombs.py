@@ -22,6 +22,7 @@ def canary() -> Iterator[Canary]:
     listening.close()
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_by_name_and_hurt_nobody(tmp_path: Path, canary: Canary) -> None:
     files = {name: make() for name, make in bombs.FAST.items()}
     files |= {name: make(canary.url) for name, make in bombs.CALLING.items()}

@@ -18,6 +18,7 @@ DATA = os.environ.get("SOURCEBOOK_EVAL_DATA", "")
 
 @pytest.mark.skipif(not DATA, reason="SOURCEBOOK_EVAL_DATA names no folder of hostile files")
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_hostile_files_end_as_the_table_says_and_hurt_nobody(tmp_path: Path) -> None:
     found = sorted(p for p in (Path(DATA) / "hostile").iterdir() if p.name not in ("SOURCES.md", "manifest.jsonl"))
     assert len(found) > 60

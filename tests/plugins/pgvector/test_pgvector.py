@@ -138,6 +138,7 @@ def own() -> Iterator[Postgres]:
     yield from running({"fsync": "on"})
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_server_loses_nothing_that_was_acknowledged(own: Postgres, tmp_path: Path) -> None:
     async def test(index: PgVector) -> None:
         await index.ensure([Space("contract", 4)])

@@ -114,6 +114,7 @@ def test_everything_is_answered_meanwhile_and_what_is_written_is_in_the_new_one(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_kill_while_it_builds_loses_nothing(tmp_path: Path) -> None:
     async def run() -> None:
         async with opened(tmp_path) as index:
