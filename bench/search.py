@@ -282,7 +282,7 @@ def main() -> None:
         for hybrid in (False, True):
             if given.only and hybrid != (given.only == "hybrid"):
                 continue
-            made = Words(5)
+            made = Words(4)  # the words of the questions
             texts = [
                 (f"{n}.txt", [made.paragraph(110) for _ in range(min(_PER_SOURCE, size - n))])
                 for n in range(0, size, _PER_SOURCE)
