@@ -23,11 +23,13 @@ from fastapi import APIRouter
 
 import sourcebook
 from sourcebook import LLMRequest, Message, Passage, hookimpl, hookspecs, interfaces
+from sourcebook.configuration import load
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
+from sourcebook.hosts import CommandHost, RouteHost
 from sourcebook.jail import Jail
 from sourcebook.owners import Principal
 from sourcebook.plugin_checks import INTERFACES
-from sourcebook.plugins import Plugins, RouteHost
+from sourcebook.plugins import Plugins
 from sourcebook.settings import PluginSettings
 from sourcebook.testing.parsers import MemoryFile
 from sourcebook.writer import DocumentWriter
@@ -238,14 +240,14 @@ def test_hook_register_routes(caplog: pytest.LogCaptureFixture) -> None:
 def test_hook_register_commands() -> None:
     from typer.testing import CliRunner
 
-    def register_commands(cli: typer.Typer) -> None:
+    def register_commands(cli: typer.Typer, host: CommandHost) -> None:
         @cli.command()
         def hello() -> None:
-            typer.echo("Hello")
+            typer.echo(f"Hello from {host.plugin}, on port {host.configuration.settings.server.port}")
 
-    cli = typer.Typer()
-    plugins(register_commands).commands(cli)
-    assert CliRunner().invoke(cli).stdout == "Hello\n"
+    cli, configuration = typer.Typer(), load(environ={}, overrides={"server": {"port": 81}})
+    plugins(register_commands).commands(cli, lambda plugin: CommandHost(configuration, plugin))
+    assert CliRunner().invoke(cli).stdout == "Hello from tiny0, on port 81\n"
 
 
 def test_hook_startup() -> None:

@@ -24,7 +24,7 @@ from sourcebook.errors import Forbidden, PluginError, Unauthenticated
 from sourcebook.hanging import HELD, loop_freed, overrun, within
 from sourcebook.hook_calls import HookCalls
 from sourcebook.interfaces import LLMRequest
-from sourcebook.plugin_checks import INTERFACES, check_hooks, claims, component_name, deprecations, noun
+from sourcebook.plugin_checks import INTERFACES, check_hooks, claims, component_name, deprecations, missing, noun
 from sourcebook.settings import PluginSettings
 
 if TYPE_CHECKING:
@@ -64,23 +64,6 @@ class PluginInfo:
         return self.distribution == BUILT_IN
 
 
-@dataclass(frozen=True)
-class RouteHost:
-    """What `register_routes` gets, so that a plugin imports neither FastAPI nor our API.
-
-    `router` is a FastAPI APIRouter, `app` the open Sourcebook, `plugin` the plugin's name. `caller` is a dependency: a
-    route with the parameter `caller=host.caller` gets who asks, with `caller.principal`, `await caller.notebook(id,
-    permission)` and `await caller.source(id, permission)`, which raise as the API's own routes do. `problems(404, 409)`
-    gives a route's `responses` for its documentation.
-    """
-
-    router: Any
-    app: Sourcebook
-    plugin: str
-    caller: Any = None
-    problems: Any = None
-
-
 class Plugins:
     """All plugins of one Sourcebook. Nothing is loaded before `load`, and nothing is global."""
 
@@ -113,7 +96,9 @@ class Plugins:
             try:
                 module = self._in_time(info, point.load, "its import")
                 info.import_ms = round((time.perf_counter() - began) * 1000, 1)
-                self.add(module, info)
+                info.reason = missing(module)
+                if not info.reason:
+                    self.add(module, info)
             except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
                 self._fail(info, error)
         self._name_the_missing()
@@ -235,9 +220,14 @@ class Plugins:
         """Let every plugin add its routes; `host_for(plugin name)` makes its host. One that raises has failed."""
         self._offer("register_routes", lambda plugin: {"host": host_for(plugin)})
 
-    def commands(self, cli: Any) -> None:
-        """Let every plugin add its commands."""
-        self._offer("register_commands", lambda _: {"cli": cli})
+    def commands(self, cli: Any, host_for: Any) -> None:
+        """Let every plugin add its commands; `host_for(plugin name)` makes its host."""
+        self._offer("register_commands", lambda plugin: {"cli": cli, "host": host_for(plugin)})
+
+    def fail(self, plugin: str, error: BaseException) -> None:
+        """A plugin has failed after it was loaded; its reason is shown."""
+        if info := self.infos.get(plugin):
+            self._fail(info, error)
 
     def _offer(self, hook: str, arguments: Callable[[str], Mapping[str, Any]]) -> None:
         """Call every implementation; one that raises has failed, and the others are called all the same."""

@@ -430,7 +430,7 @@ def test_a_plugin_whose_routes_raise_has_failed_and_the_others_have_theirs() -> 
     hosts: dict[str, list[str]] = {"good": [], "bad": []}
     plugins.routes(hosts.__getitem__)
     commands: list[int] = []
-    plugins.commands(commands)
+    plugins.commands(commands, lambda plugin: None)
     assert (hosts["good"], commands) == (["route"], [1])
     assert plugins.infos["bad"].state == "failed"
     assert plugins.infos["bad"].reason == "register_routes: RuntimeError: boom"
