@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sourcebook.accepting import once, text_name, typed
 from sourcebook.documents import Locator, join_segments
 from sourcebook.errors import Conflict, Forbidden, InvalidInput, NotFound
+from sourcebook.jobs import Job
 from sourcebook.notebooks import Notebook, Scoped
 from sourcebook.owners import Permission, Principal
+from sourcebook.progress import Following
 from sourcebook.sources import Source
 
 if TYPE_CHECKING:
@@ -175,6 +178,13 @@ class Caller:
         notebook = await self.notebook(notebook_id, "write")
         source_id, new = await self.book.add_url(notebook, url, tags=tags, metadata=metadata)
         return await self.source(source_id), new
+
+    async def job(self, job_id: str) -> AsyncGenerator[Job]:
+        """A job of theirs whenever it has changed, first as it is now; ends with the one that is over."""
+        job = await self.book.jobs.get(job_id, self.principal.owner_id)
+        async with aclosing(Following(self.book.database, self.book.jobs).job(job)) as changes:
+            async for changed in changes:
+                yield changed
 
     def _need(self, permission: Permission) -> None:
         """The gate has asked for what a route needs; one route may lead to more than one thing."""

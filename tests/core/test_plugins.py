@@ -534,3 +534,12 @@ def test_every_call_is_printed_with_its_time_and_no_value(
 def test_nothing_is_printed_without_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(loaded(plugin("a", refine_query=add_one)).refine_query("q", ("q",)))
     assert capsys.readouterr().err == ""
+
+
+def test_a_plugin_without_what_it_needs_is_off_and_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = """NEEDS = {"json": "", "acme_absent": "pip install 'acme[all]'"}\n"""
+    info = discovered(tmp_path, monkeypatch, "acme-needing", GOOD + needs, "acme-needing")
+    said = "it needs the package 'acme_absent', which is not installed: pip install 'acme[all]'"
+    assert (info.state, info.reason, info.components) == ("off", said, {})
