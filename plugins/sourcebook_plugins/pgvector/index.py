@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 from pydantic import Field, SecretStr
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -128,7 +127,7 @@ class PgVector(Index[PgVectorSettings]):
                 p = self._tables.points
                 await c.execute(p.delete().where(p.c.id.in_([v["id"] for v in values])))
                 known = [{"name": name} for name in sorted({v["configuration"] for v in values})]
-                await c.execute(insert(self._tables.configurations).on_conflict_do_nothing(), known)
+                await c.execute(self._tables.adding(self._tables.configurations), known)
                 await c.execute(self._insert(columns), values)
 
     async def set_fields(self, scope: Scope, source_id: str, fields: Mapping[str, FieldValue]) -> None:
@@ -267,7 +266,7 @@ class PgVector(Index[PgVectorSettings]):
         held = Held(space.name, space.dimensions, space.distance, column_of(space))
         column = f'"{held.column}" vector({held.dimensions})'
         await c.execute(sa.text(f'ALTER TABLE "{self.settings.table}" ADD COLUMN IF NOT EXISTS {column}'))
-        await c.execute(insert(self._tables.spaces).values(**vars(held)).on_conflict_do_nothing())
+        await c.execute(self._tables.adding(self._tables.spaces, **vars(held)))
         self._held[space.name, space.dimensions] = held
 
     async def _add_graphs(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 
 from sourcebook.filters import And, AnyOf, Between, Filter, Not, Or
 from sourcebook_plugins.pgvector.schema import OPERATORS, Held, Tables, scope_key
@@ -44,7 +43,8 @@ def matching(tables: Tables, where: Filter) -> sa.ColumnElement[bool]:
         case Between(key):
             bounds = {b: v for b in _SIGNS if (v := getattr(where, b)) is not None}
             path = " && ".join(f"@ {_SIGNS[b]} ${b}" for b in bounds)
-            named = sa.cast(sa.literal(bounds, JSONB), JSONB)
+            json = p.fields.type
+            named = sa.cast(sa.literal(bounds, json), json)
             found = sa.func.jsonb_path_exists(p.fields[key], sa.text(f"'$[*] ? ({path})'::jsonpath"), named)
             return sa.func.coalesce(found, sa.false())
 
