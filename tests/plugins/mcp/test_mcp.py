@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -488,6 +489,19 @@ def test_it_is_described_under_a_tag_of_its_own(house: House) -> None:
 def test_every_tool_says_what_it_does_and_which_ones_write() -> None:
     assert all(tool.description and tool.title for tool in TOOLS.values())
     assert [name for name, tool in TOOLS.items() if not tool.reads] == ["add_source"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_while_its_client_says_nothing(locked: House, number: signal.Signals) -> None:
+    arguments = [sys.executable, "-m", "sourcebook_api", "--config", str(locked.config), "mcp", "--workers", "0"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(arguments, **pipes) as process:  # type: ignore[call-overload]
+        process.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == b""
 
 
 def test_without_the_extra_it_is_off_and_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
