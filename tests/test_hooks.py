@@ -39,6 +39,7 @@ PAGES = {p.stem: p.read_text(encoding="utf-8") for p in FOLDER.glob("*.md")}
 TUTORIAL, HOOK_PAGE = PAGES["tutorial"], PAGES["hooks"]
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 QUESTION = "When does it open?"
+APP: Any = object()
 ROBOT = Principal("own_robot", "robot", frozenset({"read"}))
 PASSAGES = tuple(Passage(f"p{i}", "s", "n", "d", "g", i, 0, 4, f"text {i}") for i in range(3))
 
@@ -344,17 +345,18 @@ def test_hook_refine_prompt() -> None:
 
 
 def test_hook_authenticate_takes_the_first_who_is_named() -> None:
-    async def authenticate(headers: Mapping[str, str]) -> Principal | None:
+    async def authenticate(headers: Mapping[str, str], app: Any) -> Principal | None:
+        assert app is APP
         return ROBOT if headers.get("x-robot") else None
 
-    async def unasked() -> Principal:
+    async def unasked() -> Principal:  # `app` came later: whoever does not name it goes on as before
         return replace(ROBOT, name="somebody else")
 
     unasked.__name__ = "authenticate"
     made = plugins(authenticate)
-    assert asyncio.run(made.authenticate({"x-robot": "yes"})) == ROBOT
-    assert asyncio.run(made.authenticate({})) is None
-    assert asyncio.run(plugins(unasked, authenticate).authenticate({"x-robot": "yes"})) == ROBOT
+    assert asyncio.run(made.authenticate({"x-robot": "yes"}, APP)) == ROBOT
+    assert asyncio.run(made.authenticate({}, APP)) is None
+    assert asyncio.run(plugins(unasked, authenticate).authenticate({"x-robot": "yes"}, APP)) == ROBOT
 
 
 @pytest.mark.parametrize("how", ["raises", "overruns", "returns junk"])
@@ -367,7 +369,7 @@ def test_hook_authenticate_fails_closed(how: str) -> None:
         return "root"
 
     with pytest.raises(Unauthenticated, match="tiny0"):
-        asyncio.run(plugins(authenticate, deadline=0.1).authenticate({}))
+        asyncio.run(plugins(authenticate, deadline=0.1).authenticate({}, APP))
 
 
 @pytest.mark.parametrize(

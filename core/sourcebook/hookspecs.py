@@ -106,7 +106,7 @@ async def refine_prompt(question: str, request: LLMRequest) -> LLMRequest | None
 
 
 @hookspec(firstresult=True)
-async def authenticate(headers: Mapping[str, str]) -> Principal | None:
+async def authenticate(headers: Mapping[str, str], app: Sourcebook) -> Principal | None:
     """Return who asks, from the lower-cased request headers, or None if this plugin cannot tell. Raising denies."""
 
 

@@ -21,7 +21,7 @@ import pluggy
 from sourcebook import hookspecs
 from sourcebook.documents import Passage
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
-from sourcebook.hanging import HELD, loop_freed, overrun, within
+from sourcebook.hanging import HELD, freed, overrun, within
 from sourcebook.hook_calls import HookCalls
 from sourcebook.interfaces import LLMRequest
 from sourcebook.plugin_checks import INTERFACES, check_hooks, claims, component_name, deprecations, missing, noun
@@ -188,13 +188,13 @@ class Plugins:
         )
         return refined
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+    async def authenticate(self, headers: Mapping[str, str], app: Sourcebook) -> Principal | None:
         """The first principal that a plugin names. Raises `Unauthenticated` where one fails to answer."""
         from sourcebook.owners import Principal
 
         for impl in self._implementations("authenticate"):
             try:
-                principal = await self.calls.bounded(impl, "authenticate", {"headers": headers})
+                principal = await self.calls.bounded(impl, "authenticate", {"headers": headers, "app": app})
                 if not isinstance(principal, Principal | None):
                     raise TypeError(f"returned {type(principal).__name__}, not Principal")
             except Exception as error:  # a security hook fails closed, whatever went wrong in it
@@ -255,9 +255,8 @@ class Plugins:
         for impl in self._implementations(hook):
             deadline = asyncio.timeout(seconds)
             try:
-                with loop_freed(seconds):
-                    async with deadline:
-                        await self.calls.awaited(impl, hook, arguments)
+                async with deadline:
+                    await freed(self.calls.awaited(impl, hook, arguments), seconds)
             except Exception as error:
                 if tolerant:
                     log.exception("plugin %s failed at %s", impl.plugin_name, hook)

@@ -27,6 +27,7 @@ from sourcebook.settings import PluginSettings
 from .support import Blocks, Lines, Script
 
 NEVER = threading.Event()
+APP: Any = SimpleNamespace()
 ME = Principal("own_1", "me", frozenset({"read"}))
 
 
@@ -353,8 +354,8 @@ def test_the_first_principal_wins() -> None:
         return ME if headers.get("x-me") else None
 
     plugins = loaded(plugin("a", authenticate=somebody), plugin("b", authenticate=nobody))
-    assert asyncio.run(plugins.authenticate({"x-me": "1"})) == ME
-    assert asyncio.run(plugins.authenticate({})) is None
+    assert asyncio.run(plugins.authenticate({"x-me": "1"}, APP)) == ME
+    assert asyncio.run(plugins.authenticate({}, APP)) is None
 
 
 @pytest.mark.parametrize("answer", ["raise", "hang", "junk"])
@@ -367,7 +368,7 @@ def test_authenticate_fails_closed(answer: str) -> None:
         return "admin"
 
     with pytest.raises(Unauthenticated, match="The plugin a could not tell"):
-        asyncio.run(loaded(plugin("a", authenticate=bad), deadline=0.02).authenticate({}))
+        asyncio.run(loaded(plugin("a", authenticate=bad), deadline=0.02).authenticate({}, APP))
 
 
 @pytest.mark.parametrize("answer", [False, 0, "yes", RuntimeError(), 60.0])
@@ -519,7 +520,7 @@ def test_every_call_is_printed_with_its_time_and_no_value(
         plugin("bad", refine_query=raising),
     )
     asyncio.run(plugins.refine_query("secret question", ("secret question",)))
-    asyncio.run(plugins.authenticate({"authorization": "secret key"}))
+    asyncio.run(plugins.authenticate({"authorization": "secret key"}, APP))
     said = capsys.readouterr().err
     lines = [re.sub(r" +[\d.]+ ms ", " N ms", line) for line in said.splitlines()]
     assert [" ".join(line.split()) for line in lines] == [
