@@ -18,7 +18,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 MAX_FRAME = 128 * 1024 * 1024
 """Bytes. Far over any batch that a client sends: what is larger is not one of our frames."""

@@ -141,6 +141,7 @@ class Qdrant(Index[QdrantSettings]):
             "filter": layout.scope_filter(query.scope, query.sources, where=query.filters),
             "scopes": layout.scopes(query.scope),
             "corpus": layout.corpus_filter(query.scope),
+            "owners": layout.owners(query.scope),
             "limit": query.limit,
             "texts": [text for text in query.texts if text.strip()] if query.mode != "dense" else [],
             "vectors": announced,

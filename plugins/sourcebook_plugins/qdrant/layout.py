@@ -107,7 +107,12 @@ def corpus_filter(scope: Scope) -> dict[str, Any]:
     So nobody's ranking depends on, or tells about, what others have stored. (The scope itself would be narrower, and
     costs several times as much to count.)
     """
-    return {"must": [_any("owner", sorted({n.owner_id for n in scope.notebooks}))]}
+    return {"must": [_any("owner", owners(scope))]}
+
+
+def owners(scope: Scope) -> list[str]:
+    """Whose notebooks a scope holds."""
+    return sorted({n.owner_id for n in scope.notebooks})
 
 
 def _scope(*ids: str) -> str:

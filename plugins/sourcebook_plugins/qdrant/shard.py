@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import nsmallest
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +34,9 @@ PAGE = 1000
 MAX_ANALYZERS = 64
 """More than there are."""
 
+MAX_OWNERS = 1000
+"""Who has points is remembered for so many."""
+
 RESCORED = edge.SearchParams(hnsw_ef=256, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
 """Of a quantised copy, take twice as many as are wanted and score them by their originals. A graph is walked widely."""
 
@@ -51,6 +54,7 @@ class Shard:
         """The shard that answers in `folder`, made if there is none; or, by `name`, one that is to replace it."""
         self.folder = folder
         self._languages = Languages(self._count_analyzers)  # nobody else writes here
+        self._owners: set[str] | None = None
         self._layout = _read_layout(folder)
         self._answers = not name
         self.name = name or self._layout["shard"]
@@ -106,8 +110,7 @@ class Shard:
             vectors[SPARSE] = edge.SparseVector(*document_terms(stored["analyzer"], text))
             points.append(edge.Point(point_id, vectors, stored))
         self._shard.update(edge.UpdateOperation.upsert_points(points))
-        for _, stored, _ in body["points"]:
-            self._languages.added(stored["scope"], stored["analyzer"])
+        self._added(stored for _, stored, _ in body["points"])
         return {}
 
     def delete(self, body: Json, _raw: memoryview) -> Json:
@@ -150,7 +153,7 @@ class Shard:
     def search(self, body: Json, raw: memoryview) -> Json:
         """The legs, each [[id, score], ...] best first. Of several texts or vectors the best score counts."""
         where, limit = to_filter(body["filter"]), body["limit"]
-        legs = {"lexical": self._lexical(body["texts"], body["scopes"], where, to_filter(body["corpus"]), limit)}
+        legs = {"lexical": self._lexical(body, where)}
         known = [(name, size) for name, size in body["vectors"] if self._is_known(name, size)]
         for (name, _size), (vector, rows) in zip(known, self._rows(body["vectors"], raw, lenient=True), strict=True):
             requests = [_nearest(row, vector, where, limit, RESCORED) for row in rows]
@@ -185,8 +188,7 @@ class Shard:
                 vectors[SPARSE] = edge.SparseVector(*sparse)
             points.append(edge.Point(point_id, vectors, payload))
         self._shard.update(edge.UpdateOperation.upsert_points(points))
-        for _, payload, _, _ in body["points"]:
-            self._languages.added(payload["scope"], payload["analyzer"])
+        self._added(payload for _, payload, _, _ in body["points"])
         return {}
 
     def remove(self, body: Json, _raw: memoryview) -> Json:
@@ -204,16 +206,32 @@ class Shard:
         self._shard.flush()
         self._shard.close()
 
-    def _lexical(
-        self, texts: list[str], scopes: list[str], where: edge.Filter, corpus: edge.Filter, limit: int
-    ) -> list[tuple[str, float]]:
-        if not texts:
+    def _lexical(self, body: Json, where: edge.Filter) -> list[tuple[str, float]]:
+        if not body["texts"]:
             return []
-        analyzers = self._languages.of(scopes)
-        params = edge.SearchParams(idf=edge.IdfParams(corpus=corpus))
-        queries = [edge.SparseVector(*query_terms(analyzers, text)) for text in texts]
-        requests = [_nearest(terms, SPARSE, where, limit, params) for terms in queries if terms.indices]
-        return self._best(requests, limit, 1.0)
+        analyzers = self._languages.of(body["scopes"])
+        params = None
+        if not self._are_all(body["owners"]):
+            params = edge.SearchParams(idf=edge.IdfParams(corpus=to_filter(body["corpus"])))
+        queries = [edge.SparseVector(*query_terms(analyzers, text)) for text in body["texts"]]
+        requests = [_nearest(terms, SPARSE, where, body["limit"], params) for terms in queries if terms.indices]
+        return self._best(requests, body["limit"], 1.0)
+
+    def _are_all(self, owners: list[str]) -> bool:
+        """Whether nobody else has points here: then the corpus is everything, and need not be picked out first.
+
+        That takes longer than the search itself. An owner whose points were all deleted is still counted.
+        """
+        if self._owners is None:
+            found = self._shard.facet(edge.FacetRequest(TENANT, limit=MAX_OWNERS))
+            self._owners = {str(hit.value) for hit in found.hits}
+        return len(self._owners) < MAX_OWNERS and self._owners <= set(owners)
+
+    def _added(self, stored: Iterable[Json]) -> None:
+        for payload in stored:
+            self._languages.added(payload["scope"], payload["analyzer"])
+            if self._owners is not None:
+                self._owners.add(payload["owner"])
 
     def _count_analyzers(self, scope: str) -> dict[str, int]:
         where = edge.Filter(must=[_any("scope", [scope])])
