@@ -49,18 +49,21 @@ class Generations:
         blob: Blob | None = None,
         content: Mapping[str, Any] | None = None,
         held: bool = False,
+        first: bool = False,
     ) -> tuple[str, str]:
         """A new generation of `source` (a row) under an index spec, and its job: their ids.
 
         `blob` and `content` (media_type, url, metadata) are new bytes, which become the source's at the switch. What
-        was begun earlier and is not ready is superseded. `held`: only this process may do the job.
+        was begun earlier and is not ready is superseded. `held`: only this process may do the job. `first`: of a source
+        that is being made, so that there is nothing earlier.
         """
-        earlier = sa.select(generations.c.id).where(
-            generations.c.source_id == source["id"],
-            generations.c.index_spec_id == spec_id,
-            generations.c.state.not_in(("ready", SUPERSEDED)),
-        )
-        await self.supersede(c, (await c.execute(earlier)).scalars().all())
+        if not first:
+            earlier = sa.select(generations.c.id).where(
+                generations.c.source_id == source["id"],
+                generations.c.index_spec_id == spec_id,
+                generations.c.state.not_in(("ready", SUPERSEDED)),
+            )
+            await self.supersede(c, (await c.execute(earlier)).scalars().all())
         generation_id = new_id("gen")
         row: dict[str, Any] = {"id": generation_id, "source_id": source["id"], "index_spec_id": spec_id}
         if blob is not None:
@@ -71,12 +74,14 @@ class Generations:
         job_id = await self._jobs.add(c, "ingest", owner_id, **of, **(self._jobs.kept() if held else {}))
         return generation_id, job_id
 
-    async def switch(self, c: AsyncConnection, generation_id: str) -> None:
+    async def ready(self, c: AsyncConnection, generation_id: str) -> None:
         """This generation is ready: it serves from now on, and those before it are superseded.
 
         One that a later one has overtaken is superseded itself.
         """
-        row = (await c.execute(sa.select(generations).where(generations.c.id == generation_id))).mappings().one()
+        of = generations.c.id == generation_id
+        await c.execute(generations.update().where(of).values(state="ready", ready_at=now(), problem=None))
+        row = (await c.execute(sa.select(generations).where(of))).mappings().one()
         others = sa.select(generations.c.id).where(
             generations.c.source_id == row["source_id"],
             generations.c.index_spec_id == row["index_spec_id"],
@@ -110,6 +115,8 @@ class Generations:
 
         `forget` drops the cached vectors of its texts, which must not be where another generation has the same texts.
         """
+        if not ids:
+            return
         query = (
             sa.select(generations.c.id, generations.c.source_id, sources.c.notebook_id, notebooks.c.owner_id)
             .join(sources, sources.c.id == generations.c.source_id)
