@@ -63,6 +63,12 @@ TAKE_LATE = _leasing(jobs.c.id == sa.bindparam("job"), jobs.c.lease_until == _at
 TAKE_NEXT = _leasing(jobs.c.id == _next())
 
 
+_QUEUED = sa.select(jobs.c.id).where(jobs.c.state == "queued", jobs.c.kind == "ingest")
+COUNT = sa.select(sa.func.count()).select_from(_QUEUED.limit(sa.bindparam("most", type_=sa.Integer)).subquery())
+"""Of what waits to be ingested, up to `most`."""
+ADD = jobs.insert()
+
+
 @cache
 def fenced(names: tuple[str, ...]) -> sa.Update:
     """Sets these columns of a job held still (`held_id`, `held_worker`, `held_attempt`), unless it is to stop."""

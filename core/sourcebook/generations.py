@@ -66,10 +66,11 @@ class Generations:
             await self.supersede(c, (await c.execute(earlier)).scalars().all())
         generation_id = new_id("gen")
         row: dict[str, Any] = {"id": generation_id, "source_id": source["id"], "index_spec_id": spec_id}
+        row |= {"state": "queued", "created_at": now()}
         if blob is not None:
             row["blob_key"] = blob.key
             row["content"] = {**(content or {}), "sha256": blob.sha256, "size": blob.size}
-        await c.execute(generations.insert().values(**row, state="queued", created_at=now()))
+        await c.execute(_BEGIN, row)
         of = {"notebook_id": source["notebook_id"], "source_id": source["id"], "generation_id": generation_id}
         job_id = await self._jobs.add(c, "ingest", owner_id, **of, **(self._jobs.kept() if held else {}))
         return generation_id, job_id
@@ -79,16 +80,9 @@ class Generations:
 
         One that a later one has overtaken is superseded itself.
         """
-        of = generations.c.id == generation_id
-        await c.execute(generations.update().where(of).values(state="ready", ready_at=now(), problem=None))
-        row = (await c.execute(sa.select(generations).where(of))).mappings().one()
-        others = sa.select(generations.c.id).where(
-            generations.c.source_id == row["source_id"],
-            generations.c.index_spec_id == row["index_spec_id"],
-            generations.c.state == "ready",
-            generations.c.id != generation_id,
-        )
-        ids = (await c.execute(others)).scalars().all()
+        row = (await c.execute(_READY, {"of": generation_id, "at": now()})).mappings().one()
+        beside = {"source": row["source_id"], "spec": row["index_spec_id"], "but": generation_id}
+        ids = (await c.execute(_OTHERS, beside)).scalars().all()
         if any(other > generation_id for other in ids):
             await self.supersede(c, [generation_id])
             return
@@ -134,6 +128,22 @@ class Generations:
             payload = {"generation_id": generation_id, "blob_key": blob_key, "forget": forget}
             await self._jobs.add(c, "retire", owner_id, notebook_id=notebook_id, source_id=source_id, payload=payload)
             blob_key = None
+
+
+# Built once: to build them takes longer than to run them.
+_BEGIN = generations.insert()
+_READY = (
+    generations.update()
+    .where(generations.c.id == sa.bindparam("of"))
+    .values(state="ready", ready_at=sa.bindparam("at"), problem=None)
+    .returning(generations)
+)
+_OTHERS = sa.select(generations.c.id).where(
+    generations.c.source_id == sa.bindparam("source"),
+    generations.c.index_spec_id == sa.bindparam("spec"),
+    generations.c.state == "ready",
+    generations.c.id != sa.bindparam("but"),
+)
 
 
 class Retiring:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,53 +21,30 @@ import sqlalchemy as sa
 from sourcebook import settings
 from sourcebook.choosing import first_that_reads, head_of
 from sourcebook.database.engine import Database
-from sourcebook.database.tables import documents, generations, notebooks, passages, sources
-from sourcebook.documents import SEGMENT, Chunk, indexed_text
+from sourcebook.database.tables import documents, generations, passages
+from sourcebook.documents import Chunk
 from sourcebook.embeddings import Embeddings
 from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
-from sourcebook.filters import FieldType, FieldValue, source_fields
+from sourcebook.filters import FieldType, source_fields
 from sourcebook.generations import Generations
-from sourcebook.ids import passage_id
 from sourcebook.indexing import Batch, Indexing
-from sourcebook.interfaces import BlobStore, Point, Scope, ScopedNotebook
+from sourcebook.interfaces import BlobStore, Point
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
 from sourcebook.members import Members
-from sourcebook.notebooks import Notebook, touched
-from sourcebook.pipelines import Pipeline, Pipelines
+from sourcebook.notebooks import TOUCH
+from sourcebook.pipelines import Pipelines
 from sourcebook.progress import Pace
 from sourcebook.reading import Reading
 from sourcebook.sources import Sources
 from sourcebook.specs import Specs
 from sourcebook.storing import Storing, generation_of
+from sourcebook.tasks import Cut, Task, task_of
 
 log = logging.getLogger(__name__)
 
 _BLINK = 0.1  # seconds of parsing that nobody needs to be told of
-
-
-@dataclass(frozen=True)
-class Task:
-    """What an ingest job is about, read once at its start."""
-
-    source: Mapping[str, Any]
-    notebook: Notebook
-    pipeline: Pipeline
-    document_id: str | None
-
-    @property
-    def scope(self) -> Scope:
-        """Only this notebook."""
-        n = self.notebook
-        return Scope((ScopedNotebook(n.id, n.owner_id, n.index_spec_id),))
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A short document that this process has just cut: its passages as points."""
-
-    points: tuple[Point, ...]
 
 
 class Ingestion:
@@ -110,7 +87,7 @@ class Ingestion:
             raise
 
     async def _ingest(self, job: Job) -> None:
-        task = await self._task(job)
+        task = await task_of(self._db, self._specs, job)
         cut = None
         if "next" not in job.checkpoint:
             job, cut = await self._read(job, task)
@@ -119,7 +96,7 @@ class Ingestion:
         async with self._db.write(small=True) as c:
             await self._jobs.finish(c, job)
             await self._generations.ready(c, str(job.generation_id))
-            await c.execute(touched(task.notebook.id))
+            await c.execute(TOUCH, {"touched": task.notebook.id})
         self._sources.passwords.forget(job.generation_id)
         await failpoint("finish.ready")
 
@@ -140,30 +117,6 @@ class Ingestion:
         if final:
             self._sources.passwords.forget(job.generation_id)
 
-    async def _task(self, job: Job) -> Task:
-        query = (
-            sa.select(
-                sources,
-                generations.c.document_id,
-                generations.c.index_spec_id,
-                generations.c.blob_key.label("new_blob_key"),
-                generations.c.content,
-            )
-            .join(generations, generations.c.source_id == sources.c.id)
-            .where(generations.c.id == job.generation_id, sources.c.deleted_at.is_(None))
-        )
-        async with self._db.read(small=True) as c:
-            row = (await c.execute(query)).mappings().first()
-            if row is None:
-                raise Lost(f"The source {job.source_id} is gone.")
-            book = (await c.execute(sa.select(notebooks).where(notebooks.c.id == row["notebook_id"]))).mappings().one()
-        values = {name: book[name] for name in Notebook.__dataclass_fields__}
-        notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
-        # A reindex builds for the pipeline that the notebook will have.
-        name = str(job.payload.get("pipeline", notebook.pipeline))
-        pipeline = await self._specs.serving(name, notebook.index_spec_id)
-        return Task(_with_new_bytes(dict(row)), notebook, pipeline, row["document_id"])
-
     # Parsing and chunking.
 
     async def _read(self, job: Job, task: Task) -> tuple[Job, Cut | None]:
@@ -179,15 +132,15 @@ class Ingestion:
         try:
             admitted = await self._members.admit(source, parsed.members)
             parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
-            cut = self._cut(job, task, parsed)
+            cut = task.cut(parsed, self._filters, self._jobs.options.batch)
             if cut is not None and not admitted.members:
                 await self._members.accept(task.notebook, source, ())
-                job = await self._storing.short(job, source, parsed, parser, _stage(task))
+                job = await self._storing.short(job, source, parsed, parser, task.stage)
             else:
                 document_id = await self._storing.document(job, source, parsed, parser)
                 await failpoint("chunk.document")
                 await self._members.accept(task.notebook, source, admitted.members)
-                job = await self._storing.passages(job, document_id, parsed.chunks, _stage(task))
+                job = await self._storing.passages(job, document_id, parsed.chunks, task.stage)
             await failpoint("chunk.passages")
             return job, cut
         finally:
@@ -210,20 +163,6 @@ class Ingestion:
         finally:
             telling.cancel()
             await asyncio.wait([telling])
-
-    def _cut(self, job: Job, task: Task, parsed: Parsed) -> Cut | None:
-        """A document that is one segment and one batch, as most are, ready to be indexed."""
-        chunks = parsed.chunks
-        if parsed.length > SEGMENT or len(parsed.segments) != 1 or len(chunks) > self._jobs.options.batch:
-            return None
-        text, generation = parsed.segments[0].text, str(job.generation_id)
-        fields = source_fields(self._filters, task.source, parsed.metadata)
-        language = str(parsed.metadata.get("language", ""))
-        points = []
-        for n, c in enumerate(chunks):
-            indexed = passage_id(generation, n), indexed_text(c.context, text[c.start : c.end])
-            points.append(_point(task, generation, indexed, language, fields))
-        return Cut(tuple(points))
 
     async def _parse(self, job: Job, task: Task) -> tuple[Parsed, str]:
         """What the first parser that reads the file made of it, and that parser's identity."""
@@ -263,16 +202,22 @@ class Ingestion:
         async with self._db.write(small=True) as c:
             await self._jobs.save(c, job)
             await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
-        return await self._storing.passages(job, str(document_id), chunks, _stage(task))
+        return await self._storing.passages(job, str(document_id), chunks, task.stage)
 
     # Embedding and indexing.
 
     async def _index(self, job: Job, task: Task, cut: Cut | None) -> Job:
-        """Embed, upsert into every index, flush. A checkpoint says how far it is; what is one batch needs none."""
+        """Embed, upsert into every index, flush. A checkpoint says how far it is; what is one batch needs none.
+
+        A flush takes as long for many documents as for one, so that the next are read while these wait for it.
+        """
+        if cut is None:
+            job = await self._batches(job, task)
+        if not task.pipeline.embedder:
+            self._jobs.make_room(job)
         if cut is not None:
             await self._upsert(task, cut.points)
-        else:
-            job = await self._batches(job, task)
+        self._jobs.make_room(job)
         for index in task.pipeline.indexes:
             await self._indexing.flush(index)
         await failpoint("index.flushed")
@@ -280,7 +225,7 @@ class Ingestion:
 
     async def _batches(self, job: Job, task: Task) -> Job:
         """Batch by batch after the checkpoint: embed (through the cache), upsert into every index, save."""
-        stage = _stage(task)
+        stage = task.stage
         metadata = await self._metadata(job)
         language = str(metadata.get("language", ""))
         fields = source_fields(self._filters, task.source, metadata)
@@ -291,7 +236,7 @@ class Ingestion:
             batch = await self._reading.passages_of(generation, self._jobs.options.batch, done - 1)
             if not batch:
                 break
-            await self._upsert(task, [_point(task, generation, (p.id, p.indexed), language, fields) for p in batch])
+            await self._upsert(task, [task.point(p.id, p.indexed, language, fields) for p in batch])
             total = dict(job.checkpoint["progress"])["total"]
             progress = {"stage": stage, **pace.of(done + len(batch), total)}
             last = done + len(batch) >= total
@@ -345,41 +290,9 @@ class Ingestion:
             await c.execute(generation_of(job).values(state=state))
 
 
-def _with_new_bytes(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The source as this generation reads it: with the bytes that it brings, where it brings any."""
-    values = dict(row)
-    blob_key, content = values.pop("new_blob_key"), values.pop("content")
-    if blob_key is not None:
-        given = {name: content[name] for name in ("sha256", "size", "media_type") if content.get(name)}
-        values |= {"blob_key": blob_key, "metadata": {**values["metadata"], **content.get("metadata", {})}, **given}
-    return values
-
-
-def _stage(task: Task) -> str:
-    """What comes when all is stored."""
-    return "embedding" if task.pipeline.embedder else "indexing"
-
-
 def _chunk(row: Any) -> Chunk:
     parent = (row["parent_start"], row["parent_end"]) if row["parent_start"] is not None else None
     return Chunk(row["start"], row["end"], row["context"], parent)
-
-
-def _point(
-    task: Task, generation: str, passage: tuple[str, str], language: str, fields: Mapping[str, FieldValue]
-) -> Point:
-    """`passage`: its id, and what is embedded and indexed of it."""
-    return Point(
-        id=passage[0],
-        owner_id=task.notebook.owner_id,
-        notebook_id=task.notebook.id,
-        index_spec_id=task.notebook.index_spec_id,
-        source_id=str(task.source["id"]),
-        generation_id=generation,
-        text=passage[1],
-        language=language,
-        fields=fields,
-    )
 
 
 def _check_bytes(path: Path, source: Mapping[str, Any]) -> None:

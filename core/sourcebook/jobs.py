@@ -34,6 +34,7 @@ ACTIVE = ("queued", "leased")
 LONGEST_PAUSE = 600.0
 """Seconds between two tries."""
 
+_TOGETHER = 32  # jobs that are held at once, however few are being worked on
 _RETRY_AFTER = (2.0, 120.0)  # seconds: the least and the most that is asked of those who find the queue full
 
 
@@ -71,7 +72,8 @@ class Jobs:
         base = presence.name if presence else f"{socket.gethostname()[:40]}-{os.getpid()}-{new_id('p')[-6:]}"
         self.keeper = f"{base}-kept"
         self._random = random.Random()  # jitter of our own: the global one belongs to the program
-        self.held: set[str] = set()  # what this process does: never taken from itself, wherever its clock goes
+        # What this process does, never taken from itself wherever its clock goes; and how each gives up its room.
+        self.held: dict[str, Callable[[], None]] = {}
         self._still: dict[str, tuple[datetime, float]] = {}  # late leases of others: as seen, and since when
         self._finished: deque[float] = deque(maxlen=50)
         self._keeps = False  # whether a job was ever kept for this process
@@ -82,17 +84,17 @@ class Jobs:
         job_id, at = new_id("job"), now()
         row = {"payload": {}, "checkpoint": {}, "state": "queued", "created_at": at, "updated_at": at}
         row |= {"run_at": self._db.clock(), "kind": kind, "owner_id": owner_id}
-        await c.execute(jobs.insert().values(id=job_id, **{**row, **values}))
+        plain = {name: value for name, value in {"id": job_id, **row, **values}.items() if not _is_sql(value)}
+        sql = {name: value for name, value in {**row, **values}.items() if _is_sql(value)}
+        await c.execute(jobs.insert().values(sql) if sql else claiming.ADD, plain)
         topics = [f"notebook:{n}"] if (n := values.get("notebook_id")) else []
         await self._db.signals.send(c, QUEUED, *topics)
         return job_id
 
     async def check_room(self, c: AsyncConnection) -> None:
         """Raise `StoreError` (`server_queue_full`) where the server takes no more; an owner's own bound is a quota."""
-        waiting = sa.select(jobs.c.id).where(jobs.c.state == "queued", jobs.c.kind == "ingest")
         # Counting ends at the bound: a short queue, as nearly every one is, costs next to nothing.
-        count = sa.select(sa.func.count()).select_from(waiting.limit(self.options.queue).subquery())
-        if int((await c.execute(count)).scalar_one()) >= self.options.queue:
+        if int((await c.execute(claiming.COUNT, {"most": self.options.queue})).scalar_one()) >= self.options.queue:
             raise StoreError(
                 "The server has as many sources to ingest as it takes.",
                 code="server_queue_full",
@@ -200,6 +202,11 @@ class Jobs:
         values = {"state": "queued", "run_at": self._db.clock(seconds), "lease_until": None}
         await self._fenced(c, job, {**values, "attempt": jobs.c.attempt - 1})
 
+    def make_room(self, job: Job) -> None:
+        """All that is left of this job is to wait, together with others: its worker may begin another meanwhile."""
+        if len(self.held) < _TOGETHER:
+            self.held.get(job.id, _nothing)()
+
     # What people ask for.
 
     async def get(self, job_id: str, owner_id: str) -> Job:
@@ -306,7 +313,7 @@ class Jobs:
             await c.execute(self._db.insert_or_ignore(owner_turns).values(owner_id=owner_id, turn=latest))
 
     async def _fenced(self, c: AsyncConnection, job: Job, values: Mapping[str, Any], *, tell: bool = True) -> None:
-        plain = {name: value for name, value in values.items() if not isinstance(value, sa.ColumnElement)}
+        plain = {name: value for name, value in values.items() if not _is_sql(value)}
         update = claiming.fenced(tuple(plain))
         if len(plain) < len(values):
             update = update.values({name: value for name, value in values.items() if name not in plain})
@@ -334,6 +341,14 @@ class Jobs:
 async def _take(c: AsyncConnection, statement: Executable, lease: Mapping[str, Any], **which: Any) -> Job | None:
     row = (await c.execute(statement, {**lease, **which})).mappings().first()
     return _job(row) if row else None
+
+
+def _is_sql(value: Any) -> bool:
+    return isinstance(value, sa.ColumnElement)
+
+
+def _nothing() -> None:
+    """Of a job that no worker holds."""
 
 
 def _share(row: Any) -> tuple[int, int, int, datetime]:

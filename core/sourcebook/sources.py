@@ -285,13 +285,9 @@ class Sources:
             return await self.removing.owner(c, owner_id)
 
     async def _same_bytes(self, c: AsyncConnection, notebook_id: str, blob: Blob, parent: str | None) -> str | None:
-        query = sa.select(sources.c.id).where(
-            sources.c.notebook_id == notebook_id,
-            sources.c.sha256 == blob.sha256,
-            sources.c.deleted_at.is_(None),
-            sources.c.parent_id == parent if parent else sources.c.parent_id.is_(None),
-        )
-        return (await c.execute(query)).scalar()
+        query = _SAME if parent is None else _SAME_MEMBER
+        of = {"notebook": notebook_id, "hash": blob.sha256} | ({} if parent is None else {"parent": parent})
+        return (await c.execute(query, of)).scalar()
 
     async def _take_lost(self, c: AsyncConnection, source_id: str, blob: Blob) -> str | None:
         """Where doctor found the source's bytes lost, these take their place; the key of what was lost."""
@@ -311,11 +307,7 @@ class Sources:
     ) -> str:
         # The notebook is read again here: it may have been deleted while the bytes came in.
         # With its row held, so that a reindex cannot switch between this look and the commit.
-        alive = sa.select(notebooks.c.index_spec_id).where(
-            notebooks.c.id == notebook.id, notebooks.c.deleted_at.is_(None)
-        )
-        alive = alive.with_for_update(read=True)
-        spec_id = (await c.execute(alive)).scalar()
+        spec_id = (await c.execute(_PINNED, {"notebook": notebook.id})).scalar()
         if spec_id is None:
             raise NotFound(f"There is no notebook {notebook.id}.")
         if parent_id := values["parent_id"]:
@@ -326,10 +318,26 @@ class Sources:
         source_id, at = new_id("src"), now()
         row = {"notebook_id": notebook.id, "blob_key": blob.key, "sha256": blob.sha256, "size": blob.size}
         stamps = {"created_at": at, "updated_at": at}
-        await c.execute(sources.insert().values(id=source_id, **row, **values, **stamps))
+        await c.execute(_ADD, {"id": source_id, **row, **values, **stamps})
         made = {"id": source_id, "pinned": spec_id, **row}
         await self._begin(c, made, notebook.owner_id, password, first=True)
         return source_id
+
+
+# Built once: to build them takes longer than to run them.
+_ADD = sources.insert()
+_PINNED = (
+    sa.select(notebooks.c.index_spec_id)
+    .where(notebooks.c.id == sa.bindparam("notebook"), notebooks.c.deleted_at.is_(None))
+    .with_for_update(read=True)
+)
+_HERE = sa.select(sources.c.id).where(
+    sources.c.notebook_id == sa.bindparam("notebook"),
+    sources.c.sha256 == sa.bindparam("hash"),
+    sources.c.deleted_at.is_(None),
+)
+_SAME = _HERE.where(sources.c.parent_id.is_(None))
+_SAME_MEMBER = _HERE.where(sources.c.parent_id == sa.bindparam("parent"))
 
 
 def safe_name(name: str) -> str:

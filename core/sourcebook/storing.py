@@ -28,36 +28,40 @@ class Storing:
         self._db = database
         self._queue = queue
 
-    async def drop_half(self, c: AsyncConnection, job: Job) -> None:
-        await c.execute(passages.delete().where(passages.c.generation_id == job.generation_id))
-        half = sa.and_(documents.c.source_id == job.source_id, documents.c.complete.is_(False))
-        await c.execute(documents.delete().where(half))
+    async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
+        """What an earlier attempt left."""
+        await c.execute(_DROP_PASSAGES, {"of": job.generation_id})
+        await c.execute(_DROP_DOCUMENTS, {"of": job.source_id})
 
     async def short(self, job: Job, source: Mapping[str, Any], parsed: Parsed, parser: str, stage: str) -> Job:
-        """A short document and its passages at once: small documents pay for transactions more than for rows."""
+        """A short document and its passages at once: small documents pay for transactions more than for rows.
+
+        The checkpoint then says that indexing may begin, and the generation is in `stage`. Raises `Lost`.
+        """
         row = {**_document_row(source, parsed, parser), "complete": True}
         segments = [{"document_id": row["id"], **encode_segment(s)} for s in parsed.segments]
         generation, count = str(job.generation_id), len(parsed.chunks)
         rows = [_passage_row(generation, n, chunk) for n, chunk in enumerate(parsed.chunks)]
         async with self._db.write(small=len(rows) <= _FEW) as c:
             job = await self._queue.save(c, job, {"next": 0, "progress": {"stage": stage, **Pace().of(0, count)}})
-            await self.drop_half(c, job)
-            await c.execute(documents.insert(), row)
-            await c.execute(document_segments.insert(), segments)
+            await self._drop_half(c, job)
+            await c.execute(_ADD_DOCUMENT, row)
+            await c.execute(_ADD_SEGMENTS, segments)
             if rows:
-                await c.execute(passages.insert(), rows)
-            done = {"document_id": row["id"], "passages": count, "state": stage}
-            await c.execute(generation_of(job).values(**done))
+                await c.execute(_ADD_PASSAGES, rows)
+            done = {"to_document": row["id"], "to_passages": count, "to_state": stage}
+            await c.execute(_CUT, {"of": generation, **done})
         return job
 
     async def document(self, job: Job, source: Mapping[str, Any], parsed: Parsed, parser: str) -> str:
+        """A document's text, segment by segment; its id. It is not complete before its passages are. Raises `Lost`."""
         row = _document_row(source, parsed, parser)
         for n, some in enumerate(segment_batches(parsed.segments)):
             rows = [{"document_id": row["id"], **s} for s in some]
             async with self._db.write() as c:
                 await self._queue.save(c, job, {**job.checkpoint, "progress": {"stage": "chunking"}})
                 if n == 0:
-                    await self.drop_half(c, job)
+                    await self._drop_half(c, job)
                     await c.execute(documents.insert().values(**row))
                     await c.execute(generation_of(job).values(state="chunking"))
                 if rows:
@@ -80,6 +84,19 @@ class Storing:
                     done = {"document_id": document_id, "passages": len(chunks), "state": stage}
                     await c.execute(generation_of(job).values(**done))
         return job
+
+
+# Built once: to build them takes longer than to run them.
+_DROP_PASSAGES = passages.delete().where(passages.c.generation_id == sa.bindparam("of"))
+_DROP_DOCUMENTS = documents.delete().where(documents.c.source_id == sa.bindparam("of"), documents.c.complete.is_(False))
+_ADD_DOCUMENT, _ADD_SEGMENTS, _ADD_PASSAGES = documents.insert(), document_segments.insert(), passages.insert()
+_CUT = (
+    generations.update()
+    .where(generations.c.id == sa.bindparam("of"))
+    .values(
+        document_id=sa.bindparam("to_document"), passages=sa.bindparam("to_passages"), state=sa.bindparam("to_state")
+    )
+)
 
 
 def generation_of(job: Job) -> sa.Update:

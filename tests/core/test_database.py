@@ -109,6 +109,36 @@ def test_eighty_of_eighty_concurrent_increments_are_kept(tmp_path: Path) -> None
     asyncio.run(main())
 
 
+def test_small_transactions_lose_none_either_and_wait_for_another_processs_lock_elsewhere(tmp_path: Path) -> None:
+    """Two databases are two writers. While one holds the lock, the event loop of the other goes on."""
+
+    async def increments(database: Database) -> None:
+        for _ in range(20):
+            async with database.write(small=True) as c:
+                n = int((await c.execute(COUNTER)).scalar_one())
+                await asyncio.sleep(0)
+                await c.execute(sa.text("UPDATE counter SET n = :n"), {"n": n + 1})
+
+    async def main() -> None:
+        first, second = await with_counter(tmp_path), new_database(tmp_path)
+        await asyncio.gather(*(increments(d) for d in (first, second) for _ in range(2)))
+        assert await counted(first) == 80
+        turns = 0
+        async with first.write() as c:
+            await c.execute(sa.text("UPDATE counter SET n = 0"))
+            waiting = asyncio.create_task(increments(second))
+            while turns < 1000 and not waiting.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert not waiting.done()
+        await waiting
+        assert (turns, await counted(second)) == (1000, 20)
+        await first.close()
+        await second.close()
+
+    asyncio.run(main())
+
+
 def test_a_raising_transaction_leaves_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         database = await with_counter(tmp_path)
