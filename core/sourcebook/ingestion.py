@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sourcebook import settings
-from sourcebook.choosing import first_that_reads, head_of
+from sourcebook.choosing import first_that_reads
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import documents, generations, passages
 from sourcebook.documents import Chunk
@@ -27,11 +27,13 @@ from sourcebook.embeddings import Embeddings
 from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
 from sourcebook.filters import FieldType, source_fields
+from sourcebook.gathering import Gathering
 from sourcebook.generations import Generations
 from sourcebook.indexing import Batch, Indexing
 from sourcebook.interfaces import BlobStore, Point
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
+from sourcebook.media_types import HEAD
 from sourcebook.members import Members
 from sourcebook.notebooks import TOUCH
 from sourcebook.pipelines import Pipelines
@@ -44,6 +46,7 @@ from sourcebook.tasks import Cut, Task, task_of
 
 log = logging.getLogger(__name__)
 
+_ENDS = 16  # jobs that end in one transaction
 _BLINK = 0.1  # seconds of parsing that nobody needs to be told of
 
 
@@ -76,6 +79,7 @@ class Ingestion:
         self._storing = Storing(database, queue)
         self._embeddings = embeddings or Embeddings(database)
         self._indexing = Indexing()
+        self._ends: Gathering[tuple[Job, Task], bool] = Gathering(self._finish, _ENDS)
         self._filters = filters or {}
 
     async def ingest(self, job: Job) -> None:
@@ -93,12 +97,26 @@ class Ingestion:
             job, cut = await self._read(job, task)
         job = await self._index(job, task, cut)
         await self._verify(job, task, cut)
-        async with self._db.write(small=True) as c:
-            await self._jobs.finish(c, job)
-            await self._generations.ready(c, str(job.generation_id))
-            await c.execute(TOUCH, {"touched": task.notebook.id})
+        if not await self._ends.submit((job, task)):
+            raise Lost(f"Job {job.id} is no longer held by {job.worker}.")
         self._sources.passwords.forget(job.generation_id)
         await failpoint("finish.ready")
+
+    async def _finish(self, ended: Sequence[tuple[Job, Task]]) -> Sequence[bool]:
+        """Those that came out of one flush are ready in one transaction; of each, whether it was still held."""
+        held: dict[str, bool] = {}
+        async with self._db.write(small=True) as c:
+            # In one order everywhere, so that no two processes wait for each other's notebooks.
+            for job, task in sorted(ended, key=lambda one: one[1].notebook.id):
+                try:
+                    await self._jobs.finish(c, job)
+                except Lost:
+                    held[job.id] = False
+                    continue
+                await self._generations.ready(c, task.generation_id)
+                await c.execute(TOUCH, {"touched": task.notebook.id})
+                held[job.id] = True
+        return [held[job.id] for job, _ in ended]
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Store why. A transient failure leaves the generation where it is; the job will come back."""
@@ -170,8 +188,8 @@ class Ingestion:
         await self._members.check_time(source)
         name, media_type = source["name"], source["media_type"]
         path = await self._blobs.local(source["blob_key"])
-        await asyncio.to_thread(_check_bytes, path, source)
-        candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, await head_of(path))
+        head = await asyncio.to_thread(_checked_head, path, source)
+        candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, head)
         password = self._sources.passwords.of(job.generation_id)
 
         def read(parser: ComponentRef) -> Awaitable[Parsed]:
@@ -295,10 +313,12 @@ def _chunk(row: Any) -> Chunk:
     return Chunk(row["start"], row["end"], row["context"], parent)
 
 
-def _check_bytes(path: Path, source: Mapping[str, Any]) -> None:
-    """Raise `BlobMissing` where these are not the bytes that were accepted: nothing is read from damaged ones."""
+def _checked_head(path: Path, source: Mapping[str, Any]) -> bytes:
+    """The first bytes, for `sniffed`. Raises `BlobMissing` where not all are those that were accepted."""
     try:
         with path.open("rb") as file:
+            head = file.read(HEAD)
+            file.seek(0)
             whole = hashlib.file_digest(file, "sha256").hexdigest() == source["sha256"]
     except OSError as error:
         raise BlobMissing(f"The stored file of {source['id']} cannot be read: {error.strerror}.") from error
@@ -308,3 +328,4 @@ def _check_bytes(path: Path, source: Mapping[str, Any]) -> None:
             remedy="Delete the source and upload the file again.",
             code="blob_damaged",
         )
+    return head
