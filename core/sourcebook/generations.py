@@ -170,8 +170,8 @@ class Retiring:
             job = await self._passages(job, generation_id, row["owner_id"])
             job = await self._generation(job, generation_id, row["document_id"])
             await self._drop_blob(row["blob_key"])
-        if job.payload.get("blob_key"):
-            await self._drop_blob(job.payload["blob_key"])
+        for key in (job.payload.get("blob_key"), *job.payload.get("blob_keys", ())):
+            await self._drop_blob(key)
         async with self._db.write() as c:
             document_id = job.checkpoint.get("document_id")
             if document_id is not None and not await self._forget_document(c, str(document_id)):
