@@ -234,7 +234,10 @@ class Ingestion:
         if not task.pipeline.embedder:
             self._jobs.make_room(job)
         if cut is not None:
+            pace, count = Pace(), len(cut.points)
             await self._upsert(task, cut.points)
+            # Stored when it is ready: where it dies before, this batch is indexed again.
+            job = replace(job, checkpoint={"next": count, "progress": {"stage": task.stage, **pace.of(count, count)}})
         self._jobs.make_room(job)
         for index in task.pipeline.indexes:
             await self._indexing.flush(index)

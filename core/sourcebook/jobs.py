@@ -155,8 +155,9 @@ class Jobs:
         return replace(job, checkpoint=checkpoint) if checkpoint is not None else job
 
     async def finish(self, c: AsyncConnection, job: Job) -> None:
-        """It is done. Raises `Lost`."""
-        await self._fenced(c, job, {"state": "done", "lease_until": None, "problem": None, "updated_at": now()})
+        """It is done, with its last checkpoint. Raises `Lost`."""
+        values = {"state": "done", "lease_until": None, "problem": None, "updated_at": now()}
+        await self._fenced(c, job, {**values, "checkpoint": dict(job.checkpoint)})
         self._finished.append(time.monotonic())
 
     async def fail(self, c: AsyncConnection, job: Job, error: SourcebookError, *, kept: bool = False) -> bool:
