@@ -6,7 +6,6 @@ is one transaction, and what it replaces is `superseded`: invisible at once, rem
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,14 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import citations, documents, generations, jobs, notebooks, passages, sources
 from sourcebook.embeddings import Embeddings
-from sourcebook.errors import Lost, SourcebookError, StoreError
+from sourcebook.errors import SourcebookError
 from sourcebook.ids import new_id
+from sourcebook.indexing import remove_points
 from sourcebook.interfaces import Blob, BlobStore, Scope, ScopedNotebook
 from sourcebook.jobs import Job, Jobs
 from sourcebook.pipelines import Pipelines
 from sourcebook.reading import Reading
-
-log = logging.getLogger(__name__)
 
 SUPERSEDED = "superseded"
 KEPT = 3600.0
@@ -160,7 +158,7 @@ class Retiring:
     async def retire(self, job: Job) -> None:
         """Every step may be repeated. Nothing to remove is success."""
         generation_id = str(job.payload["generation_id"])
-        if await self._still_written(generation_id):
+        if await self._jobs.ingesting(jobs.c.generation_id == generation_id):
             async with self._db.write() as c:
                 await self._jobs.postpone(c, job, 0.2)
             return
@@ -181,25 +179,7 @@ class Retiring:
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Tried again, later and later, as a deletion is."""
-        error.transient = True
-        try:
-            async with self._db.write() as c:
-                if await self._jobs.fail(c, job, error):
-                    longest = timedelta(seconds=self._jobs.options.backoff * 2**self._jobs.options.attempts)
-                    again = {"state": "queued", "attempt": 1, "run_at": now() + longest}
-                    await c.execute(jobs.update().where(jobs.c.id == job.id).values(**again))
-        except Lost:
-            log.info("retiring %s goes on elsewhere", job.payload["generation_id"])
-
-    async def _still_written(self, generation_id: str) -> bool:
-        query = sa.select(jobs.c.id).where(
-            jobs.c.generation_id == generation_id,
-            jobs.c.kind == "ingest",
-            jobs.c.state == "leased",
-            jobs.c.lease_until > now(),
-        )
-        async with self._db.read() as c:
-            return (await c.execute(query)).first() is not None
+        await self._jobs.try_on(job, error)
 
     async def _row(self, generation_id: str) -> Mapping[str, Any] | None:
         query = (
@@ -214,10 +194,7 @@ class Retiring:
 
     async def _points(self, generation_id: str, row: Mapping[str, Any]) -> None:
         scope = Scope((ScopedNotebook(row["notebook_id"], row["owner_id"], row["index_spec_id"]),))
-        for index in self._pipelines.indexes:
-            await index.delete(scope, row["source_id"], generation_id)
-            if left := await index.count(scope, row["source_id"], generation_id):
-                raise StoreError(f"The index {index.instance} still holds {left} points.", code="index_not_emptied")
+        await remove_points(self._pipelines.indexes, scope, row["source_id"], generation_id)
 
     async def _passages(self, job: Job, generation_id: str, owner_id: str) -> Job:
         """In small transactions, with the cached vectors of their texts."""

@@ -7,6 +7,7 @@ database's, never the worker's own; and on one machine, where the clock may be m
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
@@ -29,6 +30,8 @@ from sourcebook.database.tables import generations, grants, jobs, owner_turns, s
 from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.presence import Presence, process_of
+
+log = logging.getLogger(__name__)
 
 ACTIVE = ("queued", "leased")
 LONGEST_PAUSE = 600.0
@@ -176,6 +179,24 @@ class Jobs:
             values |= self.kept()
         await self._fenced(c, job, values)
         return final
+
+    async def try_on(self, job: Job, error: SourcebookError) -> None:
+        """What must come to its end whatever fails is queued again, later and later."""
+        error.transient = True
+        try:
+            async with self._db.write() as c:
+                if await self.fail(c, job, error):
+                    longest = min(self.options.backoff * 2**self.options.attempts, LONGEST_PAUSE)
+                    again = {"state": "queued", "attempt": 1, "failures": 0, "run_at": self._db.clock(longest)}
+                    await c.execute(jobs.update().where(jobs.c.id == job.id).values(**again))
+        except Lost:
+            log.info("job %s (%s) goes on elsewhere", job.id, job.kind)
+
+    async def ingesting(self, which: sa.ColumnElement[bool]) -> bool:
+        """Whether a worker may still be writing for one of these ingestions."""
+        leased = (jobs.c.kind == "ingest", jobs.c.state == "leased", jobs.c.lease_until > self._db.clock())
+        async with self._db.read() as c:
+            return (await c.execute(sa.select(jobs.c.id).where(which, *leased).limit(1))).first() is not None
 
     async def release(self, job: Job) -> None:
         """Give it back untouched, as at shutdown; nothing happens where the lease is lost already."""
