@@ -5,7 +5,6 @@ What is deleted is invisible at once. A notebook's job waits for those of its so
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -42,8 +41,6 @@ from sourcebook.interfaces import BlobStore, Scope, ScopedNotebook
 from sourcebook.jobs import ACTIVE, Job, Jobs
 from sourcebook.pipelines import Pipelines
 from sourcebook.reading import Reading
-
-log = logging.getLogger(__name__)
 
 _ROWS = 500
 
