@@ -5,7 +5,6 @@ What is deleted is invisible at once. A notebook's job waits for those of its so
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -35,14 +34,13 @@ from sourcebook.database.tables import (
     sources,
 )
 from sourcebook.embeddings import Embeddings
-from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
+from sourcebook.errors import BlobMissing, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
+from sourcebook.indexing import check_emptied, remove_points
 from sourcebook.interfaces import BlobStore, Scope, ScopedNotebook
-from sourcebook.jobs import ACTIVE, LONGEST_PAUSE, Job, Jobs
+from sourcebook.jobs import ACTIVE, Job, Jobs
 from sourcebook.pipelines import Pipelines
 from sourcebook.reading import Reading
-
-log = logging.getLogger(__name__)
 
 _ROWS = 500
 
@@ -60,7 +58,9 @@ class Deletion:
 
     async def delete(self, job: Job) -> None:
         """Remove what is left of something tombstoned, after the last worker that could still write has stopped."""
-        if await (self._still_written(job) if job.source_id else self._still_deleted(job)):
+        if await (
+            self._jobs.ingesting(jobs.c.source_id == job.source_id) if job.source_id else self._still_deleted(job)
+        ):
             async with self._db.write() as c:
                 await self._jobs.postpone(c, job, 0.2)
             return
@@ -136,25 +136,7 @@ class Deletion:
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Deleting is never given up: whatever failed is tried again, later and later."""
-        error.transient = True
-        try:
-            async with self._db.write() as c:
-                if await self._jobs.fail(c, job, error):
-                    longest = min(self._jobs.options.backoff * 2**self._jobs.options.attempts, LONGEST_PAUSE)
-                    again = {"state": "queued", "attempt": 1, "failures": 0, "run_at": self._db.clock(longest)}
-                    await c.execute(jobs.update().where(jobs.c.id == job.id).values(**again))
-        except Lost:
-            log.info("deleting %s goes on elsewhere", job.source_id)
-
-    async def _still_written(self, job: Job) -> bool:
-        query = sa.select(jobs.c.id).where(
-            jobs.c.source_id == job.source_id,
-            jobs.c.kind == "ingest",
-            jobs.c.state == "leased",
-            jobs.c.lease_until > self._db.clock(),
-        )
-        async with self._db.read() as c:
-            return (await c.execute(query)).first() is not None
+        await self._jobs.try_on(job, error)
 
     async def _still_deleted(self, job: Job) -> bool:
         """Whether a deletion that this one waits for is not over: its sources', or all of its owner's."""
@@ -184,8 +166,7 @@ class Deletion:
 
     async def _check_points(self, scope: Scope) -> None:
         for index in self._pipelines.indexes:
-            if left := await index.count(scope):
-                raise StoreError(f"The index {index.instance} still holds {left} points.", code="index_not_emptied")
+            await check_emptied(index, scope)
 
     async def _new_bytes(self, source_id: str) -> list[str]:
         """Blobs that no generation has made the source's own yet."""
@@ -205,13 +186,7 @@ class Deletion:
         )
         async with self._db.read() as c:
             scope = Scope(tuple(ScopedNotebook(*row) for row in (await c.execute(query)).all()))
-        removed = 0
-        for index in self._pipelines.indexes:
-            removed += await index.count(scope, source_id)
-            await index.delete(scope, source_id)
-            if left := await index.count(scope, source_id):
-                raise StoreError(f"The index {index.instance} still holds {left} points.", code="index_not_emptied")
-        return removed
+        return await remove_points(self._pipelines.indexes, scope, source_id)
 
     async def _vectors(self, job: Job) -> None:
         """Cached embeddings, which tell of the text. One that another source shares is made again when it is needed."""

@@ -128,6 +128,11 @@ class Chunk:
     parent: tuple[int, int] | None = None
 
 
+def indexed_text(context: str, text: str) -> str:
+    """What is embedded and indexed of a passage."""
+    return f"{context}\n{text}" if context else text
+
+
 @dataclass(frozen=True)
 class Passage:
     """A chunk that is stored: the unit of retrieval. `document.text[start:end] == text`.
@@ -157,7 +162,7 @@ class Passage:
     @property
     def indexed(self) -> str:
         """What is embedded and indexed: context and text."""
-        return f"{self.context}\n{self.text}" if self.context else self.text
+        return indexed_text(self.context, self.text)
 
     @property
     def prompt_text(self) -> str:

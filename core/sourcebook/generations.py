@@ -6,7 +6,6 @@ is one transaction, and what it replaces is `superseded`: invisible at once, rem
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,14 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import citations, documents, generations, jobs, notebooks, passages, sources
 from sourcebook.embeddings import Embeddings
-from sourcebook.errors import Lost, SourcebookError, StoreError
+from sourcebook.errors import SourcebookError
 from sourcebook.ids import new_id
+from sourcebook.indexing import remove_points
 from sourcebook.interfaces import Blob, BlobStore, Scope, ScopedNotebook
 from sourcebook.jobs import Job, Jobs
 from sourcebook.pipelines import Pipelines
 from sourcebook.reading import Reading
-
-log = logging.getLogger(__name__)
 
 SUPERSEDED = "superseded"
 KEPT = 3600.0
@@ -49,41 +47,40 @@ class Generations:
         blob: Blob | None = None,
         content: Mapping[str, Any] | None = None,
         held: bool = False,
+        first: bool = False,
     ) -> tuple[str, str]:
         """A new generation of `source` (a row) under an index spec, and its job: their ids.
 
         `blob` and `content` (media_type, url, metadata) are new bytes, which become the source's at the switch. What
-        was begun earlier and is not ready is superseded. `held`: only this process may do the job.
+        was begun earlier and is not ready is superseded. `held`: only this process may do the job. `first`: of a source
+        that is being made, so that there is nothing earlier.
         """
-        earlier = sa.select(generations.c.id).where(
-            generations.c.source_id == source["id"],
-            generations.c.index_spec_id == spec_id,
-            generations.c.state.not_in(("ready", SUPERSEDED)),
-        )
-        await self.supersede(c, (await c.execute(earlier)).scalars().all())
+        if not first:
+            earlier = sa.select(generations.c.id).where(
+                generations.c.source_id == source["id"],
+                generations.c.index_spec_id == spec_id,
+                generations.c.state.not_in(("ready", SUPERSEDED)),
+            )
+            await self.supersede(c, (await c.execute(earlier)).scalars().all())
         generation_id = new_id("gen")
         row: dict[str, Any] = {"id": generation_id, "source_id": source["id"], "index_spec_id": spec_id}
+        row |= {"state": "queued", "created_at": now()}
         if blob is not None:
             row["blob_key"] = blob.key
             row["content"] = {**(content or {}), "sha256": blob.sha256, "size": blob.size}
-        await c.execute(generations.insert().values(**row, state="queued", created_at=now()))
+        await c.execute(_BEGIN, row)
         of = {"notebook_id": source["notebook_id"], "source_id": source["id"], "generation_id": generation_id}
         job_id = await self._jobs.add(c, "ingest", owner_id, **of, **(self._jobs.kept() if held else {}))
         return generation_id, job_id
 
-    async def switch(self, c: AsyncConnection, generation_id: str) -> None:
+    async def ready(self, c: AsyncConnection, generation_id: str) -> None:
         """This generation is ready: it serves from now on, and those before it are superseded.
 
         One that a later one has overtaken is superseded itself.
         """
-        row = (await c.execute(sa.select(generations).where(generations.c.id == generation_id))).mappings().one()
-        others = sa.select(generations.c.id).where(
-            generations.c.source_id == row["source_id"],
-            generations.c.index_spec_id == row["index_spec_id"],
-            generations.c.state == "ready",
-            generations.c.id != generation_id,
-        )
-        ids = (await c.execute(others)).scalars().all()
+        row = (await c.execute(_READY, {"of": generation_id, "at": now()})).mappings().one()
+        beside = {"source": row["source_id"], "spec": row["index_spec_id"], "but": generation_id}
+        ids = (await c.execute(_OTHERS, beside)).scalars().all()
         if any(other > generation_id for other in ids):
             await self.supersede(c, [generation_id])
             return
@@ -110,6 +107,8 @@ class Generations:
 
         `forget` drops the cached vectors of its texts, which must not be where another generation has the same texts.
         """
+        if not ids:
+            return
         query = (
             sa.select(generations.c.id, generations.c.source_id, sources.c.notebook_id, notebooks.c.owner_id)
             .join(sources, sources.c.id == generations.c.source_id)
@@ -129,6 +128,22 @@ class Generations:
             blob_key = None
 
 
+# Built once: to build them takes longer than to run them.
+_BEGIN = generations.insert()
+_READY = (
+    generations.update()
+    .where(generations.c.id == sa.bindparam("of"))
+    .values(state="ready", ready_at=sa.bindparam("at"), problem=None)
+    .returning(generations)
+)
+_OTHERS = sa.select(generations.c.id).where(
+    generations.c.source_id == sa.bindparam("source"),
+    generations.c.index_spec_id == sa.bindparam("spec"),
+    generations.c.state == "ready",
+    generations.c.id != sa.bindparam("but"),
+)
+
+
 class Retiring:
     """Does `retire` jobs: a superseded generation's points, passages and, where nothing cites it, its document."""
 
@@ -143,7 +158,7 @@ class Retiring:
     async def retire(self, job: Job) -> None:
         """Every step may be repeated. Nothing to remove is success."""
         generation_id = str(job.payload["generation_id"])
-        if await self._still_written(generation_id):
+        if await self._jobs.ingesting(jobs.c.generation_id == generation_id):
             async with self._db.write() as c:
                 await self._jobs.postpone(c, job, 0.2)
             return
@@ -153,8 +168,8 @@ class Retiring:
             job = await self._passages(job, generation_id, row["owner_id"])
             job = await self._generation(job, generation_id, row["document_id"])
             await self._drop_blob(row["blob_key"])
-        if job.payload.get("blob_key"):
-            await self._drop_blob(job.payload["blob_key"])
+        for key in (job.payload.get("blob_key"), *job.payload.get("blob_keys", ())):
+            await self._drop_blob(key)
         async with self._db.write() as c:
             document_id = job.checkpoint.get("document_id")
             if document_id is not None and not await self._forget_document(c, str(document_id)):
@@ -164,25 +179,7 @@ class Retiring:
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Tried again, later and later, as a deletion is."""
-        error.transient = True
-        try:
-            async with self._db.write() as c:
-                if await self._jobs.fail(c, job, error):
-                    longest = timedelta(seconds=self._jobs.options.backoff * 2**self._jobs.options.attempts)
-                    again = {"state": "queued", "attempt": 1, "run_at": now() + longest}
-                    await c.execute(jobs.update().where(jobs.c.id == job.id).values(**again))
-        except Lost:
-            log.info("retiring %s goes on elsewhere", job.payload["generation_id"])
-
-    async def _still_written(self, generation_id: str) -> bool:
-        query = sa.select(jobs.c.id).where(
-            jobs.c.generation_id == generation_id,
-            jobs.c.kind == "ingest",
-            jobs.c.state == "leased",
-            jobs.c.lease_until > now(),
-        )
-        async with self._db.read() as c:
-            return (await c.execute(query)).first() is not None
+        await self._jobs.try_on(job, error)
 
     async def _row(self, generation_id: str) -> Mapping[str, Any] | None:
         query = (
@@ -197,10 +194,7 @@ class Retiring:
 
     async def _points(self, generation_id: str, row: Mapping[str, Any]) -> None:
         scope = Scope((ScopedNotebook(row["notebook_id"], row["owner_id"], row["index_spec_id"]),))
-        for index in self._pipelines.indexes:
-            await index.delete(scope, row["source_id"], generation_id)
-            if left := await index.count(scope, row["source_id"], generation_id):
-                raise StoreError(f"The index {index.instance} still holds {left} points.", code="index_not_emptied")
+        await remove_points(self._pipelines.indexes, scope, row["source_id"], generation_id)
 
     async def _passages(self, job: Job, generation_id: str, owner_id: str) -> Job:
         """In small transactions, with the cached vectors of their texts."""

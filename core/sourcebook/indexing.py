@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sourcebook.errors import StoreError
 from sourcebook.gathering import Gathering
 from sourcebook.interfaces import Index, Point, Scope
 
@@ -58,6 +59,29 @@ class Indexing:
 
             self._flushes[id(index)] = Gathering(flush, 1 << 30)
         await self._flushes[id(index)].submit(None)
+
+
+async def remove_points(
+    indexes: Iterable[Index[Any]], scope: Scope, source_id: str, generation_id: str | None = None
+) -> int:
+    """Remove a source's points, or those of one generation, from every index; how many there were.
+
+    Raises `StoreError` (code `index_not_emptied`) where an index still holds some.
+    """
+    removed = 0
+    for index in indexes:
+        removed += await index.count(scope, source_id, generation_id)
+        await index.delete(scope, source_id, generation_id)
+        await check_emptied(index, scope, source_id, generation_id)
+    return removed
+
+
+async def check_emptied(
+    index: Index[Any], scope: Scope, source_id: str | None = None, generation_id: str | None = None
+) -> None:
+    """Raises `StoreError` (code `index_not_emptied`) where the index holds points of these."""
+    if left := await index.count(scope, source_id, generation_id):
+        raise StoreError(f"The index {index.instance} still holds {left} points.", code="index_not_emptied")
 
 
 def _alike(batches: Sequence[Batch]) -> list[list[Batch]]:

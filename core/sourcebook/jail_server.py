@@ -241,9 +241,16 @@ def _threads() -> int:
 def _direct_children() -> set[int]:
     """As the kernel counts them; empty where it does not tell."""
     try:
-        return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+        file = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return set()
+    found = b""
+    try:
+        while more := os.read(file, 4096):
+            found += more
+    finally:
+        os.close(file)
+    return {int(pid) for pid in found.split()}
 
 
 def _kill(pid: int) -> None:

@@ -7,6 +7,8 @@ database's, never the worker's own; and on one machine, where the clock may be m
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import random
 import socket
@@ -14,13 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.base import Executable
 
-from sourcebook import settings
+from sourcebook import claiming, settings
 from sourcebook.database.engine import Database, now
 from sourcebook.database.signals import QUEUED
 from sourcebook.database.tables import generations, grants, jobs, owner_turns, sources
@@ -28,10 +31,13 @@ from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreEr
 from sourcebook.ids import new_id
 from sourcebook.presence import Presence, process_of
 
+log = logging.getLogger(__name__)
+
 ACTIVE = ("queued", "leased")
 LONGEST_PAUSE = 600.0
 """Seconds between two tries."""
 
+_TOGETHER = 32  # jobs that are held at once, however few are being worked on
 _RETRY_AFTER = (2.0, 120.0)  # seconds: the least and the most that is asked of those who find the queue full
 
 
@@ -69,26 +75,29 @@ class Jobs:
         base = presence.name if presence else f"{socket.gethostname()[:40]}-{os.getpid()}-{new_id('p')[-6:]}"
         self.keeper = f"{base}-kept"
         self._random = random.Random()  # jitter of our own: the global one belongs to the program
-        self.held: set[str] = set()  # what this process does: never taken from itself, wherever its clock goes
+        # What this process does, never taken from itself wherever its clock goes; and how each gives up its room.
+        self.held: dict[str, Callable[[], None]] = {}
         self._still: dict[str, tuple[datetime, float]] = {}  # late leases of others: as seen, and since when
         self._finished: deque[float] = deque(maxlen=50)
+        self._keeps = False  # whether a job was ever kept for this process
+        self._looked = -math.inf  # when late leases were last looked for
 
     async def add(self, c: AsyncConnection, kind: str, owner_id: str, **values: Any) -> str:
         """Enqueue within the caller's transaction, so that the job stands exactly when its subject does."""
         job_id, at = new_id("job"), now()
         row = {"payload": {}, "checkpoint": {}, "state": "queued", "created_at": at, "updated_at": at}
         row |= {"run_at": self._db.clock(), "kind": kind, "owner_id": owner_id}
-        await c.execute(jobs.insert().values(id=job_id, **{**row, **values}))
+        plain = {name: value for name, value in {"id": job_id, **row, **values}.items() if not _is_sql(value)}
+        sql = {name: value for name, value in {**row, **values}.items() if _is_sql(value)}
+        await c.execute(jobs.insert().values(sql) if sql else claiming.ADD, plain)
         topics = [f"notebook:{n}"] if (n := values.get("notebook_id")) else []
         await self._db.signals.send(c, QUEUED, *topics)
         return job_id
 
     async def check_room(self, c: AsyncConnection) -> None:
         """Raise `StoreError` (`server_queue_full`) where the server takes no more; an owner's own bound is a quota."""
-        waiting = sa.select(jobs.c.id).where(jobs.c.state == "queued", jobs.c.kind == "ingest")
         # Counting ends at the bound: a short queue, as nearly every one is, costs next to nothing.
-        count = sa.select(sa.func.count()).select_from(waiting.limit(self.options.queue).subquery())
-        if int((await c.execute(count)).scalar_one()) >= self.options.queue:
+        if int((await c.execute(claiming.COUNT, {"most": self.options.queue})).scalar_one()) >= self.options.queue:
             raise StoreError(
                 "The server has as many sources to ingest as it takes.",
                 code="server_queue_full",
@@ -101,13 +110,14 @@ class Jobs:
 
         Its workers claim it as if it were queued; when this process dies, the lease runs out and others may.
         """
+        self._keeps = True
         self.keeping()
         return {"state": "leased", "worker": self.keeper, "lease_until": self._db.clock(self.options.lease)}
 
     async def renew_kept(self) -> None:
         """Keep the lease of what waits for this process's workers."""
         mine = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper)
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             await c.execute(jobs.update().where(mine).values(lease_until=self._db.clock(self.options.lease)))
 
     async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
@@ -116,31 +126,28 @@ class Jobs:
         Of the queued, the more urgent first; then whoever has the fewest jobs being done, then whoever was served
         longest ago: many jobs of one owner delay another's by one at most.
         """
-        kept = sa.and_(jobs.c.state == "leased", jobs.c.worker == self.keeper, jobs.c.run_at <= self._db.clock())
-        async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
-            ours = (await c.execute(sa.select(jobs.c.id).where(kept).limit(1))).scalar()
-            late = [] if kept_only else self._takeable((await c.execute(_LATE, {"at": await self._now(c)})).all())
-            waiting = [] if kept_only else (await c.execute(self._waiting())).all()
-        if not ours and not late and not waiting:
+        async with self._db.read(small=True) as c:  # looking costs no write lock, and mostly there is nothing
+            at = await self._now(c)
+            due = {"at": at, "far": at + timedelta(seconds=LONGEST_PAUSE)}
+            kept = (await c.execute(claiming.KEPT, {"keeper": self.keeper, "at": at})).scalar() if self._keeps else None
+            waiting = [] if kept_only else (await c.execute(claiming.WAITING, due)).all()
+            late = [] if kept_only else await self._late(c, at, hurry=not waiting)
+        if not kept and not late and not waiting:
             return None
-        async with self._db.write() as c:
-            if ours and (taken := await self._take(c, worker, sa.and_(kept, jobs.c.id == ours))) is not None:
-                return taken
-            for job_id, lease in late:
-                taken = await self._take(c, worker, sa.and_(jobs.c.id == job_id, jobs.c.lease_until == lease))
-                if taken is not None:
-                    return taken
-            for row in sorted(waiting, key=_share):
-                first = sa.select(jobs.c.id).where(jobs.c.owner_id == row.owner_id, self._due())
-                first = first.order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id).limit(1)
-                taken = await self._take(
-                    c, worker, jobs.c.id == first.with_for_update(skip_locked=True).scalar_subquery()
-                )
-                if taken is not None:
+        lease = {"by": worker, "until": at + timedelta(seconds=self.options.lease), "stamp": now()}
+        async with self._db.write(small=True) as c:
+            found = None
+            if kept:
+                found = await _take(c, claiming.TAKE_KEPT, lease, job=kept, keeper=self.keeper, at=at)
+            for job_id, since in () if found else late:
+                if found := await _take(c, claiming.TAKE_LATE, lease, job=job_id, since=since):
+                    break
+            for row in () if found else sorted(waiting, key=_share):
+                if found := await _take(c, claiming.TAKE_NEXT, lease, owner=row.owner_id, **due):
                     if len(waiting) > 1:
                         await self._served(c, row.owner_id)
-                    return taken
-        return None
+                    break
+        return found
 
     async def save(self, c: AsyncConnection, job: Job, checkpoint: Mapping[str, Any] | None = None) -> Job:
         """Renew the lease within the caller's transaction, and store the checkpoint. Raises `Lost`."""
@@ -151,8 +158,9 @@ class Jobs:
         return replace(job, checkpoint=checkpoint) if checkpoint is not None else job
 
     async def finish(self, c: AsyncConnection, job: Job) -> None:
-        """It is done. Raises `Lost`."""
-        await self._fenced(c, job, {"state": "done", "lease_until": None, "problem": None, "updated_at": now()})
+        """It is done, with its last checkpoint. Raises `Lost`."""
+        values = {"state": "done", "lease_until": None, "problem": None, "updated_at": now()}
+        await self._fenced(c, job, {**values, "checkpoint": dict(job.checkpoint)})
         self._finished.append(time.monotonic())
 
     async def fail(self, c: AsyncConnection, job: Job, error: SourcebookError, *, kept: bool = False) -> bool:
@@ -172,10 +180,28 @@ class Jobs:
         await self._fenced(c, job, values)
         return final
 
+    async def try_on(self, job: Job, error: SourcebookError) -> None:
+        """What must come to its end whatever fails is queued again, later and later."""
+        error.transient = True
+        try:
+            async with self._db.write() as c:
+                if await self.fail(c, job, error):
+                    longest = min(self.options.backoff * 2**self.options.attempts, LONGEST_PAUSE)
+                    again = {"state": "queued", "attempt": 1, "failures": 0, "run_at": self._db.clock(longest)}
+                    await c.execute(jobs.update().where(jobs.c.id == job.id).values(**again))
+        except Lost:
+            log.info("job %s (%s) goes on elsewhere", job.id, job.kind)
+
+    async def ingesting(self, which: sa.ColumnElement[bool]) -> bool:
+        """Whether a worker may still be writing for one of these ingestions."""
+        leased = (jobs.c.kind == "ingest", jobs.c.state == "leased", jobs.c.lease_until > self._db.clock())
+        async with self._db.read() as c:
+            return (await c.execute(sa.select(jobs.c.id).where(which, *leased).limit(1))).first() is not None
+
     async def release(self, job: Job) -> None:
         """Give it back untouched, as at shutdown; nothing happens where the lease is lost already."""
         values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": self._db.clock()}
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             await c.execute(jobs.update().where(*_held(job)).values(**values))
             await self._db.signals.send(c, QUEUED, *_topics(job))
 
@@ -187,7 +213,7 @@ class Jobs:
 
     async def cancelled(self, job: Job) -> None:
         """Its worker has seen the wish, and stopped."""
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             stopped = {"state": "cancelled", "lease_until": None, "updated_at": now()}
             done = await c.execute(jobs.update().where(*_held(job), jobs.c.cancel.is_(True)).values(**stopped))
             if done.rowcount:
@@ -198,6 +224,11 @@ class Jobs:
         values = {"state": "queued", "run_at": self._db.clock(seconds), "lease_until": None}
         await self._fenced(c, job, {**values, "attempt": jobs.c.attempt - 1})
 
+    def make_room(self, job: Job) -> None:
+        """All that is left of this job is to wait, together with others: its worker may begin another meanwhile."""
+        if len(self.held) < _TOGETHER:
+            self.held.get(job.id, _nothing)()
+
     # What people ask for.
 
     async def get(self, job_id: str, owner_id: str) -> Job:
@@ -205,7 +236,7 @@ class Jobs:
         shared = sa.select(grants.c.notebook_id).where(grants.c.owner_id == owner_id, grants.c.permission == "write")
         mine = sa.or_(jobs.c.owner_id == owner_id, jobs.c.notebook_id.in_(shared))
         query = sa.select(jobs).where(jobs.c.id == job_id, mine)
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             row = (await c.execute(query)).mappings().first()
         if row is None:
             raise NotFound(f"There is no job {job_id}.")
@@ -214,7 +245,7 @@ class Jobs:
     async def listing(self, state: str = "", limit: int = 100) -> list[Job]:
         """Of all owners, the newest first, for the operator: of one state, or all that are not done."""
         which = jobs.c.state == state if state else jobs.c.state != "done"
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             rows = (await c.execute(sa.select(jobs).where(which).order_by(jobs.c.id.desc()).limit(limit))).mappings()
             return [_job(row) for row in rows]
 
@@ -226,7 +257,7 @@ class Jobs:
         job = await self.get(job_id, owner_id)
         if job.kind == "delete":
             raise Conflict("What is being deleted is deleted to the end.", code="not_cancellable")
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             queued = sa.and_(jobs.c.id == job_id, jobs.c.state == "queued")
             done = await c.execute(jobs.update().where(queued).values(state="cancelled", updated_at=now()))
             if done.rowcount:
@@ -245,7 +276,7 @@ class Jobs:
         alive = sa.exists().where(sources.c.id == jobs.c.source_id, sources.c.deleted_at.is_(None))
         over = sa.and_(jobs.c.id == job_id, jobs.c.state.in_(("failed", "cancelled")), jobs.c.kind == "ingest", alive)
         again = {"state": "queued", "failures": 0, "attempt": 0, "cancel": False, "problem": None}
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             values = {**again, "run_at": self._db.clock(), "updated_at": now()}
             if (await c.execute(jobs.update().where(over).values(**values))).rowcount != 1:
                 raise Conflict(f"The job {job_id} is {job.state}, and cannot be retried.", code="not_retryable")
@@ -260,41 +291,26 @@ class Jobs:
         if self._presence is None:
             return
         query = sa.select(jobs.c.worker).where(jobs.c.state == "leased").distinct()
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             workers = (await c.execute(query)).scalars().all()
         dead = [w for w in workers if w and not self._presence.alive(process_of(w))]
         if dead:
             of = sa.and_(jobs.c.state == "leased", jobs.c.worker.in_(dead))
-            async with self._db.write() as c:
+            async with self._db.write(small=True) as c:
                 await c.execute(jobs.update().where(of).values(lease_until=self._db.clock(-1)))
 
     # The parts of claiming.
 
-    def _due(self) -> sa.ColumnElement[bool]:
-        at, far = self._db.clock(), self._db.clock(LONGEST_PAUSE)
-        # No pause of these is as long: the clock was set back. Only a `retire` job waits for longer on purpose.
-        strange = sa.and_(jobs.c.run_at > far, jobs.c.kind.in_(("ingest", "delete")))
-        return sa.and_(jobs.c.state == "queued", sa.or_(jobs.c.run_at <= at, strange))
-
-    def _waiting(self) -> sa.Select[Any]:
-        """A row for each owner who has something due: its urgency, and what speaks for the others."""
-        doing = jobs.alias()
-        running = sa.select(sa.func.count()).where(doing.c.state == "leased", doing.c.owner_id == jobs.c.owner_id)
-        turn = sa.select(owner_turns.c.turn).where(owner_turns.c.owner_id == jobs.c.owner_id)
-        return (
-            sa.select(
-                jobs.c.owner_id,
-                sa.func.max(jobs.c.priority).label("priority"),
-                sa.func.min(jobs.c.run_at).label("run_at"),
-                running.scalar_subquery().label("running"),
-                turn.scalar_subquery().label("turn"),
-            )
-            .where(self._due())
-            .group_by(jobs.c.owner_id)
-        )
-
     async def _now(self, c: AsyncConnection) -> datetime:
-        return now() if self._db.sqlite else (await c.execute(sa.select(self._db.clock()))).scalar_one()
+        at = self._db.clock()
+        return at if isinstance(at, datetime) else (await c.execute(sa.select(at))).scalar_one()
+
+    async def _late(self, c: AsyncConnection, at: datetime, *, hurry: bool) -> list[tuple[str, datetime]]:
+        """Leases that ran out; where there is other work (no `hurry`), looked for once in a while."""
+        if not hurry and time.monotonic() - self._looked < self.options.poll:
+            return []
+        self._looked = time.monotonic()
+        return self._takeable((await c.execute(claiming.LATE, {"at": at})).all())
 
     def _takeable(self, late: Any) -> list[tuple[str, datetime]]:
         """Of late leases, those that nobody here knows better of: where the clock was moved, all of them are late."""
@@ -311,12 +327,6 @@ class Jobs:
         self._still = seen
         return found
 
-    async def _take(self, c: AsyncConnection, worker: str, which: sa.ColumnElement[bool]) -> Job | None:
-        lease = {"lease_until": self._db.clock(self.options.lease), "updated_at": now()}
-        values = {"state": "leased", "worker": worker, "attempt": jobs.c.attempt + 1, **lease}
-        row = (await c.execute(jobs.update().where(which).values(**values).returning(jobs))).mappings().first()
-        return _job(row) if row else None
-
     async def _served(self, c: AsyncConnection, owner_id: str) -> None:
         turns = owner_turns.alias()
         latest = sa.select(sa.func.coalesce(sa.func.max(turns.c.turn), 0) + 1).scalar_subquery()
@@ -325,7 +335,12 @@ class Jobs:
             await c.execute(self._db.insert_or_ignore(owner_turns).values(owner_id=owner_id, turn=latest))
 
     async def _fenced(self, c: AsyncConnection, job: Job, values: Mapping[str, Any], *, tell: bool = True) -> None:
-        done = await c.execute(jobs.update().where(*_held(job), jobs.c.cancel.is_(False)).values(**values))
+        plain = {name: value for name, value in values.items() if not _is_sql(value)}
+        update = claiming.fenced(tuple(plain))
+        if len(plain) < len(values):
+            update = update.values({name: value for name, value in values.items() if name not in plain})
+        held = {"held_id": job.id, "held_worker": job.worker, "held_attempt": job.attempt}
+        done = await c.execute(update, {**plain, **held})
         if done.rowcount != 1:
             raise Lost(f"Job {job.id} is no longer held by {job.worker}.")
         if tell:
@@ -345,9 +360,17 @@ class Jobs:
         return min(max(each, _RETRY_AFTER[0]), _RETRY_AFTER[1])
 
 
-_LATE = sa.select(jobs.c.id, jobs.c.worker, jobs.c.lease_until).where(
-    jobs.c.state == "leased", jobs.c.lease_until < sa.bindparam("at", type_=jobs.c.lease_until.type)
-)
+async def _take(c: AsyncConnection, statement: Executable, lease: Mapping[str, Any], **which: Any) -> Job | None:
+    row = (await c.execute(statement, {**lease, **which})).mappings().first()
+    return _job(row) if row else None
+
+
+def _is_sql(value: Any) -> bool:
+    return isinstance(value, sa.ColumnElement)
+
+
+def _nothing() -> None:
+    """Of a job that no worker holds."""
 
 
 def _share(row: Any) -> tuple[int, int, int, datetime]:

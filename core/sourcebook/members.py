@@ -69,9 +69,8 @@ class Members:
             name = member.name.strip(" ./\\") or f"member {n}"  # some mails name an attachment '..'
             accepted = await self._sources.accept(notebook, name, _chunks(member), parent_id=source["id"])
             there.add(accepted[0])
-        stale = sa.select(sources.c.id).where(sources.c.parent_id == source["id"], sources.c.deleted_at.is_(None))
-        async with self._db.read() as c:
-            gone = [one for one in (await c.execute(stale)).scalars() if one not in there]
+        async with self._db.read(small=True) as c:
+            gone = [one for one in (await c.execute(_CHILDREN, {"parent": source["id"]})).scalars() if one not in there]
         if gone:
             async with self._db.write() as c:
                 for one in gone:
@@ -126,6 +125,9 @@ class Members:
         async with self._db.read() as c:
             files, size = (await c.execute(query)).one()
         return int(files), int(size)
+
+
+_CHILDREN = sa.select(sources.c.id).where(sources.c.parent_id == sa.bindparam("parent"), sources.c.deleted_at.is_(None))
 
 
 async def _chunks(member: Found) -> AsyncIterator[bytes]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import sqlalchemy as sa
@@ -45,6 +45,10 @@ Scoped = tuple[Scope, list[Notebook]]
 def touched(notebook_id: str) -> sa.Update:
     """To run in the transaction that makes sources appear, change or go: what was remembered is not used again."""
     return notebooks.update().where(notebooks.c.id == notebook_id).values(epoch=notebooks.c.epoch + 1)
+
+
+TOUCH = touched(cast(str, sa.bindparam("touched")))
+"""The same for the notebook `touched`, built once."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from sourcebook.ids import new_id, passage_id
 from sourcebook.notebooks import Notebook
 from sourcebook.owners import Principal
 from sourcebook.rebuilding import reindex_again
+from sourcebook.strays import Held
 
 KIND = "notebook"
 _ROWS = 500
@@ -136,9 +137,13 @@ async def import_(book: Sourcebook, principal: Principal, path: Path) -> dict[st
         shown = {"description": about["description"], "metadata": about["metadata"]}
         notebook = await book.create_notebook(principal, about["title"], pipeline=pipeline, **shown)
         blobs = {key: new_id("blob") for key in (n.removeprefix("blobs/") for n in bundle.names("blobs"))}
+        held = Held(book.database, book.jobs, notebook.owner_id, blobs.values())
+        await held.hold()
         for old, new in blobs.items():
             await book.blobs.put(new, bundle.blob(f"blobs/{old}"))
+            await held.renew()
         async with book.database.write() as c:
+            await held.release(c)
             filling = _Filling(c, book, bundle, notebook, blobs)
             queued = await filling.fill()
         return {"notebook_id": notebook.id, "counts": bundle.manifest["counts"], "queued": queued}

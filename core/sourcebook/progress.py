@@ -83,6 +83,7 @@ class Following:
             shown, start, at_start = None, time.monotonic(), -1
             while True:
                 changed.clear()
+                looked = time.monotonic()
                 counts, running = await self._look(notebook_id)
                 over = counts.get("ready", 0) + counts.get("failed", 0)
                 left = sum(counts.values()) - over
@@ -93,7 +94,7 @@ class Following:
                     yield now
                     shown = now
                 await _either(changed, _LOOK)
-                await asyncio.sleep(_REST)
+                await asyncio.sleep(looked + _REST - time.monotonic())  # no pause where it was quiet before
 
     async def _look(self, notebook_id: str) -> tuple[dict[str, int], list[dict[str, Any]]]:
         mine = sa.and_(sources.c.notebook_id == notebook_id, sources.c.deleted_at.is_(None))

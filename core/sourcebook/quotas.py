@@ -34,9 +34,8 @@ class Quotas:
             await self._storage(c, owner_id, size, added)
         if limits.queued:
             # Counting ends at the limit: a short queue, as nearly every one is, costs next to nothing.
-            mine = sa.select(jobs.c.id).where(jobs.c.owner_id == owner_id, jobs.c.state == "queued")
-            waiting = sa.select(sa.func.count()).select_from(mine.limit(limits.queued).subquery())
-            if int((await c.execute(waiting)).scalar_one()) >= limits.queued:
+            waiting = (await c.execute(_WAITING, {"owner": owner_id, "most": limits.queued})).scalar_one()
+            if int(waiting) >= limits.queued:
                 raise QuotaExceeded(
                     f"{limits.queued} jobs of this owner wait to be done, and no more may.",
                     code="queue_full",
@@ -72,3 +71,7 @@ class Quotas:
                 limit=self._limits.sources,
                 used=number,
             )
+
+
+_MINE = sa.select(jobs.c.id).where(jobs.c.owner_id == sa.bindparam("owner"), jobs.c.state == "queued")
+_WAITING = sa.select(sa.func.count()).select_from(_MINE.limit(sa.bindparam("most", type_=sa.Integer)).subquery())

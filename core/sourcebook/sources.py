@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
 from sourcebook.database.tables import generations, notebooks, sources
-from sourcebook.errors import Conflict, InvalidInput, NotFound
+from sourcebook.errors import Conflict, InvalidInput, NotFound, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
 from sourcebook.generations import SUPERSEDED, Generations
 from sourcebook.ids import new_id
@@ -81,7 +81,7 @@ class Sources:
             "metadata": dict(metadata or {}),
             "parent_id": parent_id,
         }
-        async with self._db.read() as c:  # before the bytes: whoever has no room left need not send them
+        async with self._db.read(small=True) as c:  # before the bytes: whoever has no room left need not send them
             if parent_id is None:  # what was found inside of a file has been let in with it
                 await self._jobs.check_room(c)
             await self._quotas.check(c, notebook.owner_id)
@@ -94,17 +94,21 @@ class Sources:
         self, notebook: Notebook, blob: Blob, values: Mapping[str, Any], password: str | None
     ) -> tuple[str, bool]:
         try:
-            async with self._db.write() as c:
+            async with self._db.write(small=True) as c:
                 # Two who bring the same bytes at once take turns, also where writers do not.
-                row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook.id)
-                await c.execute(row.with_for_update(key_share=True))
+                if not self._db.sqlite:
+                    row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook.id)
+                    await c.execute(row.with_for_update(key_share=True))
                 same = await self._same_bytes(c, notebook.id, blob, values["parent_id"])
                 lost = await self._take_lost(c, same, blob) if same else None
                 source_id = same or await self._insert(c, notebook, blob, values, password)
                 if same is not None and password is not None:
                     await self._unlock(c, notebook, same, password)
-        except BaseException:
-            await self._blobs.delete(blob.key)
+        except SourcebookError as error:
+            # Where the database failed, the commit may stand and only its answer be lost: what became of the row is
+            # not known, so the bytes are left to the sweep of strays, which looks when it is.
+            if not isinstance(error, StoreError):
+                await self._blobs.delete(blob.key)
             raise
         if same is not None:
             await self._blobs.delete(lost or blob.key)
@@ -120,7 +124,7 @@ class Sources:
     async def reparse(self, principal: Principal, source_id: str, password: str | None = None) -> str:
         """Read the source's bytes again, as a new generation; the job's id. The one that serves does so until then."""
         await self.get(principal, source_id, "write")
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             row = await self._alive(c, source_id)
             return await self._begin(c, row, row["owner_id"], password)
 
@@ -149,7 +153,7 @@ class Sources:
     ) -> str | None:
         job_id = None
         try:
-            async with self._db.write() as c:
+            async with self._db.write(small=True) as c:
                 row = await self._alive(c, source_id)
                 if await self._newest_bytes(c, row) != blob.sha256:
                     await self._quotas.check(c, row["owner_id"], blob.size, added=False)
@@ -181,11 +185,13 @@ class Sources:
         password: str | None = None,
         blob: Blob | None = None,
         content: Mapping[str, Any] | None = None,
+        *,
+        first: bool = False,
     ) -> str:
         spec_id = row["pinned"]
         held = password is not None
         generation_id, job_id = await self._generations.begin(
-            c, row, owner_id, spec_id, blob=blob, content=content, held=held
+            c, row, owner_id, spec_id, blob=blob, content=content, held=held, first=first
         )
         if password is not None:
             self.passwords.keep(generation_id, password)
@@ -194,7 +200,7 @@ class Sources:
     async def get(self, principal: Principal, source_id: str, permission: str = "read") -> Source:
         """Raises `NotFound` also for what is somebody else's."""
         query = select_sources().where(sources.c.id == source_id, visible(principal, permission))
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             row = (await c.execute(query)).mappings().first()
         if row is None:
             raise NotFound(f"There is no source {source_id}.")
@@ -213,7 +219,7 @@ class Sources:
             values["name"] = safe_name(values["name"])
         where = [sources.c.id == source_id, sources.c.deleted_at.is_(None)]
         where += [sources.c.version == version] if version is not None else []
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             stamps = {"version": sources.c.version + 1, "updated_at": now()}
             if (await c.execute(sources.update().where(*where).values(**values, **stamps))).rowcount == 0:
                 raise Conflict(
@@ -233,14 +239,14 @@ class Sources:
             sources.c.parent_id.is_(None),
             sources.c.deleted_at.is_(None),
         )
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             found = (await c.execute(query)).scalar()
         return str(found) if found is not None else None
 
     async def pipeline_of(self, source_id: str) -> str:
         """The pipeline of the notebook that a source lies in. Raises `NotFound`."""
         query = sa.select(notebooks.c.pipeline).join(sources).where(sources.c.id == source_id)
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             found = (await c.execute(query)).scalar()
         if found is None:
             raise NotFound(f"There is no source {source_id}.")
@@ -254,13 +260,13 @@ class Sources:
         query = query.order_by(sources.c.id.desc()).limit(limit + 1)
         if cursor:
             query = query.where(sources.c.id < cursor)
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             return page([source_of(row) for row in (await c.execute(query)).mappings()], limit)
 
     async def delete(self, principal: Principal, source_id: str) -> str:
         """Invisible at once; the job whose id is returned removes the rest, and checks that it is gone."""
         source = await self.get(principal, source_id, "write")
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             return await self.removing.source(c, principal.owner_id, source.id)
 
     async def delete_notebook(self, principal: Principal, notebook: Notebook) -> str:
@@ -270,22 +276,18 @@ class Sources:
         """
         if notebook.owner_id != principal.owner_id:
             raise NotFound(f"There is no notebook {notebook.id}.")
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             return await self.removing.notebook(c, principal.owner_id, notebook.id)
 
     async def delete_owner(self, owner_id: str) -> str:
         """Keys open nothing and notebooks are gone at once; the job whose id is returned ends when nothing is left."""
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             return await self.removing.owner(c, owner_id)
 
     async def _same_bytes(self, c: AsyncConnection, notebook_id: str, blob: Blob, parent: str | None) -> str | None:
-        query = sa.select(sources.c.id).where(
-            sources.c.notebook_id == notebook_id,
-            sources.c.sha256 == blob.sha256,
-            sources.c.deleted_at.is_(None),
-            sources.c.parent_id == parent if parent else sources.c.parent_id.is_(None),
-        )
-        return (await c.execute(query)).scalar()
+        query = _SAME if parent is None else _SAME_MEMBER
+        of = {"notebook": notebook_id, "hash": blob.sha256} | ({} if parent is None else {"parent": parent})
+        return (await c.execute(query, of)).scalar()
 
     async def _take_lost(self, c: AsyncConnection, source_id: str, blob: Blob) -> str | None:
         """Where doctor found the source's bytes lost, these take their place; the key of what was lost."""
@@ -305,11 +307,7 @@ class Sources:
     ) -> str:
         # The notebook is read again here: it may have been deleted while the bytes came in.
         # With its row held, so that a reindex cannot switch between this look and the commit.
-        alive = sa.select(notebooks.c.index_spec_id).where(
-            notebooks.c.id == notebook.id, notebooks.c.deleted_at.is_(None)
-        )
-        alive = alive.with_for_update(read=True)
-        spec_id = (await c.execute(alive)).scalar()
+        spec_id = (await c.execute(_PINNED, {"notebook": notebook.id})).scalar()
         if spec_id is None:
             raise NotFound(f"There is no notebook {notebook.id}.")
         if parent_id := values["parent_id"]:
@@ -320,10 +318,26 @@ class Sources:
         source_id, at = new_id("src"), now()
         row = {"notebook_id": notebook.id, "blob_key": blob.key, "sha256": blob.sha256, "size": blob.size}
         stamps = {"created_at": at, "updated_at": at}
-        await c.execute(sources.insert().values(id=source_id, **row, **values, **stamps))
+        await c.execute(_ADD, {"id": source_id, **row, **values, **stamps})
         made = {"id": source_id, "pinned": spec_id, **row}
-        await self._begin(c, made, notebook.owner_id, password)
+        await self._begin(c, made, notebook.owner_id, password, first=True)
         return source_id
+
+
+# Built once: to build them takes longer than to run them.
+_ADD = sources.insert()
+_PINNED = (
+    sa.select(notebooks.c.index_spec_id)
+    .where(notebooks.c.id == sa.bindparam("notebook"), notebooks.c.deleted_at.is_(None))
+    .with_for_update(read=True)
+)
+_HERE = sa.select(sources.c.id).where(
+    sources.c.notebook_id == sa.bindparam("notebook"),
+    sources.c.sha256 == sa.bindparam("hash"),
+    sources.c.deleted_at.is_(None),
+)
+_SAME = _HERE.where(sources.c.parent_id.is_(None))
+_SAME_MEMBER = _HERE.where(sources.c.parent_id == sa.bindparam("parent"))
 
 
 def safe_name(name: str) -> str:

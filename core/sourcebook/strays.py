@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.tables import generations, jobs, sources
-from sourcebook.errors import SourcebookError
+from sourcebook.errors import SourcebookError, StoreError
 from sourcebook.ids import first_id_at
 from sourcebook.interfaces import BlobStore
-from sourcebook.jobs import ACTIVE
+from sourcebook.jobs import ACTIVE, Jobs
+
+_HELD = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +37,42 @@ async def stray_blobs(database: Database, blobs: BlobStore[Any], age: float) -> 
         for query in named:
             found -= set((await c.execute(query)).scalars())
         waiting = sa.select(jobs.c.payload).where(jobs.c.kind == "retire", jobs.c.state.in_(ACTIVE))
-        found -= {(payload or {}).get("blob_key") for payload in (await c.execute(waiting)).scalars()}
+        for payload in (await c.execute(waiting)).scalars():
+            found -= {payload.get("blob_key"), *payload.get("blob_keys", ())}
     return found
+
+
+class Held:
+    """Keeps bytes whose rows take a while, as an import's do: a job names them, and drops those without a row if due.
+
+    It is due an hour after the last `renew`: whoever holds them is dead by then, or is told so by `release`.
+    """
+
+    def __init__(self, database: Database, queue: Jobs, owner_id: str, keys: Iterable[str]) -> None:
+        self._db = database
+        self._jobs = queue
+        self._owner = owner_id
+        self._payload = {"generation_id": "", "blob_keys": list(keys)}
+        self._job = ""
+
+    async def hold(self) -> None:
+        """Before the first of them is put."""
+        async with self._db.write() as c:
+            due = self._db.clock(_HELD)
+            self._job = await self._jobs.add(c, "retire", self._owner, payload=self._payload, run_at=due)
+
+    async def renew(self) -> None:
+        """After each of them."""
+        async with self._db.write() as c:
+            await c.execute(jobs.update().where(*self._waiting()).values(run_at=self._db.clock(_HELD)))
+
+    async def release(self, c: AsyncConnection) -> None:
+        """First in the transaction that writes their rows. Raises `StoreError` where they may have been dropped."""
+        if (await c.execute(jobs.delete().where(*self._waiting()))).rowcount != 1:
+            raise StoreError("This took so long that its files were taken for left behind.", remedy="Try again.")
+
+    def _waiting(self) -> tuple[sa.ColumnElement[bool], ...]:
+        return jobs.c.id == self._job, jobs.c.state == "queued"
 
 
 async def sweep(database: Database, blobs: BlobStore[Any], age: float) -> int:

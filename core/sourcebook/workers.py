@@ -21,8 +21,14 @@ log = logging.getLogger(__name__)
 _DEATHS = 4  # times as many attempts: a worker's death is seldom its job's fault, but may be
 
 
+def once(call: Callable[[], None]) -> Callable[[], None]:
+    """`call`, but only the first time."""
+    left = [call]
+    return lambda: left.pop()() if left else None
+
+
 class Worker:
-    """Does jobs in this process: `count` at a time, until `close`.
+    """Does jobs in this process: `count` at a time, until `close`; beside them, those that only wait for an index.
 
     `handle(job)` does one; what it raises is stored with the job by `failed(job, error)`. One task claims for all, so
     that a job that is added makes one look, however many could take it.
@@ -99,8 +105,8 @@ class Worker:
                     room.release()
                     await self._rest(added)
                     continue
-                self._jobs.held.add(job.id)
-                task = asyncio.create_task(self._work(job, room), name=f"job {job.id}")
+                self._jobs.held[job.id] = once(room.release)
+                task = asyncio.create_task(self._work(job), name=f"job {job.id}")
                 self._doing.add(task)
                 task.add_done_callback(self._doing.discard)
 
@@ -128,7 +134,7 @@ class Worker:
             except SourcebookError as error:
                 log.warning("whose workers died could not be seen: %s", error)
 
-    async def _work(self, job: Job, room: asyncio.Semaphore) -> None:
+    async def _work(self, job: Job) -> None:
         try:
             await self.do(job)
         except StoreError as error:  # a full disk, a database that went away: not even the failure could be stored
@@ -137,8 +143,7 @@ class Worker:
         except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
             log.exception("job %s (%s) was dropped", job.id, job.kind)
         finally:
-            self._jobs.held.discard(job.id)
-            room.release()
+            self._jobs.held.pop(job.id)()
 
     async def _give_back(self, job: Job) -> None:
         """To the queue as soon as the database takes it, at the latest until the lease is over anyway."""

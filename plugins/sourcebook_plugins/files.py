@@ -59,7 +59,6 @@ class Files(BlobStore[FilesSettings]):
         """
         upload = _Upload(self._path(key), self.root / _INCOMING)
         try:
-            await asyncio.to_thread(upload.start)
             waiting = bytearray()
             async for chunk in chunks:
                 waiting += chunk
@@ -149,11 +148,6 @@ class _Upload:
         self._abandoned = False
         self._fresh = False  # our file stands at the target, where none stood before
 
-    def start(self) -> None:
-        with self._lock, _disk(self._target.name):
-            if not self._abandoned:
-                self._fd = os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-
     def write(self, data: bytes | bytearray) -> None:
         with self._lock, _disk(self._target.name):
             if not self._abandoned:
@@ -187,6 +181,8 @@ class _Upload:
                     _remove(self._target)
 
     def _write(self, data: bytes | bytearray) -> None:
+        if self._fd < 0:  # with the first bytes: a small file is one way to a thread and back
+            self._fd = os.open(self._part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         self._hash.update(data)
         self._size += len(data)
         view = memoryview(data)

@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sourcebook.backup import fill, write_backup
 from sourcebook.bundle import decode_row, encode_row
 from sourcebook.database.engine import now
-from sourcebook.database.tables import citations, embedding_cache, jobs, metadata, notes
+from sourcebook.database.tables import citations, embedding_cache, jobs, metadata, notes, sources
 from sourcebook.errors import Conflict, InvalidInput
 from sourcebook.ids import new_id
 from sourcebook.portable import export, import_
+from sourcebook.strays import sweep
 
 from .support import Room, Store, both_stores, furnished, in_a_room
 from .test_ingestion import TEXT
@@ -187,11 +188,57 @@ async def test_a_notebook_for_another_index_spec_is_made_anew_from_its_sources(r
         made = await import_(empty.book, empty.me, path)
         await empty.work()
         assert empty.jail.parsed == ["a.txt"]
-        sources = (await empty.book.sources.listing(empty.me, made["notebook_id"])).items
-        assert [(s.state, s.passages) for s in sources] == [("ready", 10)]
-        assert sources[0].id != source_id
+        listed = (await empty.book.sources.listing(empty.me, made["notebook_id"])).items
+        assert [(s.state, s.passages) for s in listed] == [("ready", 10)]
+        assert listed[0].id != source_id
         assert await empty.rows(embedding_cache) == []
         assert [j["state"] for j in await empty.rows(jobs)] == ["done"]
+
+
+@in_two_rooms
+async def test_an_import_that_takes_longer_than_strays_are_left_alone_keeps_its_files(room: Room, other: Store) -> None:
+    for n in range(3):
+        await room.ready(f"{n}.txt", f"Number {n}.")
+    path = room.book.folder / "garden.zip"
+    await export(room.book, room.notebook, path)
+    async with furnished(other) as empty:
+        put = empty.blobs.put
+
+        async def slow(*args: Any) -> Any:
+            stored = await put(*args)
+            assert await sweep(empty.book.database, empty.blobs, 0.0) == 0
+            return stored
+
+        empty.blobs.put = slow  # type: ignore[method-assign, assignment]
+        await import_(empty.book, empty.me, path)
+        await empty.work()
+        assert {row["blob_key"] for row in await empty.rows(sources)} == set(empty.blobs.blobs)
+        assert {row["state"] for row in await empty.rows(jobs)} == {"done"}
+
+
+@in_two_rooms
+async def test_the_files_of_an_import_that_died_go_away_by_themselves(room: Room, other: Store) -> None:
+    for n in range(3):
+        await room.ready(f"{n}.txt", f"Number {n}.")
+    path = room.book.folder / "garden.zip"
+    await export(room.book, room.notebook, path)
+    async with furnished(other) as empty:
+        put = empty.blobs.put
+
+        async def dying(*args: Any) -> Any:
+            if len(empty.blobs.blobs) == 2:
+                raise RuntimeError("killed")
+            return await put(*args)
+
+        empty.blobs.put = dying  # type: ignore[method-assign, assignment]
+        with pytest.raises(RuntimeError):
+            await import_(empty.book, empty.me, path)
+        await empty.work()
+        assert len(empty.blobs.blobs) == 2  # nobody can know yet that it died
+        await empty.change(jobs, run_at=now())
+        await empty.work()
+        assert empty.blobs.blobs == {}
+        assert await empty.rows(sources) == []
 
 
 def test_every_column_survives_the_file(store: Store) -> None:

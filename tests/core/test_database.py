@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import page
 from sourcebook.database.tables import SCHEMA, metadata, owners
-from sourcebook.database.upgrade import current, head, upgrade
+from sourcebook.database.upgrade import current, head, revisions, upgrade
 from sourcebook.errors import StoreError
 
 from .support import new_database
@@ -68,6 +68,57 @@ def test_the_schema_that_is_named_is_the_newest_migration() -> None:
     assert head() == SCHEMA
 
 
+@pytest.mark.parametrize("start", sorted(revisions()))
+def test_data_of_every_schema_survives_the_upgrade(tmp_path: Path, start: str) -> None:
+    """A row in every table that the schema has; afterwards each is there, with what it held."""
+
+    def filled(connection: sa.Connection) -> dict[str, dict[str, Any]]:
+        tables = sa.MetaData()
+        tables.reflect(connection)
+        rows: dict[str, dict[str, Any]] = {}
+        for table in tables.sorted_tables:
+            if table.name != "alembic_version":
+                rows[table.name] = {c.name: _value(c, rows) for c in table.columns}
+                connection.execute(table.insert(), rows[table.name])
+        return rows
+
+    def held(connection: sa.Connection, table: str) -> list[dict[str, Any]]:
+        found = sa.Table(table, sa.MetaData(), autoload_with=connection)
+        return [dict(row) for row in connection.execute(sa.select(found)).mappings()]
+
+    async def main() -> None:
+        database = Database("", tmp_path)
+        await upgrade(database, start)
+        async with database.write() as c:
+            rows = await c.run_sync(filled)
+        assert {"sources", "jobs", "passages"} <= rows.keys()
+        await upgrade(database)
+        assert await current(database) == SCHEMA
+        async with database.read() as c:
+            assert (await c.execute(sa.text("PRAGMA foreign_key_check"))).all() == []
+            for table, row in rows.items():
+                (kept,) = await c.run_sync(held, table)
+                assert {name: kept[name] for name in row} == row, table
+        await database.close()
+
+    asyncio.run(main())
+
+
+def _value(column: sa.Column[Any], rows: dict[str, dict[str, Any]]) -> Any:
+    """Something for this column; what it refers to is there already, or it is the row's own table, and nothing."""
+    for key in column.foreign_keys:
+        return rows[key.column.table.name][key.column.name] if key.column.table.name in rows else None
+    kinds: list[tuple[type, Any]] = [
+        (sa.JSON, {"a": [1, None]}),
+        (sa.Boolean, True),
+        (sa.DateTime, datetime(2026, 1, 2, 3, 4, 5, 6)),
+        (sa.LargeBinary, b"\x00\xff"),
+        (sa.Integer, 3),
+        (sa.Float, 1.5),
+    ]
+    return next((value for kind, value in kinds if isinstance(column.type, kind)), column.name[:8])
+
+
 def test_upgrading_twice_is_upgrading_once(tmp_path: Path) -> None:
     async def main() -> None:
         database = Database("", tmp_path)
@@ -103,6 +154,36 @@ def test_eighty_of_eighty_concurrent_increments_are_kept(tmp_path: Path) -> None
         second = Database("", tmp_path)  # as another process has it
         await asyncio.gather(*(increment(d) for _ in range(40) for d in (first, second)))
         assert await counted(first) == await counted(second) == 80
+        await first.close()
+        await second.close()
+
+    asyncio.run(main())
+
+
+def test_small_transactions_lose_none_either_and_wait_for_another_processs_lock_elsewhere(tmp_path: Path) -> None:
+    """Two databases are two writers. While one holds the lock, the event loop of the other goes on."""
+
+    async def increments(database: Database) -> None:
+        for _ in range(20):
+            async with database.write(small=True) as c:
+                n = int((await c.execute(COUNTER)).scalar_one())
+                await asyncio.sleep(0)
+                await c.execute(sa.text("UPDATE counter SET n = :n"), {"n": n + 1})
+
+    async def main() -> None:
+        first, second = await with_counter(tmp_path), new_database(tmp_path)
+        await asyncio.gather(*(increments(d) for d in (first, second) for _ in range(2)))
+        assert await counted(first) == 80
+        turns = 0
+        async with first.write() as c:
+            await c.execute(sa.text("UPDATE counter SET n = 0"))
+            waiting = asyncio.create_task(increments(second))
+            while turns < 1000 and not waiting.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert not waiting.done()
+        await waiting
+        assert (turns, await counted(second)) == (1000, 20)
         await first.close()
         await second.close()
 

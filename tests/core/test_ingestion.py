@@ -46,8 +46,8 @@ class Faults:
             raise Crash(what)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        async with self._write() as c:
+    async def write(self, *, small: bool = False) -> AsyncIterator[AsyncConnection]:
+        async with self._write(small=small) as c:
             yield c
             self.tick("before commit")
         self.tick("after commit")
@@ -102,8 +102,8 @@ async def test_its_state_and_progress_are_seen_on_the_way(room: Room) -> None:
     write = room.book.database.write
 
     @asynccontextmanager
-    async def watched() -> AsyncIterator[AsyncConnection]:
-        async with write() as c:
+    async def watched(*, small: bool = False) -> AsyncIterator[AsyncConnection]:
+        async with write(small=small) as c:
             yield c
         source = await room.source(source_id)
         step = (source.state, source.progress.get("done"))
@@ -113,28 +113,59 @@ async def test_its_state_and_progress_are_seen_on_the_way(room: Room) -> None:
     room.book.database.write = watched  # type: ignore[method-assign]
     await room.work()
     states = list(dict.fromkeys(state for state, _ in seen))
-    assert states == ["queued", "parsing", "chunking", "embedding", "indexing", "ready"]
+    assert states == ["queued", "chunking", "embedding", "indexing", "ready"]
     assert [done for state, done in seen if state == "embedding"] == [0, 3, 6, 9]
 
 
 @in_a_room(**SMALL)
+async def test_that_a_file_is_being_parsed_is_shown_where_that_takes_a_while(room: Room) -> None:
+    source_id = await room.add("a.txt", TEXT)
+    parse, may = room.jail.parse, asyncio.Event()
+
+    async def slow(*args: Any, **keywords: Any) -> Any:
+        await may.wait()
+        return await parse(*args, **keywords)
+
+    room.jail.parse = slow  # type: ignore[method-assign]
+    working = asyncio.create_task(room.work())
+    async with asyncio.timeout(30):
+        while (await room.source(source_id)).state != "parsing":
+            await asyncio.sleep(0.01)
+    assert (await room.source(source_id)).progress == {"stage": "parsing"}
+    may.set()
+    await working
+    await assert_exact(room, source_id)
+
+
 @pytest.mark.slow
+@in_a_room(**SMALL)
 async def test_a_crash_at_any_write_ends_ready_with_nothing_lost_and_nothing_twice(room: Room) -> None:
-    """Fail the n-th write, for n = 1, 2, ... until there is no n-th."""
+    assert await crashed_at_every_write(room, 4) > 16
+
+
+@pytest.mark.slow
+@in_a_room(**SMALL)
+async def test_a_crash_at_any_write_of_a_short_document_does_no_harm_either(room: Room) -> None:
+    """It is stored at once, and indexed without a checkpoint."""
+    assert await crashed_at_every_write(room, 2) > 8
+
+
+async def crashed_at_every_write(room: Room, paragraphs: int) -> int:
+    """Fail the n-th write, for n = 1, 2, ... until there is no n-th, which is returned."""
     at = 0
     crashed = True
     while crashed:
         at += 1
         name = f"{at}.txt"
-        source_id = await room.add(name, f"One {at}.\n\nTwo {at}.\n\nThree {at}.\n\nFour {at}.")
+        source_id = await room.add(name, "\n\n".join(f"Number {n} of {at}." for n in range(paragraphs)))
         crashed = await restarted(room, at, room.step)
-        await assert_exact(room, source_id, 4)
+        await assert_exact(room, source_id, paragraphs)
         await room.book.sources.delete(room.me, source_id)
         await room.work()
         assert room.index.points == {}
         async with room.book.database.write() as c:
             await c.execute(jobs.delete())
-    assert at > 20
+    return at
 
 
 @in_a_room(**SMALL)
@@ -200,7 +231,7 @@ async def test_a_transient_failure_is_tried_again_and_leaves_no_problem_behind(r
     room.jail.error = IndexUnavailable("It does not answer.")
     await room.step()
     source = await room.source(source_id)
-    assert (source.state, (source.problem or {})["code"]) == ("parsing", "index_unavailable")
+    assert (source.state, (source.problem or {})["code"]) == ("queued", "index_unavailable")
     room.jail.error = None
     await room.change(jobs, run_at=now())
     await room.work()

@@ -251,6 +251,39 @@ def test_workers_do_what_is_added(store: Store) -> None:
     asyncio.run(main())
 
 
+def test_a_job_that_only_waits_gives_its_room_to_another_once(store: Store) -> None:
+    """And no further one is begun while its own work goes on, however often it says so."""
+
+    async def main() -> None:
+        async with queue(store) as q:
+            ids = [await q.add() for _ in range(4)]
+            begun, may = [], asyncio.Event()
+
+            async def handle(job: Job) -> None:
+                begun.append(job.id)
+                if job.id in ids[:2]:
+                    q.jobs.make_room(job)
+                    q.jobs.make_room(job)
+                await may.wait()
+                await q.finish(job)
+
+            worker = q.worker(handle)
+            worker.start(1)
+            async with asyncio.timeout(30):
+                while len(begun) < 3:
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(0.1)
+                assert begun == ids[:3]
+                may.set()
+                for job_id in ids:
+                    await q.until(job_id, "done")
+            assert begun == ids
+            await worker.close()
+            assert q.jobs.held == {}
+
+    asyncio.run(main())
+
+
 def test_closing_releases_what_was_being_done_without_costing_an_attempt(store: Store) -> None:
     async def main() -> None:
         async with queue(store) as q:

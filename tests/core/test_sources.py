@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.tables import jobs, sources
 from sourcebook.errors import InvalidInput, NotFound, StoreError
 from sourcebook.media_types import media_type_of
 from sourcebook.sources import safe_name
+from sourcebook.strays import sweep
 
-from .support import Room, in_a_room, pieces
+from .support import Room, Store, in_a_room, pieces
 
 
 @in_a_room()
@@ -79,15 +82,32 @@ async def test_a_parent_that_was_deleted_meanwhile_takes_no_member(room: Room) -
         await room.book.sources.accept(room.notebook, "b.txt", pieces(b"x"), parent_id=parent)
 
 
-@in_a_room()
-async def test_bytes_whose_row_cannot_be_written_are_not_kept(room: Room) -> None:
-    def full() -> None:
-        raise StoreError("The disk is full.")
+@pytest.mark.parametrize("stands", [True, False], ids=["committed", "refused"])
+def test_bytes_are_kept_where_the_database_did_not_answer_until_it_is_known_whether_their_row_stands(
+    store: Store, stands: bool
+) -> None:
+    @in_a_room()
+    async def test(room: Room) -> None:
+        write = room.book.database.write
 
-    room.book.database.write = full  # type: ignore[method-assign, assignment]  # as it raises on entering
-    with pytest.raises(StoreError):
-        await room.add("b.txt", "Tulips.")
-    assert room.blobs.blobs == {}
+        @asynccontextmanager
+        async def broken(*, small: bool = False) -> AsyncIterator[AsyncConnection]:
+            async with write(small=small) as c:
+                yield c
+                if not stands:
+                    raise StoreError("The connection broke.")
+            raise StoreError("The answer to the commit was lost.")
+
+        room.book.database.write = broken  # type: ignore[method-assign]
+        with pytest.raises(StoreError):
+            await room.add("b.txt", "Tulips.")
+        room.book.database.write = write  # type: ignore[method-assign]
+        (key,) = room.blobs.blobs
+        assert [row["blob_key"] for row in await room.rows(sources)] == ([key] if stands else [])
+        assert await sweep(room.book.database, room.blobs, 0.0) == (0 if stands else 1)
+        assert set(room.blobs.blobs) == ({key} if stands else set())
+
+    test(store)
 
 
 @in_a_room()

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sourcebook.database.signals import Signals
-from sourcebook.database.sqlite import cancels_of, sqlite_engine
+from sourcebook.database.sqlite import connection_of, sqlite_engine
 from sourcebook.database.tables import UTCDateTime
 from sourcebook.errors import ConfigError, StoreError
 
@@ -47,23 +47,28 @@ class Database:
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.signals = Signals(None if self.sqlite else self._writer)
 
-    def write(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that may write. Raises `StoreError` where the database refuses it."""
-        return self._transaction(self._writer.begin())
+    def write(self, *, small: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that may write. Raises `StoreError` where the database refuses it.
 
-    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A consistent snapshot."""
-        return self._transaction(self._reader.connect())
+        `small`: each statement touches a handful of rows by their keys. On SQLite it is then done on the event loop's
+        thread, since the way to another and back takes several times as long as it does; the commit never is.
+        """
+        return self._transaction(self._writer.begin(), small)
+
+    def read(self, *, small: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A consistent snapshot. `small` as for `write`."""
+        return self._transaction(self._reader.connect(), small)
 
     @asynccontextmanager
     async def _transaction(
-        self, opening: AbstractAsyncContextManager[AsyncConnection]
+        self, opening: AbstractAsyncContextManager[AsyncConnection], small: bool
     ) -> AsyncGenerator[AsyncConnection, None]:
         before, put_off = _cancels(), list[asyncio.CancelledError]()
         try:
             async with opening as connection:
                 if self.sqlite:
-                    put_off = await cancels_of(connection)
+                    raw = await connection_of(connection)
+                    raw.small, put_off = small, raw.put_off
                 try:
                     yield connection
                 finally:
@@ -78,10 +83,10 @@ class Database:
             if _cancels() > before:
                 raise cancelled
 
-    def clock(self, seconds: float = 0.0) -> sa.ColumnElement[datetime]:
+    def clock(self, seconds: float = 0.0) -> sa.ColumnElement[datetime] | datetime:
         """The time `seconds` from now, by the one clock that all who share this database have: its own."""
         if self.sqlite:
-            return sa.literal(now() + timedelta(seconds=seconds), UTCDateTime())
+            return now() + timedelta(seconds=seconds)
         at: sa.ColumnElement[datetime] = sa.func.clock_timestamp(type_=UTCDateTime())
         return sa.type_coerce(at + sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds), UTCDateTime()) if seconds else at
 

@@ -37,6 +37,22 @@ class _Raw(sqlite3.Connection):
         self.due = ""
         super().rollback()
 
+    def begun(self) -> bool:
+        """Whether what is due has begun, without waiting for another process's write."""
+        if self.due == "BEGIN" or not self.due:
+            return True
+        cursor = super().cursor()
+        cursor.execute("PRAGMA busy_timeout=0")
+        try:
+            cursor.execute(self.due)
+        except sqlite3.OperationalError:  # the lock is held, or something worse: the thread waits, or finds out
+            return False
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+            cursor.close()
+        self.due = ""
+        return True
+
     def commit(self) -> None:
         """The same."""
         self.due = ""
@@ -104,9 +120,10 @@ class Connection(aiosqlite.Connection):
         super().__init__(connector, iter_chunk_size)
         self.put_off: list[asyncio.CancelledError] = []
         self.reads = False  # whether it only reads
+        self.small = False  # whether every statement of the transaction touches a few rows by their keys
 
     async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        if self._is_instant(fn):
+        if self._is_instant(fn) or (self.small and self._is_small(fn)):
             return fn(*args, **kwargs)
         return await self._to_its_end(super()._execute(fn, *args, **kwargs))  # type: ignore[no-untyped-call]  # aiosqlite's own gap
 
@@ -124,6 +141,15 @@ class Connection(aiosqlite.Connection):
         if isinstance(of, _Cursor):
             return name == "close" or (of.complete and name.startswith("fetch"))
         return False
+
+    def _is_small(self, fn: Callable[..., Any]) -> bool:
+        """Whether a statement of a small transaction can be done here and now: once it has begun, it waits for nobody.
+
+        Its end is left to the thread: a commit waits for the disk.
+        """
+        raw = self._connection
+        runs = isinstance(getattr(fn, "__self__", None), _Cursor) and fn.__name__.startswith("execute")
+        return runs and isinstance(raw, _Raw) and raw.begun()
 
     def begin(self, how: str) -> None:
         """With the next statement."""
@@ -145,11 +171,11 @@ class Connection(aiosqlite.Connection):
         return task.result()
 
 
-async def cancels_of(connection: AsyncConnection) -> list[asyncio.CancelledError]:
-    """The cancels that this connection puts off; whoever raises one clears the list."""
+async def connection_of(connection: AsyncConnection) -> Connection:
+    """The connection itself. It puts off cancels; whoever raises one clears the list."""
     raw = (await connection.get_raw_connection()).driver_connection
     assert isinstance(raw, Connection)
-    return raw.put_off
+    return raw
 
 
 def sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:

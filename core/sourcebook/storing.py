@@ -1,0 +1,131 @@
+"""Stores what was read of a source: its text with places, and the passages cut from it. Every write is fenced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sourcebook.database.engine import Database, now
+from sourcebook.database.tables import document_segments, documents, generations, passages
+from sourcebook.documents import Chunk
+from sourcebook.ids import new_id, passage_id
+from sourcebook.jail import Parsed
+from sourcebook.jobs import Job, Jobs
+from sourcebook.progress import Pace
+from sourcebook.reading import encode_segment, segment_batches
+
+_ROWS = 500  # of passages in one transaction
+_FEW = 64  # rows that are written without a way to another thread
+
+
+class Storing:
+    """Documents and passages of `ingest` jobs."""
+
+    def __init__(self, database: Database, queue: Jobs) -> None:
+        self._db = database
+        self._queue = queue
+
+    async def _drop_half(self, c: AsyncConnection, job: Job) -> None:
+        """What an earlier attempt left."""
+        await c.execute(_DROP_PASSAGES, {"of": job.generation_id})
+        await c.execute(_DROP_DOCUMENTS, {"of": job.source_id})
+
+    async def short(self, job: Job, source: Mapping[str, Any], parsed: Parsed, parser: str, stage: str) -> Job:
+        """A short document and its passages at once: small documents pay for transactions more than for rows.
+
+        The checkpoint then says that indexing may begin, and the generation is in `stage`. Raises `Lost`.
+        """
+        row = {**_document_row(source, parsed, parser), "complete": True}
+        segments = [{"document_id": row["id"], **encode_segment(s)} for s in parsed.segments]
+        generation, count = str(job.generation_id), len(parsed.chunks)
+        rows = [_passage_row(generation, n, chunk) for n, chunk in enumerate(parsed.chunks)]
+        async with self._db.write(small=len(rows) <= _FEW) as c:
+            job = await self._queue.save(c, job, {"next": 0, "progress": {"stage": stage, **Pace().of(0, count)}})
+            await self._drop_half(c, job)
+            await c.execute(_ADD_DOCUMENT, row)
+            await c.execute(_ADD_SEGMENTS, segments)
+            if rows:
+                await c.execute(_ADD_PASSAGES, rows)
+            done = {"to_document": row["id"], "to_passages": count, "to_state": stage}
+            await c.execute(_CUT, {"of": generation, **done})
+        return job
+
+    async def document(self, job: Job, source: Mapping[str, Any], parsed: Parsed, parser: str) -> str:
+        """A document's text, segment by segment; its id. It is not complete before its passages are. Raises `Lost`."""
+        row = _document_row(source, parsed, parser)
+        for n, some in enumerate(segment_batches(parsed.segments)):
+            rows = [{"document_id": row["id"], **s} for s in some]
+            async with self._db.write() as c:
+                await self._queue.save(c, job, {**job.checkpoint, "progress": {"stage": "chunking"}})
+                if n == 0:
+                    await self._drop_half(c, job)
+                    await c.execute(documents.insert().values(**row))
+                    await c.execute(generation_of(job).values(state="chunking"))
+                if rows:
+                    await c.execute(document_segments.insert(), rows)
+        return str(row["id"])
+
+    async def passages(self, job: Job, document_id: str, chunks: Sequence[Chunk], stage: str) -> Job:
+        """With the last of them the document is complete, and the checkpoint says that indexing may begin."""
+        generation = str(job.generation_id)
+        for first in range(0, max(len(chunks), 1), _ROWS):
+            rows = [_passage_row(generation, first + i, c) for i, c in enumerate(chunks[first : first + _ROWS])]
+            last = first + _ROWS >= len(chunks)
+            progress = {"stage": stage, **Pace().of(0, len(chunks))}
+            async with self._db.write(small=len(rows) <= _FEW) as c:
+                job = await self._queue.save(c, job, {"next": 0, "progress": progress} if last else None)
+                if rows:
+                    await c.execute(passages.insert(), rows)
+                if last:
+                    await c.execute(documents.update().where(documents.c.id == document_id).values(complete=True))
+                    done = {"document_id": document_id, "passages": len(chunks), "state": stage}
+                    await c.execute(generation_of(job).values(**done))
+        return job
+
+
+# Built once: to build them takes longer than to run them.
+_DROP_PASSAGES = passages.delete().where(passages.c.generation_id == sa.bindparam("of"))
+_DROP_DOCUMENTS = documents.delete().where(documents.c.source_id == sa.bindparam("of"), documents.c.complete.is_(False))
+_ADD_DOCUMENT, _ADD_SEGMENTS, _ADD_PASSAGES = documents.insert(), document_segments.insert(), passages.insert()
+_CUT = (
+    generations.update()
+    .where(generations.c.id == sa.bindparam("of"))
+    .values(
+        document_id=sa.bindparam("to_document"), passages=sa.bindparam("to_passages"), state=sa.bindparam("to_state")
+    )
+)
+
+
+def generation_of(job: Job) -> sa.Update:
+    """The update of what a job is about."""
+    return generations.update().where(generations.c.id == job.generation_id)
+
+
+def _document_row(source: Mapping[str, Any], parsed: Parsed, parser: str) -> dict[str, Any]:
+    return {
+        "id": new_id("doc"),
+        "source_id": source["id"],
+        "sha256": source["sha256"],
+        "parser": parser,
+        "length": parsed.length,
+        "metadata": dict(parsed.metadata),
+        "warnings": [{"code": w.code, "message": w.message} for w in parsed.warnings],
+        "complete": False,
+        "created_at": now(),
+    }
+
+
+def _passage_row(generation_id: str, ordinal: int, chunk: Chunk) -> dict[str, Any]:
+    return {
+        "id": passage_id(generation_id, ordinal),
+        "generation_id": generation_id,
+        "ordinal": ordinal,
+        "start": chunk.start,
+        "end": chunk.end,
+        "context": chunk.context,
+        "parent_start": chunk.parent[0] if chunk.parent else None,
+        "parent_end": chunk.parent[1] if chunk.parent else None,
+    }

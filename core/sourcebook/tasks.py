@@ -1,0 +1,116 @@
+"""What an ingest job is about: its source, the notebook, the pipeline that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sourcebook.database.engine import Database
+from sourcebook.database.tables import generations, notebooks, sources
+from sourcebook.documents import SEGMENT, indexed_text
+from sourcebook.errors import Lost
+from sourcebook.filters import FieldType, FieldValue, source_fields
+from sourcebook.ids import passage_id
+from sourcebook.interfaces import Point, Scope, ScopedNotebook
+from sourcebook.jail import Parsed
+from sourcebook.jobs import Job
+from sourcebook.notebooks import Notebook
+from sourcebook.pipelines import Pipeline
+from sourcebook.specs import Specs
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A short document that this process has just cut: its passages as points."""
+
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job's subject, read once at its start."""
+
+    source: Mapping[str, Any]
+    notebook: Notebook
+    pipeline: Pipeline
+    generation_id: str
+
+    @property
+    def scope(self) -> Scope:
+        """Only this notebook."""
+        n = self.notebook
+        return Scope((ScopedNotebook(n.id, n.owner_id, n.index_spec_id),))
+
+    @property
+    def stage(self) -> str:
+        """What comes when all is stored."""
+        return "embedding" if self.pipeline.embedder else "indexing"
+
+    def cut(self, parsed: Parsed, filters: Mapping[str, FieldType], batch: int) -> Cut | None:
+        """A document that is one segment and at most one batch of passages, as most are, ready to be indexed."""
+        chunks = parsed.chunks
+        if parsed.length > SEGMENT or len(parsed.segments) != 1 or len(chunks) > batch:
+            return None
+        text, language = parsed.segments[0].text, str(parsed.metadata.get("language", ""))
+        fields = source_fields(filters, self.source, parsed.metadata)
+        points = []
+        for n, c in enumerate(chunks):
+            indexed = indexed_text(c.context, text[c.start : c.end])
+            points.append(self.point(passage_id(self.generation_id, n), indexed, language, fields))
+        return Cut(tuple(points))
+
+    def point(self, passage: str, text: str, language: str, fields: Mapping[str, FieldValue]) -> Point:
+        """A passage as an index takes it. `text`: what is embedded and indexed."""
+        return Point(
+            id=passage,
+            owner_id=self.notebook.owner_id,
+            notebook_id=self.notebook.id,
+            index_spec_id=self.notebook.index_spec_id,
+            source_id=str(self.source["id"]),
+            generation_id=self.generation_id,
+            text=text,
+            language=language,
+            fields=fields,
+        )
+
+
+async def task_of(database: Database, specs: Specs, job: Job) -> Task:
+    """Raises `Lost` where the source is gone."""
+    async with database.read(small=True) as c:
+        row = (await c.execute(_SUBJECT, {"generation": job.generation_id})).mappings().first()
+        if row is None:
+            raise Lost(f"The source {job.source_id} is gone.")
+        book = (await c.execute(_NOTEBOOK, {"notebook": row["notebook_id"]})).mappings().one()
+    values = {name: book[name] for name in Notebook.__dataclass_fields__}
+    notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
+    # A reindex builds for the pipeline that the notebook will have.
+    name = str(job.payload.get("pipeline", notebook.pipeline))
+    pipeline = await specs.serving(name, notebook.index_spec_id)
+    return Task(_with_new_bytes(dict(row)), notebook, pipeline, str(job.generation_id))
+
+
+# Built once: to build them takes longer than to run them.
+_SUBJECT = (
+    sa.select(
+        sources,
+        generations.c.index_spec_id,
+        generations.c.blob_key.label("new_blob_key"),
+        generations.c.content,
+    )
+    .join(generations, generations.c.source_id == sources.c.id)
+    .where(generations.c.id == sa.bindparam("generation"), sources.c.deleted_at.is_(None))
+)
+_NOTEBOOK = sa.select(notebooks).where(notebooks.c.id == sa.bindparam("notebook"))
+
+
+def _with_new_bytes(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The source as this generation reads it: with the bytes that it brings, where it brings any."""
+    values = dict(row)
+    blob_key, content = values.pop("new_blob_key"), values.pop("content")
+    if blob_key is not None:
+        given = {name: content[name] for name in ("sha256", "size", "media_type") if content.get(name)}
+        values |= {"blob_key": blob_key, "metadata": {**values["metadata"], **content.get("metadata", {})}, **given}
+    return values
