@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from sourcebook.errors import ConfigError
+from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook.settings import Settings
 
 MASK = "********"
@@ -227,6 +227,17 @@ def config_error(
         issues.append({"key": key, "origin": _origin(key, origins), "message": message})
     lines = "; ".join(f"{i['origin']}: {i['key']}: {i['message']}" for i in issues)
     return ConfigError(lines, remedy="Correct these keys; `sourcebook config show` prints every value.", issues=issues)
+
+
+def raise_all(errors: Sequence[SourcebookError]) -> None:
+    """Raise one `ConfigError` for several, or the only one as it is; nothing where there is none."""
+    if not errors:
+        return
+    if len(errors) == 1:
+        raise errors[0]
+    issues = [issue for e in errors for issue in e.details.get("issues") or [{"message": e.detail}]]
+    remedies = dict.fromkeys(e.remedy for e in errors if e.remedy)
+    raise ConfigError("; ".join(e.detail for e in errors), remedy=" ".join(remedies), issues=issues)
 
 
 def _origin(key: str, origins: Mapping[str, str]) -> str:

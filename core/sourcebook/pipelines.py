@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from sourcebook import choosing, settings
 from sourcebook.choosing import Candidate
-from sourcebook.configuration import Configuration, config_error
+from sourcebook.configuration import Configuration, config_error, raise_all
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
 from sourcebook.filters import BUILT_IN
 from sourcebook.hanging import HELD, freed, overrun
@@ -100,18 +100,24 @@ class Pipelines:
             log.exception("%s did not close", component.instance)
 
     def check(self) -> None:
-        """Validate every instance and wiring without opening anything."""
-        for kind in settings.KINDS:
-            for instance in getattr(self._settings, kind):
-                self.resolve(kind, instance)
-        self.resolve("blob_stores", self._settings.storage.blobs)
-        for instance in self._settings.jail.grants:
-            self._check_grant(instance)
-        for name, wiring in self._settings.pipelines.items():
+        """Validate every instance and wiring without opening anything. Raises one error for all that is wrong."""
+        asked: list[tuple[str, Callable[[], Any]]] = [
+            (f"{kind}.{instance}", partial(self.resolve, kind, instance))
+            for kind in settings.KINDS
+            for instance in getattr(self._settings, kind)
+        ]
+        asked.append(("storage.blobs", partial(self.resolve, "blob_stores", self._settings.storage.blobs)))
+        asked += [(f"jail.grants.{i}", partial(self._check_grant, i)) for i in self._settings.jail.grants]
+        asked += [(f"pipelines.{n}", partial(self._refs, wiring)) for n, wiring in self._settings.pipelines.items()]
+        wrong: dict[str, SourcebookError] = {}
+        for key, ask in asked:
             try:
-                self._refs(wiring)
+                ask()
+            except ConfigError as error:
+                wrong.setdefault(error.detail, error)
             except PluginError as error:
-                raise ConfigError(f"pipelines.{name}: {error.detail}", remedy=error.remedy) from error
+                wrong.setdefault(error.detail, ConfigError(f"{key}: {error.detail}", remedy=error.remedy))
+        raise_all(list(wrong.values()))
 
     def jail_files(self) -> list[Path]:
         """Files that parsers and chunkers read beside their documents, by their instances' settings."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,14 +15,16 @@ from sourcebook_api.cli.common import Json, Owner, give, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
+    from sourcebook.configuration import Configuration
     from sourcebook.doctor import Finding
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Key
+    from sourcebook.plugins import Plugins
     from sourcebook.specs import Standing
 
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
-config = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
+config = typer.Typer(help="Begin, check and show the configuration.", no_args_is_help=True)
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -161,13 +165,52 @@ def check_config(context: typer.Context) -> None:
     """Read every layer and validate every instance; starts nothing."""
     from sourcebook.http import Http
     from sourcebook.pipelines import Pipelines
-    from sourcebook.plugins import Plugins
 
     settings = common.configuration(context)
-    found = Plugins(settings.settings.plugins)
-    found.load()
+    found = _loaded(settings)
     Pipelines(found, settings, settings.settings.storage.path, Http()).check()
     say("The configuration is valid: " + (", ".join(map(str, settings.files)) or "packaged defaults"))
+
+
+@config.command("schema")
+def schema_of_config(context: typer.Context) -> None:
+    """The JSON schema of the configuration, with the settings of every installed component, for an editor."""
+    from sourcebook.config_schema import config_schema
+
+    give(config_schema(_loaded(common.configuration(context)).classes), as_json=True)
+
+
+@config.command("init")
+def init_config(
+    folder: Annotated[Path, typer.Argument(help="Where the two files are written.")] = Path(),
+) -> None:
+    """Write sourcebook.toml, which names every key with its default, and secrets.toml, which only you may read."""
+    from sourcebook.errors import Conflict
+
+    secrets = "".join(line if line[0] in "#\n" else f"#{line}" for line in _example("secrets.example.toml"))
+    texts = {"sourcebook.toml": ("".join(_example("sourcebook.toml")), 0o644), "secrets.toml": (secrets, 0o600)}
+    if there := [str(folder / name) for name in texts if (folder / name).exists()]:
+        raise Conflict(f"There is already {' and '.join(there)}.", remedy="Move it away, or name another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (text, mode) in texts.items():
+        with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            file.write(text)
+        say(f"Wrote {folder / name}")
+
+
+def _example(name: str) -> list[str]:
+    """The lines of a file in `config/`, which a wheel has beside this package."""
+    packaged = Path(__file__).parents[1] / "config" / name
+    checkout = Path(__file__).parents[3] / "config" / name
+    return (packaged if packaged.exists() else checkout).read_text("utf-8").splitlines(keepends=True)
+
+
+def _loaded(settings: Configuration) -> Plugins:
+    from sourcebook.plugins import Plugins
+
+    found = Plugins(settings.settings.plugins)
+    found.load()
+    return found
 
 
 @config.command("show")
