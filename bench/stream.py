@@ -153,7 +153,8 @@ def report(title: str, found: dict[str, dict[str, float]], *, first: bool) -> No
     ours, bare, direct = found["Sourcebook"], found["bare relay"], found["direct"]
     if not first:
         shares = f"{ours['wall'] / direct['wall']:.2f} of direct, {ours['wall'] / bare['wall']:.2f} of the bare relay"
-        print(f"ratio, tokens/s: {shares}; per CPU second: {ours['cpu'] / bare['cpu']:.2f} of the bare relay")
+        per_cpu = f"{ours['cpu'] / bare['cpu']:.2f}" if bare["cpu"] else "-"  # too short to have used any
+        print(f"ratio, tokens/s: {shares}; per CPU second: {per_cpu} of the bare relay")
 
 
 @contextlib.contextmanager

@@ -23,11 +23,13 @@ from fastapi import APIRouter
 
 import sourcebook
 from sourcebook import LLMRequest, Message, Passage, hookimpl, hookspecs, interfaces
+from sourcebook.configuration import load
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
+from sourcebook.hosts import CommandHost, RouteHost
 from sourcebook.jail import Jail
 from sourcebook.owners import Principal
 from sourcebook.plugin_checks import INTERFACES
-from sourcebook.plugins import Plugins, RouteHost
+from sourcebook.plugins import Plugins
 from sourcebook.settings import PluginSettings
 from sourcebook.testing.parsers import MemoryFile
 from sourcebook.writer import DocumentWriter
@@ -37,6 +39,7 @@ PAGES = {p.stem: p.read_text(encoding="utf-8") for p in FOLDER.glob("*.md")}
 TUTORIAL, HOOK_PAGE = PAGES["tutorial"], PAGES["hooks"]
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 QUESTION = "When does it open?"
+APP: Any = object()
 ROBOT = Principal("own_robot", "robot", frozenset({"read"}))
 PASSAGES = tuple(Passage(f"p{i}", "s", "n", "d", "g", i, 0, 4, f"text {i}") for i in range(3))
 
@@ -238,14 +241,14 @@ def test_hook_register_routes(caplog: pytest.LogCaptureFixture) -> None:
 def test_hook_register_commands() -> None:
     from typer.testing import CliRunner
 
-    def register_commands(cli: typer.Typer) -> None:
+    def register_commands(cli: typer.Typer, host: CommandHost) -> None:
         @cli.command()
         def hello() -> None:
-            typer.echo("Hello")
+            typer.echo(f"Hello from {host.plugin}, on port {host.configuration.settings.server.port}")
 
-    cli = typer.Typer()
-    plugins(register_commands).commands(cli)
-    assert CliRunner().invoke(cli).stdout == "Hello\n"
+    cli, configuration = typer.Typer(), load(environ={}, overrides={"server": {"port": 81}})
+    plugins(register_commands).commands(cli, lambda plugin: CommandHost(configuration, plugin))
+    assert CliRunner().invoke(cli).stdout == "Hello from tiny0, on port 81\n"
 
 
 def test_hook_startup() -> None:
@@ -342,17 +345,18 @@ def test_hook_refine_prompt() -> None:
 
 
 def test_hook_authenticate_takes_the_first_who_is_named() -> None:
-    async def authenticate(headers: Mapping[str, str]) -> Principal | None:
+    async def authenticate(headers: Mapping[str, str], app: Any) -> Principal | None:
+        assert app is APP
         return ROBOT if headers.get("x-robot") else None
 
-    async def unasked() -> Principal:
+    async def unasked() -> Principal:  # `app` came later: whoever does not name it goes on as before
         return replace(ROBOT, name="somebody else")
 
     unasked.__name__ = "authenticate"
     made = plugins(authenticate)
-    assert asyncio.run(made.authenticate({"x-robot": "yes"})) == ROBOT
-    assert asyncio.run(made.authenticate({})) is None
-    assert asyncio.run(plugins(unasked, authenticate).authenticate({"x-robot": "yes"})) == ROBOT
+    assert asyncio.run(made.authenticate({"x-robot": "yes"}, APP)) == ROBOT
+    assert asyncio.run(made.authenticate({}, APP)) is None
+    assert asyncio.run(plugins(unasked, authenticate).authenticate({"x-robot": "yes"}, APP)) == ROBOT
 
 
 @pytest.mark.parametrize("how", ["raises", "overruns", "returns junk"])
@@ -365,7 +369,7 @@ def test_hook_authenticate_fails_closed(how: str) -> None:
         return "root"
 
     with pytest.raises(Unauthenticated, match="tiny0"):
-        asyncio.run(plugins(authenticate, deadline=0.1).authenticate({}))
+        asyncio.run(plugins(authenticate, deadline=0.1).authenticate({}, APP))
 
 
 @pytest.mark.parametrize(

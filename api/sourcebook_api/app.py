@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from sourcebook import __version__
 from sourcebook.app import Sourcebook
 from sourcebook.configuration import Configuration
-from sourcebook.plugins import RouteHost
+from sourcebook.hosts import RouteHost
 from sourcebook_api import routes
 from sourcebook_api.access import caller
 from sourcebook_api.audit import audit_of
@@ -24,6 +24,7 @@ from sourcebook_api.hosts import Hosts
 from sourcebook_api.idempotent import Idempotent
 from sourcebook_api.limits import Limiter
 from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id, problems
+from sourcebook_api.permissions import Permissions
 from sourcebook_api.problems import add_handlers
 from sourcebook_api.routes import health, openai, opened
 
@@ -49,6 +50,7 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     app.state.authenticator = Authenticator(book, hosts)
     app.add_middleware(Idempotent, book=book)
     app.state.audit = audit_of(book)
+    app.state.permissions = Permissions()
     app.add_middleware(
         Gate,
         book=book,
@@ -56,6 +58,7 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
         authenticator=app.state.authenticator,
         limiter=Limiter(book.settings.limits),
         audit=app.state.audit,
+        permissions=app.state.permissions,
     )
     add_handlers(app)
     app.include_router(health.router)
@@ -94,15 +97,23 @@ def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
 
     book.plugins.routes(host_for)
     for host in hosts:
-        info = book.plugins.infos[host.plugin]
-        if info.state == "failed" or not host.router.routes:
-            continue
-        prefix = book.settings.plugins.mount.get(host.plugin, f"/api/v1/x/{host.plugin}")
-        app.include_router(host.router, prefix=prefix.rstrip("/"))
-        version = f" {info.version}" if info.version else ""
-        tag = {"name": f"plugin {host.plugin}", "description": f"Added by the plugin {info.distribution}{version}."}
-        app.openapi_tags = [*(app.openapi_tags or []), tag]
+        if book.plugins.infos[host.plugin].state != "failed" and host.router.routes:
+            try:
+                _mount(app, book, host)
+            except Exception as error:  # such as a path that is none: one plugin's mistake must not cost the server
+                book.plugins.fail(host.plugin, error)
     app.openapi_schema = None  # it may have been asked for before
+
+
+def _mount(app: FastAPI, book: Sourcebook, host: RouteHost) -> None:
+    info = book.plugins.infos[host.plugin]
+    prefix = book.settings.plugins.mount.get(host.plugin, f"/api/v1/x/{host.plugin}").rstrip("/")
+    for needed in host.needed:
+        app.state.permissions.add(needed.method, prefix + needed.path, needed.permission)
+    app.include_router(host.router, prefix=prefix)
+    version = f" {info.version}" if info.version else ""
+    tag = {"name": f"plugin {host.plugin}", "description": f"Added by the plugin {info.distribution}{version}."}
+    app.openapi_tags = [*(app.openapi_tags or []), tag]
 
 
 def _operation_id_of(plugin: str, route: APIRoute) -> str:

@@ -31,7 +31,7 @@ class Authenticator:
     async def principal(self, headers: Mapping[str, str]) -> Principal:
         """Who asks, from lower-cased headers. Raises `Unauthenticated`, also where a plugin fails."""
         try:
-            named = await self._book.plugins.authenticate(headers)
+            named = await self._book.plugins.authenticate(headers, self._book)
         except Exception as error:  # a security hook fails closed, whatever went wrong in it
             log.warning("a plugin's authenticate failed, so the request is denied: %r", error)
             raise Unauthenticated("This request could not be authenticated.", remedy=_REMEDY) from error

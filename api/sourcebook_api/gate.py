@@ -19,27 +19,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook.app import Sourcebook
 from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, Unauthenticated
-from sourcebook.owners import Permission, Principal
+from sourcebook.owners import Principal
 from sourcebook_api.audit import Audit, route_of
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
 from sourcebook_api.hosts import Hosts
 from sourcebook_api.limits import Limiter
 from sourcebook_api.openai_errors import OpenAIErrors
+from sourcebook_api.permissions import SAFE, Permissions
 from sourcebook_api.problems import ProblemResponse, internal, response_of
 from sourcebook_api.revoking import StillValid
 
 log = logging.getLogger(__name__)
 
-OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
-"""Answered without a credential, to GET and HEAD; and so are signed links."""
-
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_ADMIN = re.compile(r"/api/v1/(?:keys|config)(?:/.*)?")
-_ASKING = re.compile(
-    r"/api/v1/(?:search|chat|runs/[^/]+/cancel|messages/[^/]+/regenerate)|/v1/(?:chat/completions|embeddings)"
-)
-_LINK = re.compile(r"/open/[^/]+(?:/page\.png)?")
 _UPLOAD = re.compile(
     r"POST /api/v1/notebooks/[^/]+/sources|PUT /api/v1/notebooks/[^/]+/sources/[^/]+|PUT /api/v1/sources/[^/]+/content"
 )
@@ -57,15 +49,6 @@ _EXPOSED = (
 )
 
 
-def permission_for(method: str, path: str) -> Permission | None:
-    """What a key needs for this; None for what is open to all."""
-    if (path in OPEN or _LINK.fullmatch(path)) and method in ("GET", "HEAD"):
-        return None
-    if _ADMIN.fullmatch(path):
-        return "admin"
-    return "read" if method in _SAFE or (method == "POST" and _ASKING.fullmatch(path)) else "write"
-
-
 class Gate:
     """The outermost application."""
 
@@ -77,6 +60,7 @@ class Gate:
         authenticator: Authenticator,
         limiter: Limiter,
         audit: Audit,
+        permissions: Permissions,
     ) -> None:
         self._app = app
         self._book = book
@@ -84,6 +68,7 @@ class Gate:
         self._authenticator = authenticator
         self._limiter = limiter
         self._audit = audit
+        self._permissions = permissions
         self._recheck = _RECHECK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,7 +144,7 @@ class Gate:
                 remedy="Add the name to `allowed_hosts` under [server].",
             )
         origin = headers.get("origin")
-        if origin is not None and scope["method"] not in _SAFE and not self._hosts.may_change(origin, host):
+        if origin is not None and scope["method"] not in SAFE and not self._hosts.may_change(origin, host):
             raise Forbidden(
                 "Pages of this origin may not change anything here.",
                 code="origin_not_allowed",
@@ -175,7 +160,7 @@ class Gate:
 
     async def _check_caller(self, scope: Scope, headers: Mapping[str, str], out: Outgoing, ending: ExitStack) -> None:
         """Who asks, whether they may, and whether they have asked too much. What is open to all is open to all."""
-        needed = permission_for(scope["method"], scope["path"])
+        needed = self._permissions.needed(scope["method"], scope["path"])
         if needed is None:
             scope["state"]["principal"] = await self._authenticator.maybe(headers)
             return

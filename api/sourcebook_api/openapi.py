@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from sourcebook.events import EVENTS
 from sourcebook_api.codes import CODES
 from sourcebook_api.examples import Examples
-from sourcebook_api.gate import permission_for
+from sourcebook_api.permissions import Permissions
 
 TAGS = [
     {"name": "notebooks", "description": "Collections of sources that are searched together."},
@@ -103,8 +103,9 @@ class Described(FastAPI):
         }
         document["components"]["schemas"] |= _events()
         examples = Examples(document)
+        permissions: Permissions = self.state.permissions
         for path, method, operation in _operations(document):
-            permission = permission_for(method.upper(), path)
+            permission = permissions.needed(method.upper(), path)
             # The last, empty alternative: on a loopback address no key is needed as long as there is none.
             operation["security"] = [{"bearer": []}, {"key": []}, {}] if permission else []
             if permission:

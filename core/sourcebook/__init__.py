@@ -7,9 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sourcebook.callers import Caller
     from sourcebook.documents import Block, Chunk, Document, Locator, Passage, Place
     from sourcebook.events import Finish, Reasoning, Text, ToolCall, Usage
     from sourcebook.hookspecs import hookimpl
+    from sourcebook.hosts import CommandHost, RouteHost
     from sourcebook.interfaces import (
         LLM,
         Blob,
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
         Space,
         Stored,
     )
-    from sourcebook.plugins import RouteHost
     from sourcebook.writer import DocumentWriter
 
 API_VERSION = 1
@@ -51,8 +52,10 @@ __all__ = [
     "Blob",
     "BlobStore",
     "Block",
+    "Caller",
     "Chunk",
     "Chunker",
+    "CommandHost",
     "Component",
     "ComponentSettings",
     "Context",
@@ -90,15 +93,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "sourcebook.callers": "Caller",
     "sourcebook.documents": "Block Chunk Document Locator Passage Place",
     "sourcebook.events": "Finish Reasoning Text ToolCall Usage",
     "sourcebook.hookspecs": "hookimpl",
+    "sourcebook.hosts": "CommandHost RouteHost",
     "sourcebook.interfaces": (
         "LLM Blob BlobStore Chunker Component ComponentSettings Context Embedder Fetched Fetcher Hit "
         "Index LLMRequest Message Parser ParserFile Point PointRef Reranker Retriever Scope "
         "ScopedNotebook SearchQuery Space Stored"
     ),
-    "sourcebook.plugins": "RouteHost",
     "sourcebook.writer": "DocumentWriter",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

@@ -115,11 +115,15 @@ class Answering:
         self._reading = reading
         self._prompts = {p.name: Prompts(p.settings.prompts) for p in pipelines}
 
+    def prompts(self, pipeline: str) -> Prompts:
+        """A pipeline's templates."""
+        return self._prompts[pipeline]
+
     async def answer(self, question: Question, progress: Progress) -> AsyncGenerator[Event, None]:
         """The events between `run.started` and `done`. Raises what went wrong; `progress` has what came before."""
         began = time.perf_counter()
         pipeline = self._pipelines[question.pipeline]
-        prompts = self._prompts[pipeline.name]
+        prompts = self.prompts(pipeline.name)
         asked = await self._condensed(question, pipeline, prompts)
         found = await self._searching.search(
             asked,

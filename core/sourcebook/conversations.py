@@ -132,8 +132,8 @@ class Conversations:
                 await forget(c, ids)
         return len(ids)
 
-    async def asked_before(self, principal: Principal, message_id: str) -> tuple[list[str], dict[str, Any]]:
-        """The notebooks of a question of a conversation, and what `ask` needs to answer it again.
+    async def asked_before(self, principal: Principal, message_id: str) -> dict[str, Any]:
+        """What `ask` needs to answer a question of a conversation again.
 
         `message_id` is the question's, or its answer's. Raises `NotFound`, or `Conflict` where it has given way.
         """
@@ -148,7 +148,7 @@ class Conversations:
         how = {k: v for k, v in question.details.items() if k in _AGAIN}
         notebooks = list(question.details.get("notebooks") or conversation.notebooks)
         where = {"conversation_id": conversation.id, "again": question.id}
-        return notebooks, {"text": question.text, "notebook_ids": notebooks, **where, **how}
+        return {"text": question.text, "notebook_ids": notebooks, **where, **how}
 
     async def messages(self, conversation_id: str, *, replaced: bool = False) -> list[StoredMessage]:
         """All turns, oldest first, each answer with its citations; those that gave way to others only if asked for."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextvars
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sourcebook.errors import PluginError
 
 T = TypeVar("T")
 HELD = "it held the event loop"
-_GRACE = 1.0  # seconds for asyncio's own deadline, which comes first unless the event loop is held
+_AGAIN = 1.0  # seconds, for code that takes the first alarm for a failure of its own and goes on
 
 
 def within(seconds: float, function: Callable[[], T], what: str) -> T:
@@ -40,12 +41,44 @@ def within(seconds: float, function: Callable[[], T], what: str) -> T:
         raise overrun(what, seconds, "import_deadline") from None
 
 
-@contextmanager
-def loop_freed(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` in code that holds the event loop longer than `seconds`, where asyncio has no say.
+async def freed(work: Awaitable[T], seconds: float) -> T:
+    """The result of `work`, in which `TimeoutError` is raised where it holds the event loop longer than `seconds`.
 
-    A signal does it, so it works in the main thread alone, where a server runs; elsewhere nothing is done.
+    There asyncio has no say. A signal does it, so it works in the main thread alone, where a server runs; elsewhere
+    nothing is done. It is armed only while `work` itself runs, and never hits what runs between two of its steps.
     """
+    result: T = await _Steps(work, seconds)
+    return result
+
+
+class _Steps:
+    """Awaits something step by step, each under an alarm."""
+
+    def __init__(self, work: Awaitable[Any], seconds: float) -> None:
+        self._work = work
+        self._seconds = seconds
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = _awaited(self._work).__await__()
+        step = partial(steps.send, None)
+        while True:
+            try:
+                with _alarm(self._seconds):
+                    waits_for = step()
+            except StopIteration as done:
+                return done.value
+            try:
+                step = partial(steps.send, (yield waits_for))
+            except BaseException as error:  # a cancellation, for one, which is for `work` to see
+                step = partial(steps.throw, error)
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
         yield
@@ -55,7 +88,7 @@ def loop_freed(seconds: float) -> Iterator[None]:
         raise TimeoutError(HELD)
 
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         yield
     finally:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from sourcebook.hanging import freed
+
 log = logging.getLogger(__name__)
 
 TRACE = "SOURCEBOOK_TRACE_PLUGINS"
@@ -51,9 +53,9 @@ class HookCalls:
         with self._timed(hook, impl.plugin_name) as done:
             async with asyncio.timeout(self._deadline):
                 if inspect.iscoroutinefunction(impl.function):
-                    return done(await impl.function(*given))
+                    return done(await freed(impl.function(*given), self._deadline))
                 result = await _in_thread(lambda: impl.function(*given), f"{hook} of {impl.plugin_name}")
-                return done(await result if inspect.isawaitable(result) else result)
+                return done(await freed(result, self._deadline) if inspect.isawaitable(result) else result)
 
     async def fold(
         self,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from sourcebook.app import Sourcebook
     from sourcebook.documents import Passage
+    from sourcebook.hosts import CommandHost, RouteHost
     from sourcebook.interfaces import (
         LLM,
         BlobStore,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         Retriever,
     )
     from sourcebook.owners import Principal
-    from sourcebook.plugins import RouteHost
 
 hookspec = pluggy.HookspecMarker("sourcebook")
 hookimpl = pluggy.HookimplMarker("sourcebook")
@@ -76,8 +76,8 @@ def register_routes(host: RouteHost) -> None:
 
 
 @hookspec
-def register_commands(cli: typer.Typer) -> None:
-    """Add commands to the `sourcebook` command line."""
+def register_commands(cli: typer.Typer, host: CommandHost) -> None:
+    """Add commands to the `sourcebook` command line; `host` opens the Sourcebook for them."""
 
 
 @hookspec
@@ -106,7 +106,7 @@ async def refine_prompt(question: str, request: LLMRequest) -> LLMRequest | None
 
 
 @hookspec(firstresult=True)
-async def authenticate(headers: Mapping[str, str]) -> Principal | None:
+async def authenticate(headers: Mapping[str, str], app: Sourcebook) -> Principal | None:
     """Return who asks, from the lower-cased request headers, or None if this plugin cannot tell. Raising denies."""
 
 

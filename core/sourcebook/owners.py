@@ -97,6 +97,10 @@ class Owners:
         """The principal of a server without keys."""
         return Principal(await self.ensure(LOCAL), LOCAL, frozenset(PERMISSIONS), local=True)
 
+    async def operator(self, name: str = LOCAL) -> Principal:
+        """Whoever runs the command line owns the data folder, so may act for any owner, who is made if new."""
+        return Principal(await self.ensure(name), name, frozenset(PERMISSIONS))
+
     async def find(self, name: str) -> str:
         """The id of an owner. Raises `NotFound` (code `no_such_owner`)."""
         async with self._db.read() as c:

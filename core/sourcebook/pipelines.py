@@ -18,7 +18,7 @@ from sourcebook.choosing import Candidate
 from sourcebook.configuration import Configuration, config_error
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
 from sourcebook.filters import BUILT_IN
-from sourcebook.hanging import HELD, loop_freed, overrun
+from sourcebook.hanging import HELD, freed, overrun
 from sourcebook.http import Http
 from sourcebook.interfaces import (
     LLM,
@@ -245,10 +245,9 @@ class Pipelines:
         seconds = self._settings.plugins.open_deadline
         deadline = asyncio.timeout(seconds)
         try:
-            with loop_freed(seconds):
-                async with deadline:
-                    context = Context(logging.getLogger(f"sourcebook.{kind}.{instance}"), folder, self._http)
-                    await component.open(context)
+            async with deadline:
+                context = Context(logging.getLogger(f"sourcebook.{kind}.{instance}"), folder, self._http)
+                await freed(component.open(context), seconds)
         except BaseException as error:  # whatever a plugin's open raises is told with its name
             await self._end(component)
             if isinstance(error, TimeoutError) and (deadline.expired() or str(error) == HELD):

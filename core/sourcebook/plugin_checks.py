@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 
 from sourcebook.errors import PluginError
@@ -38,6 +39,17 @@ INTERFACES: Mapping[str, type] = {
 def noun(kind: str) -> str:
     """`blob store` for `blob_stores`."""
     return kind.removesuffix("s").replace("_", " ")
+
+
+def missing(module: object) -> str:
+    """Why a plugin is off where it is installed without what it needs: empty where all is there.
+
+    `NEEDS` of its module names packages that may be absent, each with what to do about it.
+    """
+    for package, remedy in getattr(module, "NEEDS", {}).items():
+        if find_spec(package) is None:
+            return f"it needs the package {package!r}, which is not installed: {remedy}"
+    return ""
 
 
 def check_hooks(module: object, hooks: set[str]) -> None:

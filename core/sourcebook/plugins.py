@@ -21,10 +21,10 @@ import pluggy
 from sourcebook import hookspecs
 from sourcebook.documents import Passage
 from sourcebook.errors import Forbidden, PluginError, Unauthenticated
-from sourcebook.hanging import HELD, loop_freed, overrun, within
+from sourcebook.hanging import HELD, freed, overrun, within
 from sourcebook.hook_calls import HookCalls
 from sourcebook.interfaces import LLMRequest
-from sourcebook.plugin_checks import INTERFACES, check_hooks, claims, component_name, deprecations, noun
+from sourcebook.plugin_checks import INTERFACES, check_hooks, claims, component_name, deprecations, missing, noun
 from sourcebook.settings import PluginSettings
 
 if TYPE_CHECKING:
@@ -64,23 +64,6 @@ class PluginInfo:
         return self.distribution == BUILT_IN
 
 
-@dataclass(frozen=True)
-class RouteHost:
-    """What `register_routes` gets, so that a plugin imports neither FastAPI nor our API.
-
-    `router` is a FastAPI APIRouter, `app` the open Sourcebook, `plugin` the plugin's name. `caller` is a dependency: a
-    route with the parameter `caller=host.caller` gets who asks, with `caller.principal`, `await caller.notebook(id,
-    permission)` and `await caller.source(id, permission)`, which raise as the API's own routes do. `problems(404, 409)`
-    gives a route's `responses` for its documentation.
-    """
-
-    router: Any
-    app: Sourcebook
-    plugin: str
-    caller: Any = None
-    problems: Any = None
-
-
 class Plugins:
     """All plugins of one Sourcebook. Nothing is loaded before `load`, and nothing is global."""
 
@@ -113,7 +96,9 @@ class Plugins:
             try:
                 module = self._in_time(info, point.load, "its import")
                 info.import_ms = round((time.perf_counter() - began) * 1000, 1)
-                self.add(module, info)
+                info.reason = missing(module)
+                if not info.reason:
+                    self.add(module, info)
             except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
                 self._fail(info, error)
         self._name_the_missing()
@@ -203,13 +188,13 @@ class Plugins:
         )
         return refined
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Principal | None:
+    async def authenticate(self, headers: Mapping[str, str], app: Sourcebook) -> Principal | None:
         """The first principal that a plugin names. Raises `Unauthenticated` where one fails to answer."""
         from sourcebook.owners import Principal
 
         for impl in self._implementations("authenticate"):
             try:
-                principal = await self.calls.bounded(impl, "authenticate", {"headers": headers})
+                principal = await self.calls.bounded(impl, "authenticate", {"headers": headers, "app": app})
                 if not isinstance(principal, Principal | None):
                     raise TypeError(f"returned {type(principal).__name__}, not Principal")
             except Exception as error:  # a security hook fails closed, whatever went wrong in it
@@ -235,9 +220,14 @@ class Plugins:
         """Let every plugin add its routes; `host_for(plugin name)` makes its host. One that raises has failed."""
         self._offer("register_routes", lambda plugin: {"host": host_for(plugin)})
 
-    def commands(self, cli: Any) -> None:
-        """Let every plugin add its commands."""
-        self._offer("register_commands", lambda _: {"cli": cli})
+    def commands(self, cli: Any, host_for: Any) -> None:
+        """Let every plugin add its commands; `host_for(plugin name)` makes its host."""
+        self._offer("register_commands", lambda plugin: {"cli": cli, "host": host_for(plugin)})
+
+    def fail(self, plugin: str, error: BaseException) -> None:
+        """A plugin has failed after it was loaded; its reason is shown."""
+        if info := self.infos.get(plugin):
+            self._fail(info, error)
 
     def _offer(self, hook: str, arguments: Callable[[str], Mapping[str, Any]]) -> None:
         """Call every implementation; one that raises has failed, and the others are called all the same."""
@@ -265,9 +255,8 @@ class Plugins:
         for impl in self._implementations(hook):
             deadline = asyncio.timeout(seconds)
             try:
-                with loop_freed(seconds):
-                    async with deadline:
-                        await self.calls.awaited(impl, hook, arguments)
+                async with deadline:
+                    await freed(self.calls.awaited(impl, hook, arguments), seconds)
             except Exception as error:
                 if tolerant:
                     log.exception("plugin %s failed at %s", impl.plugin_name, hook)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from sourcebook.hookspecs import hookimpl
-from sourcebook.plugins import RouteHost
+from sourcebook.hosts import RouteHost
 from sourcebook.testing.llm_server import DIMENSIONS, FakeLLMServer
 
 from .support import IN_PLAIN, IN_SECRETS, Served

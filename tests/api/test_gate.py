@@ -16,8 +16,8 @@ from sourcebook.hookspecs import hookimpl
 from sourcebook.owners import Principal
 from sourcebook.settings import Server
 from sourcebook_api.authentication import Authenticator
-from sourcebook_api.gate import permission_for
 from sourcebook_api.hosts import Hosts, host_name, is_loopback
+from sourcebook_api.permissions import permission_for
 
 from .support import Served, is_problem
 

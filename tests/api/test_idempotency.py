@@ -16,7 +16,7 @@ from fastapi import Response
 from sourcebook.database.engine import now
 from sourcebook.database.tables import idempotency_keys, notebooks
 from sourcebook.hookspecs import hookimpl
-from sourcebook.plugins import RouteHost
+from sourcebook.hosts import RouteHost
 from sourcebook_api.sse import EventStream
 
 from .support import Served, events, is_problem

@@ -12,8 +12,8 @@ import pytest
 
 from sourcebook.errors import SourcebookError
 from sourcebook.hookspecs import hookimpl
+from sourcebook.hosts import RouteHost
 from sourcebook.owners import Principal
-from sourcebook.plugins import RouteHost
 from sourcebook.settings import Limits
 from sourcebook_api.limits import Limiter, Overloaded, RateLimited
 

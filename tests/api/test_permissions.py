@@ -13,7 +13,7 @@ import pytest
 from sourcebook.configuration import load
 from sourcebook.database.tables import keys
 from sourcebook_api.app import create_app
-from sourcebook_api.gate import permission_for
+from sourcebook_api.permissions import permission_for
 
 from .permissions import ADMIN, TABLE
 from .support import Served, is_problem

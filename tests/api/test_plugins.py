@@ -9,7 +9,7 @@ import pytest
 
 from sourcebook.errors import ConfigError, NotFound
 from sourcebook.hookspecs import hookimpl
-from sourcebook.plugins import RouteHost
+from sourcebook.hosts import RouteHost
 
 from .support import Served, is_problem
 

@@ -14,7 +14,7 @@ from fastapi import Response
 from sourcebook.database.tables import keys
 from sourcebook.errors import StoreError, Unauthenticated
 from sourcebook.hookspecs import hookimpl
-from sourcebook.plugins import RouteHost
+from sourcebook.hosts import RouteHost
 from sourcebook_api import gate
 from sourcebook_api.revoking import StillValid
 from sourcebook_api.sse import EventStream

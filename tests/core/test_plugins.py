@@ -27,6 +27,7 @@ from sourcebook.settings import PluginSettings
 from .support import Blocks, Lines, Script
 
 NEVER = threading.Event()
+APP: Any = SimpleNamespace()
 ME = Principal("own_1", "me", frozenset({"read"}))
 
 
@@ -353,8 +354,8 @@ def test_the_first_principal_wins() -> None:
         return ME if headers.get("x-me") else None
 
     plugins = loaded(plugin("a", authenticate=somebody), plugin("b", authenticate=nobody))
-    assert asyncio.run(plugins.authenticate({"x-me": "1"})) == ME
-    assert asyncio.run(plugins.authenticate({})) is None
+    assert asyncio.run(plugins.authenticate({"x-me": "1"}, APP)) == ME
+    assert asyncio.run(plugins.authenticate({}, APP)) is None
 
 
 @pytest.mark.parametrize("answer", ["raise", "hang", "junk"])
@@ -367,7 +368,7 @@ def test_authenticate_fails_closed(answer: str) -> None:
         return "admin"
 
     with pytest.raises(Unauthenticated, match="The plugin a could not tell"):
-        asyncio.run(loaded(plugin("a", authenticate=bad), deadline=0.02).authenticate({}))
+        asyncio.run(loaded(plugin("a", authenticate=bad), deadline=0.02).authenticate({}, APP))
 
 
 @pytest.mark.parametrize("answer", [False, 0, "yes", RuntimeError(), 60.0])
@@ -430,7 +431,7 @@ def test_a_plugin_whose_routes_raise_has_failed_and_the_others_have_theirs() -> 
     hosts: dict[str, list[str]] = {"good": [], "bad": []}
     plugins.routes(hosts.__getitem__)
     commands: list[int] = []
-    plugins.commands(commands)
+    plugins.commands(commands, lambda plugin: None)
     assert (hosts["good"], commands) == (["route"], [1])
     assert plugins.infos["bad"].state == "failed"
     assert plugins.infos["bad"].reason == "register_routes: RuntimeError: boom"
@@ -519,7 +520,7 @@ def test_every_call_is_printed_with_its_time_and_no_value(
         plugin("bad", refine_query=raising),
     )
     asyncio.run(plugins.refine_query("secret question", ("secret question",)))
-    asyncio.run(plugins.authenticate({"authorization": "secret key"}))
+    asyncio.run(plugins.authenticate({"authorization": "secret key"}, APP))
     said = capsys.readouterr().err
     lines = [re.sub(r" +[\d.]+ ms ", " N ms", line) for line in said.splitlines()]
     assert [" ".join(line.split()) for line in lines] == [
@@ -534,3 +535,12 @@ def test_every_call_is_printed_with_its_time_and_no_value(
 def test_nothing_is_printed_without_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(loaded(plugin("a", refine_query=add_one)).refine_query("q", ("q",)))
     assert capsys.readouterr().err == ""
+
+
+def test_a_plugin_without_what_it_needs_is_off_and_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = """NEEDS = {"json": "", "acme_absent": "pip install 'acme[all]'"}\n"""
+    info = discovered(tmp_path, monkeypatch, "acme-needing", GOOD + needs, "acme-needing")
+    said = "it needs the package 'acme_absent', which is not installed: pip install 'acme[all]'"
+    assert (info.state, info.reason, info.components) == ("off", said, {})

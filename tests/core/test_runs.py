@@ -389,8 +389,8 @@ async def test_an_answer_that_is_made_again_is_made_as_the_first_was(room: Room)
     await run.wait()
     conversation = (await room.rows(runs))[0]["conversation_id"]
     answer = (await room.book.conversations.messages(conversation))[-1]
-    notebooks, how = await room.book.conversations.asked_before(room.me, answer.id)
-    assert notebooks == [room.notebook.id]
+    how = await room.book.conversations.asked_before(room.me, answer.id)
+    assert how["notebook_ids"] == [room.notebook.id]
     await (await room.book.ask(room.me, **how)).wait()
     shown = await room.book.conversations.messages(conversation)
     assert [t.role for t in shown] == ["user", "assistant"]

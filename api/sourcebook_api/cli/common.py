@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
+
+from sourcebook.hosts import with_book as with_book
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from sourcebook.errors import SourcebookError
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Principal
-
-T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Owner = Annotated[str, typer.Option("--owner", help="Act for this owner.")]
@@ -34,30 +33,6 @@ def configuration(context: typer.Context, overrides: Mapping[str, Any] | None = 
 
     path: Path | None = context.find_root().obj
     return load(path, overrides=overrides)
-
-
-def with_book(
-    settings: Configuration,
-    work: Callable[[Sourcebook], Coroutine[Any, Any, T]],
-    *,
-    workers: int | None = 0,
-    mending: bool = False,
-) -> T:
-    """Open Sourcebook, do `work`, close it again."""
-    from sourcebook.app import Sourcebook
-
-    async def run() -> T:
-        async with Sourcebook(settings, workers=workers, mending=mending) as book:
-            return await work(book)
-
-    return asyncio.run(run())
-
-
-async def principal_of(book: Sourcebook, owner: str) -> Principal:
-    """Whoever runs the command line owns the data folder, so may act for any owner."""
-    from sourcebook.owners import PERMISSIONS, Principal
-
-    return Principal(await book.owners.ensure(owner), owner, frozenset(PERMISSIONS))
 
 
 async def notebook_named(book: Sourcebook, principal: Principal, name: str, *, make: bool = False) -> Notebook:

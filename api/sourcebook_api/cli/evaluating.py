@@ -90,7 +90,7 @@ def _on_collection(
         own = {"storage": {"path": str(folder), "database": ""}}
         configuration = load(settings.files[0] if settings.files else None, overrides=own)
         async with Sourcebook(configuration, workers=0) as book:
-            me = await common.principal_of(book, "evaluation")
+            me = await book.owners.operator("evaluation")
             return [await on_collection(book, me, gold, name, k, depth, _progress(name)) for name in names]
 
     with nullcontext(str(data)) if data else tempfile.TemporaryDirectory(prefix="sourcebook-eval-") as folder:
@@ -103,7 +103,7 @@ def _on_notebook(
     from sourcebook.evaluation.running import on_notebook
 
     async def work(book: Sourcebook) -> list[Result]:
-        me = await common.principal_of(book, owner)
+        me = await book.owners.operator(owner)
         target = await common.notebook_named(book, me, notebook)
         return [await on_notebook(book, me, target, gold, name, k, depth, _progress(name)) for name in names]
 

@@ -48,7 +48,7 @@ def reindex(
         raise typer.BadParameter("name a notebook, or give --all")
 
     async def work(book: Sourcebook) -> bool:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         if every:
             chosen = await _stale(book, principal)
         else:

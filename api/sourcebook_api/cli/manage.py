@@ -35,7 +35,7 @@ def list_notebooks(context: typer.Context, owner: Owner = "local", json: Json = 
     """Every notebook, newest first."""
 
     async def work(book: Sourcebook) -> tuple[list[Notebook], dict[str, Standing]]:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         found: list[Notebook] = []
         cursor: str | None = None
         while True:
@@ -61,7 +61,7 @@ def remove_notebook(context: typer.Context, notebook: str, owner: Owner = "local
     """Delete a notebook and everything in it."""
 
     async def work(book: Sourcebook) -> None:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         await book.sources.delete_notebook(principal, await common.notebook_named(book, principal, notebook))
 
     common.with_book(common.configuration(context), work)
@@ -80,7 +80,7 @@ def share_notebook(
     """Let another owner read a notebook, by its id or title, or write into it."""
 
     async def work(book: Sourcebook) -> None:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         found = await common.notebook_named(book, principal, notebook)
         other_id = await book.owners.find(other)
         if stop:

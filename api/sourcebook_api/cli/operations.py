@@ -127,7 +127,7 @@ def retry_job(context: typer.Context, job_id: str, owner: Owner = "local") -> No
 
 def _on_job(context: typer.Context, job_id: str, owner: str, action: str) -> Job:
     async def work(book: Sourcebook) -> Job:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         job: Job = await getattr(book.jobs, action)(job_id, principal.owner_id)
         return job
 
@@ -181,7 +181,7 @@ def export_notebook(
     from sourcebook.portable import export
 
     async def work(book: Sourcebook) -> dict[str, int]:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         return await export(book, await common.notebook_named(book, principal, notebook), file)
 
     done = common.with_book(common.configuration(context), work)
@@ -193,7 +193,7 @@ def import_notebook(context: typer.Context, file: Path, owner: Owner = "local") 
     from sourcebook.portable import import_
 
     async def work(book: Sourcebook) -> dict[str, Any]:
-        return await import_(book, await common.principal_of(book, owner), file)
+        return await import_(book, await book.owners.operator(owner), file)
 
     done = common.with_book(common.configuration(context), work)
     say(f"{done['notebook_id']}: " + ", ".join(f"{n} {what}" for what, n in done["counts"].items()))

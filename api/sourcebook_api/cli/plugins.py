@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib.metadata import entry_points
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from sourcebook.errors import PluginError
+from sourcebook.hosts import CommandHost
 from sourcebook_api.cli import common
 from sourcebook_api.cli.common import Json, give, say
 
@@ -40,36 +43,43 @@ class WithPlugins(TyperGroup):
         """A command of ours, or else one that stands for a plugin's until it is used."""
         found = super().get_command(ctx, cmd_name)
         point = next((p for p in entry_points(group=COMMANDS) if p.name == cmd_name), None) if found is None else None
-        return found if point is None else _stand_in(cmd_name, point.dist.name if point.dist else "unknown")
+        return found if point is None else _stand_in(point)
 
 
-def _stand_in(name: str, distribution: str) -> Any:
+def _stand_in(point: EntryPoint) -> Any:
     """Takes every argument, loads the plugins, and hands them to the command that one of them adds."""
+    name, distribution = point.name, point.dist.name if point.dist else "unknown"
     app = typer.Typer(add_completion=False)
 
     @app.command(
         name,
-        help=f"Added by {distribution}.",
+        help=f"Added by {distribution}." if distribution != "sourcebook" else f"Added by the plugin {name}.",
         add_help_option=False,
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )
     def run(context: typer.Context) -> None:
-        from sourcebook.errors import PluginError
-
-        found = _load(common.configuration(context))
+        configuration = common.configuration(context)
+        found = _load(configuration)
         theirs = typer.Typer(add_completion=False)
         theirs.callback()(lambda: None)  # so that it is a group, however many there are
-        found.commands(theirs)
+        found.commands(theirs, partial(CommandHost, configuration))
         if name not in {c.name or getattr(c.callback, "__name__", "") for c in theirs.registered_commands}:
-            info = next((i for i in found.infos.values() if i.distribution == distribution), None)
-            why = f"it is {info.state}: {info.reason}" if info and info.reason else "it adds no such command"
-            raise PluginError(
-                f"The command {name!r} is the plugin {distribution}'s, and {why}.",
-                remedy=f'Name it in the configuration: [plugins] enabled = ["{distribution}"].',
-            )
+            raise _no_command(name, distribution, found)
         typer.main.get_command(theirs).main([name, *context.args], prog_name="sourcebook")
 
     return typer.main.get_command(app)
+
+
+def _no_command(name: str, distribution: str, found: Plugins) -> PluginError:
+    """Why the plugin that should have added a command did not."""
+    mine = [i for i in found.infos.values() if i.distribution == distribution]
+    info = next((i for i in mine if i.name == name), mine[0] if mine else None)
+    why = f"it is {info.state}: {info.reason}" if info and info.reason else "it adds no such command"
+    built_in = info is not None and info.built_in
+    remedy = "" if built_in else f'Name it in the configuration: [plugins] enabled = ["{distribution}"].'
+    return PluginError(
+        f"The command {name!r} is the plugin {info.name if info else distribution}'s, and {why}.", remedy=remedy
+    )
 
 
 @plugins.command("list")

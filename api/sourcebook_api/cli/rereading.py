@@ -69,7 +69,7 @@ def _read_again(
     """Begin for each source, wait for the jobs, and tell what became of them."""
 
     async def work(book: Sourcebook) -> tuple[list[Source], bool]:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         target = await common.notebook_named(book, principal, notebook)
         found = await _named(book, principal, target, chosen)
         begun = {source.id: await again(book, principal, source) for source in found}

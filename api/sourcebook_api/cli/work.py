@@ -47,7 +47,7 @@ def ingest(
     secret = asked_password() if password else None
 
     async def work(book: Sourcebook) -> list[Source]:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         target = await common.notebook_named(book, principal, notebook, make=True)
         return await ingest_all(book, principal, target, paths, secret)
 
@@ -73,7 +73,7 @@ def search(
     options = {"limit": limit, "mode": _mode(mode), "filters": _filters(filters), "explain": explain}
 
     async def work(book: Sourcebook) -> Found:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         target = await common.notebook_named(book, principal, notebook)
         return await book.search(principal, question, [target.id], **options)
 
@@ -124,7 +124,7 @@ def ask(
     """Stream the answer to a question, each claim followed by its citation. `--json` prints one event a line."""
 
     async def work(book: Sourcebook) -> bool:
-        principal = await common.principal_of(book, owner)
+        principal = await book.owners.operator(owner)
         target = await common.notebook_named(book, principal, notebook)
         return await answer(book, principal, [target.id], question, as_json=json)
 
@@ -140,7 +140,7 @@ def demo(context: typer.Context) -> None:
     bundled = files("sourcebook_api") / "demo"
 
     async def work(book: Sourcebook) -> bool:
-        principal = await common.principal_of(book, "local")
+        principal = await book.owners.operator("local")
         target = await common.notebook_named(book, principal, "demo", make=True)
         with as_file(bundled) as folder:
             documents = sorted(str(p) for p in folder.iterdir() if p.suffix in (".pdf", ".docx"))

@@ -42,9 +42,7 @@ async def search(
     body: Annotated[NewSearch, Body(openapi_examples={"plain": {"value": _ASKED}, "filtered": {"value": _FILTERED}})],
 ) -> Found:
     """The best passages of some notebooks, without an answer."""
-    scoped = await asking.notebooks(body.notebooks)
-    found = await asking.book.search(
-        asking.principal,
+    found = await asking.search(
         body.question,
         body.notebooks,
         limit=body.limit,
@@ -53,7 +51,6 @@ async def search(
         mode=body.mode,
         weights=body.weights,
         explain=body.explain,
-        scoped=scoped,
     )
     items = [FoundPassage.model_validate(shown(p)) for p in found.passages]
     explanation = dict(found.explanation) if found.explanation is not None else None
@@ -96,8 +93,7 @@ async def regenerate(
 
     The old answer and all after it give way to the new one; `?replaced=true` still shows them.
     """
-    notebooks, how = await asking.book.conversations.asked_before(asking.principal, message_id)
-    run = await asking.book.ask(asking.principal, **how, scoped=await asking.notebooks(notebooks))
+    run = await asking.ask(**await asking.book.conversations.asked_before(asking.principal, message_id))
     return await _answered(asking, request, run, stream, html)
 
 
@@ -126,9 +122,7 @@ async def _ask(asking: Caller, body: NewChat) -> Run:
         raise InvalidInput("A question that replaces another needs the conversation_id of that one.")
     if not notebooks:
         raise InvalidInput("A question needs at least one notebook to be answered from.")
-    scoped = await asking.notebooks(notebooks)
-    return await asking.book.ask(
-        asking.principal,
+    return await asking.ask(
         body.question,
         notebooks,
         conversation_id=body.conversation_id,
@@ -139,7 +133,6 @@ async def _ask(asking: Caller, body: NewChat) -> Run:
         mode=body.mode,
         weights=body.weights,
         options=body.options.model_dump(exclude_none=True),
-        scoped=scoped,
     )
 
 

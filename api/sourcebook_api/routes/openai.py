@@ -145,11 +145,9 @@ async def _ask(asking: Caller, body: ChatCompletionRequest) -> Run:
         raise _bad("There is no message of the role `user` with text.", "messages")
     named = await _notebook(asking, body.model)
     notebooks = list(dict.fromkeys([named.id, *body.sourcebook.notebooks]))
-    scoped = await asking.notebooks(notebooks)
     turns = [m for m in body.messages[:last] if m.role in ("user", "assistant") and m.text()]
     wishes = [m.text() for m in body.messages if m.role in ("system", "developer") and m.text()]
-    return await asking.book.ask(
-        asking.principal,
+    return await asking.ask(
         question,
         notebooks,
         history=[Message(cast(Any, m.role), m.text()) for m in turns],
@@ -162,7 +160,6 @@ async def _ask(asking: Caller, body: ChatCompletionRequest) -> Run:
         instructions="\n\n".join(wishes),
         origin="openai",
         grace=0.0,
-        scoped=scoped,
     )
 
 

@@ -7,20 +7,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 
 from sourcebook.answering import passage_json
-from sourcebook.documents import Passage, join_segments
-from sourcebook.errors import Conflict, InvalidInput, NotFound
-from sourcebook.sources import Source
-from sourcebook_api.access import Asking, Caller
+from sourcebook.callers import MOST_TEXT, clipped
+from sourcebook.documents import Passage
+from sourcebook.errors import NotFound
+from sourcebook_api.access import Asking
 from sourcebook_api.openapi import problems
 from sourcebook_api.schemas.common import Limit, Listing
 from sourcebook_api.schemas.library import PassageShown, PlaceRange, TextRange
 
 router = APIRouter(tags=["sources"])
 
-_MOST = 200_000
-
 Start = Annotated[int, Query(ge=0, le=2**31, description="First code point.")]
-End = Annotated[int | None, Query(ge=0, le=2**31, description=f"Behind the last one; at most {_MOST:,} at once.")]
+End = Annotated[int | None, Query(ge=0, le=2**31, description=f"Behind the last one; at most {MOST_TEXT:,} at once.")]
 DocumentId = Annotated[
     str | None, Query(max_length=100, description="A document of this source; without it, the newest.")
 ]
@@ -40,30 +38,11 @@ async def get_source_text(
     places: Annotated[bool, Query(description="Also say where in the original the text stands.")] = False,
 ) -> TextRange:
     """A range of the text that was read from a source, cut to what there is."""
-    source = await asking.source(source_id)
-    document_id, length = await _document(asking, source, document)
-    start, end = _clipped(start, end, length)
-    where: dict[str, Any] = {
-        "source_id": source.id,
-        "document_id": document_id,
-        "length": length,
-        "start": start,
-        "end": end,
-    }
-    if context:
-        around = [(document_id, max(start - context, 0), start), (document_id, end, min(end + context, length))]
-        where["before"], where["after"] = await asking.book.reading.texts(around)
-    if not places:
-        return TextRange(text=await asking.book.reading.text(document_id, start, end), **where)
-    segments = await asking.book.reading.segments(document_id, start, end)
-    whole = join_segments(segments)
-    base = segments[0].start if segments else 0
-    located = [
-        PlaceRange(start=max(x.start, start), end=min(x.end, end), place=x.place.to_json())
-        for x in whole.locators
-        if x.start < end and x.end > start
-    ]
-    return TextRange(text=whole.text[start - base : end - base], places=located, **where)
+    found = await asking.text(source_id, start, end, document_id=document, context=context, places=places)
+    where = [PlaceRange(start=x.start, end=x.end, place=x.place.to_json()) for x in found.places or ()]
+    names = ("document_id", "length", "start", "end", "text", "before", "after")
+    values: dict[str, Any] = {name: getattr(found, name) for name in names}
+    return TextRange(source_id=found.source.id, places=where if places else None, **values)
 
 
 @router.get("/sources/{source_id}/passages", responses=problems(404))
@@ -115,8 +94,8 @@ async def get_page_image(
     source = await asking.source(source_id)
     marked: dict[str, Any] = {}
     if end is not None:
-        document_id, length = await _document(asking, source, document)
-        first, last = _clipped(start, end, length)
+        _, document_id, length = await asking.document(source_id, document)
+        first, last = clipped(start, end, length)
         marked = {"document_id": document_id, "start": first, "end": last}
     image = await asking.book.pages.image(source, page, **marked)
     return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
@@ -125,25 +104,3 @@ async def get_page_image(
 def shown(passage: Passage) -> dict[str, Any]:
     """A passage as clients see it, with its number in the source."""
     return {**passage_json(passage), "ordinal": passage.ordinal}
-
-
-async def _document(asking: Caller, source: Source, wanted: str | None) -> tuple[str, int]:
-    """The id and length of a source's document. Raises `Conflict` (code `not_read_yet`) where there is none yet."""
-    document_id = wanted or source.document_id
-    if document_id is None:
-        raise Conflict(
-            f"This source has no text: it is {source.state}.",
-            code="not_read_yet",
-            remedy="Follow its job until it is done.",
-        )
-    found = await asking.book.reading.document(document_id)
-    if found["source_id"] != source.id:
-        raise NotFound(f"There is no document {document_id}.")
-    return document_id, int(found["length"])
-
-
-def _clipped(start: int, end: int | None, length: int) -> tuple[int, int]:
-    if end is not None and end < start:
-        raise InvalidInput("The range ends before it starts.")
-    start = min(start, length)
-    return start, min(length if end is None else end, length, start + _MOST)

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import BaseModel, Json, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from sourcebook.errors import InvalidInput, SourcebookError, UnsupportedType
-from sourcebook.media_types import is_specific, media_type_of, peeked, sniffed
+from sourcebook.accepting import declared_type, typed
+from sourcebook.errors import InvalidInput, SourcebookError
 from sourcebook.notebooks import Notebook
-from sourcebook.sources import safe_name
+from sourcebook.sources import Source
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import problems
 from sourcebook_api.preconditions import edited_meanwhile
@@ -25,8 +25,6 @@ router = APIRouter(tags=["sources"], prefix="/notebooks/{notebook_id}/sources")
 _CHUNK = 256 * 1024
 _MAX_FILES = 100
 _LONGEST_PASSWORD = 1000
-# What clients send when they know nothing; the name says more.
-_VAGUE = {"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"}
 _FILES = {
     "type": "object",
     "properties": {
@@ -114,10 +112,10 @@ async def put_source(
     media_type, chunks = await typed_body(asking, notebook, name, request)
     if there is None:
         accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type, tags=tags or ())
-        return await _answer(asking, *accepted, response)
+        return _answer(await asking.source(accepted[0]), accepted[1], response)
     source = await asking.source(there, "write")
     job_id = await asking.book.sources.replace(asking.principal, source.id, chunks, media_type=media_type)
-    return await _answer(asking, source.id, job_id is not None, response)
+    return _answer(await asking.source(source.id), job_id is not None, response)
 
 
 @router.post("/text", status_code=202, responses={**problems(404, 413, 415, 507), **_THERE})
@@ -131,12 +129,8 @@ async def add_text(
     response: Response,
 ) -> SourceShown:
     """Make a source of pasted text. A name such as `notes.md` says how it is read; plain text is the default."""
-    notebook = await asking.notebook(notebook_id, "write")
-    name, media_type = _text_name(body.name)
-    media_type, chunks = await _typed(asking, notebook, name, media_type, _once(body.text.encode()))
-    about: dict[str, Any] = {"tags": body.tags, "metadata": body.metadata}
-    accepted = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type, **about)
-    return await _answer(asking, *accepted, response)
+    accepted = await asking.add_text(notebook_id, body.name, body.text, tags=body.tags, metadata=body.metadata)
+    return _answer(*accepted, response)
 
 
 @router.post("/url", status_code=202, responses={**problems(404, 413, 415, 502, 507), **_THERE})
@@ -147,10 +141,8 @@ async def add_url(
     response: Response,
 ) -> SourceShown:
     """Fetch an address now, and make a source of what it gives. Addresses inside this network are refused."""
-    notebook = await asking.notebook(notebook_id, "write")
-    return await _answer(
-        asking, *await asking.book.add_url(notebook, body.url, tags=body.tags, metadata=body.metadata), response
-    )
+    accepted = await asking.add_url(notebook_id, body.url, tags=body.tags, metadata=body.metadata)
+    return _answer(*accepted, response)
 
 
 def _fields(form: FormData) -> dict[str, Any]:
@@ -177,64 +169,27 @@ def _fields(form: FormData) -> dict[str, Any]:
 
 async def _accept(asking: Caller, notebook: Notebook, file: UploadFile, fields: Mapping[str, Any]) -> Accepted:
     name = file.filename or ""
-    given = _media_type(name, file.content_type or "")
-    media_type, chunks = await _typed(asking, notebook, name, given, _chunks(file))
+    given = declared_type(name, file.content_type or "")
+    media_type, chunks = await typed(asking.book.pipelines, notebook, name, given, _chunks(file))
     source_id, created = await asking.book.sources.accept(notebook, name, chunks, media_type=media_type, **fields)
     source = SourceShown.model_validate(await asking.source(source_id))
     return Accepted(name=name, created=created, source=source)
 
 
-async def _answer(asking: Caller, source_id: str, created: bool, response: Response) -> SourceShown:
+def _answer(source: Source, created: bool, response: Response) -> SourceShown:
     response.status_code = 202 if created else 200
-    response.headers["Location"] = f"/api/v1/sources/{source_id}"
-    return SourceShown.model_validate(await asking.source(source_id))
+    response.headers["Location"] = f"/api/v1/sources/{source.id}"
+    return SourceShown.model_validate(source)
 
 
 async def typed_body(
     asking: Caller, notebook: Notebook, name: str, request: Request
 ) -> tuple[str, AsyncIterator[bytes]]:
     """Type and bytes of a raw body. Raises `UnsupportedType` before they are stored."""
-    given = _media_type(name, request.headers.get("content-type", ""))
-    return await _typed(asking, notebook, name, given, request.stream())
-
-
-async def _typed(
-    asking: Caller, notebook: Notebook, name: str, media_type: str, chunks: AsyncIterator[bytes]
-) -> tuple[str, AsyncIterator[bytes]]:
-    """The file's type and its bytes. Raises `UnsupportedType` before they are stored, where no parser would read them.
-
-    The first bytes are looked at only where name and declared type say nothing.
-    """
-    pipelines, name = asking.book.pipelines, safe_name(name)
-    choice = pipelines[notebook.pipeline].settings.parsers
-    try:
-        pipelines.parser_for(name, media_type, choice)
-    except UnsupportedType:
-        head, chunks = await peeked(chunks)
-        pipelines.parser_for(name, media_type, choice, head)
-        found = sniffed(head)
-        media_type = found if is_specific(found) and media_type in _VAGUE else media_type
-    return media_type, chunks
-
-
-def _media_type(name: str, given: str) -> str:
-    bare = given.partition(";")[0].strip().lower()
-    return media_type_of(name) if bare in _VAGUE else bare[:200]
-
-
-def _text_name(name: str) -> tuple[str, str]:
-    """Pasted text is text, whatever its name would say of a file."""
-    media_type = media_type_of(name)
-    if media_type.startswith("text/"):
-        return name, media_type
-    # A suffix that promises another format would choose that format's parser.
-    return (name if media_type == "application/octet-stream" else f"{name}.txt"), "text/plain"
+    given = declared_type(name, request.headers.get("content-type", ""))
+    return await typed(asking.book.pipelines, notebook, name, given, request.stream())
 
 
 async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:
     while chunk := await file.read(_CHUNK):
         yield chunk
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

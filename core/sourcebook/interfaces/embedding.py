@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 class Space:
     """One vector space that an embedder writes. `kind="multi"` is one vector a token (late interaction).
 
-    `unit` states that every row of a text with words has length 1; leave it False where you do not know.
+    `norm` states the length of the row of every text with words: `unit` is 1, `any` is whatever the model gives. An
+    embedder has to say it; an index that is told of a space may not care.
     """
 
     name: str
     dimensions: int
     kind: Literal["dense", "multi"] = "dense"
     distance: Literal["cosine", "dot", "euclid"] = "cosine"
-    unit: bool = field(default=False, compare=False)
+    norm: Literal["unit", "any", ""] = field(default="", compare=False)
 
 
 class Embedder(Component[S]):

@@ -27,7 +27,7 @@ class FakeEmbedder(Embedder[FakeEmbedderSettings]):
     async def open(self, context: Context) -> None:
         """Know the space."""
         dimensions = self.settings.dimensions
-        self.spaces = (Space("fake", dimensions, unit=True),)
+        self.spaces = (Space("fake", dimensions, norm="unit"),)
         self.identity = f"fake/{dimensions}"
 
     async def embed(self, texts: Sequence[str], kind: Literal["passage", "query"]) -> Any:

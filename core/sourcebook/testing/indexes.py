@@ -10,8 +10,9 @@
 
 pytest finds the tests in your class. Every test gets its own empty folder; `open_index` is called again with the same
 folder to see what a restart keeps, so an index on a server must keep the data of two folders apart. Each test runs in
-one event loop of its own. Leave `survives_kill` False if nothing that you could kill holds the data; otherwise write
-`kill` too.
+one event loop of its own. One test opens the index in another process and kills that, so your class stands at the top
+level of its module; `child` gives what else it needs there. Write `kill` too where a process of the index's own holds
+the data.
 
 For assertions that show their values, call `pytest.register_assert_rewrite("sourcebook.testing.indexes")` in your
 `conftest.py`.
@@ -32,6 +33,7 @@ from sourcebook.errors import PluginError, SourcebookError
 from sourcebook.interfaces import Index, Point, PointRef, Scope, ScopedNotebook, SearchQuery, Space
 from sourcebook.testing.index_filters import FilterContract
 from sourcebook.testing.index_points import LEG, MINE, NEIGHBOURS, SCOPE, SPACE, context, point, vectors
+from sourcebook.testing.index_writer import killed_while_storing
 
 if TYPE_CHECKING:
     from sourcebook.interfaces import Vectors
@@ -43,14 +45,16 @@ __all__ = ["LEG", "MINE", "NEIGHBOURS", "SCOPE", "SPACE", "IndexContract", "cont
 class IndexContract(FilterContract):
     """What every index must do. The names of the tests are the contract."""
 
-    survives_kill = False
-
     async def open_index(self, folder: Path) -> Index[Any]:
         """Your index, opened, with its data in `folder`."""
         raise NotImplementedError
 
+    def child(self) -> tuple[type[IndexContract], dict[str, Any]]:
+        """The class that another process imports to open the same index, and attributes to set there, JSON-safe."""
+        return type(self), {}
+
     async def kill(self, index: Index[Any]) -> None:
-        """Kill (-9) whatever process holds the data, and return when it is dead."""
+        """Kill (-9) the process that holds the data, where it is not the one that opens the index; wait for its end."""
         raise NotImplementedError
 
     @asynccontextmanager
@@ -291,9 +295,23 @@ class IndexContract(FilterContract):
 
         asyncio.run(run())
 
-    def test_a_kill_loses_nothing_that_was_acknowledged(self, tmp_path: Path) -> None:
-        if not self.survives_kill:
-            pytest.skip("survives_kill is False")
+    def test_a_kill_of_the_process_that_stores_loses_nothing_that_was_acknowledged(self, tmp_path: Path) -> None:
+        stored = killed_while_storing(*self.child(), tmp_path, 100)
+
+        async def run() -> None:
+            async with self.opened(tmp_path) as index:
+                kept = {ref.id for ref in await _all(index, SCOPE)}
+                assert {point(i, "").id for i in range(stored)} <= kept
+                legs = await index.search(SearchQuery(("tea",), SCOPE, stored, vectors([1, 0, 0, 0])))
+                assert all(len(hits) >= stored for hits in legs.values()), "what was kept is found too"
+
+        asyncio.run(run())
+
+    def test_a_kill_of_the_process_that_holds_the_data_loses_nothing_that_was_acknowledged(
+        self, tmp_path: Path
+    ) -> None:
+        if type(self).kill is IndexContract.kill:
+            pytest.skip("`kill` is not written: no process of the index's own holds the data")
         acknowledged: list[Point] = []
         enough = asyncio.Event()
 

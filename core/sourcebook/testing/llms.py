@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,6 +18,8 @@ from sourcebook.testing.components import opened
 REASONS = {"stop", "length", "content_filter", "other"}
 BOUND = 10.0
 """Seconds that the suite waits for what must happen, before it calls it missing."""
+CLOSES_WITHIN, TRIES = 0.1, 10
+"""Seconds in which the upstream of an answer that nobody reads on must see the end, in the best of so many tries."""
 
 
 def request_of(question: str = "What is this?") -> LLMRequest:
@@ -29,6 +31,12 @@ async def close(stream: AsyncIterator[Delta]) -> None:
     """End an answer that nobody reads on, as a run does when it is cancelled."""
     if isinstance(stream, AsyncGenerator):
         await stream.aclose()
+
+
+async def _until_closed(closed: Callable[[float], bool], began: float) -> float:
+    """Seconds from `began` until the upstream saw the end. An upstream that never does fails the test at once."""
+    assert await asyncio.to_thread(closed, BOUND), f"the upstream was still open after {BOUND:g} s"
+    return time.perf_counter() - began
 
 
 class LLMContract:
@@ -111,24 +119,25 @@ class LLMContract:
             assert llm.count("") >= 0
             assert llm.count("word " * 1000) >= 500, "an estimate is on the high side"
 
-    def test_closing_the_iterator_closes_the_upstream(self, record_property: Callable[[str, object], None]) -> None:
-        """How long it took goes into the report (`--junit-xml`) as `closed_after_ms`: it should be under 100."""
+    def test_closing_the_iterator_closes_the_upstream_within_100_ms(
+        self, record_property: Callable[[str, object], None]
+    ) -> None:
+        """The least of some tries counts: a machine that is busy elsewhere can only add to it."""
 
-        async def main(llm: LLM[Any], closed: Callable[[float], bool]) -> bool:
+        async def main(llm: LLM[Any], closed: Callable[[float], bool]) -> float:
             async with opened(llm):
                 stream = llm.stream(request_of())
                 await anext(stream)
                 began = time.perf_counter()
                 await close(stream)
-                was_closed = await asyncio.to_thread(closed, BOUND)
-                record_property("closed_after_ms", round((time.perf_counter() - began) * 1000, 1))
-                return was_closed
+                return await _until_closed(closed, began)
 
-        with self.hanging() as (llm, closed):
-            assert asyncio.run(main(llm, closed))
+        self._closes_in_time(main, record_property)
 
-    def test_cancelling_the_reader_closes_the_upstream(self) -> None:
-        async def main(llm: LLM[Any], closed: Callable[[float], bool]) -> bool:
+    def test_cancelling_the_reader_closes_the_upstream_within_100_ms(
+        self, record_property: Callable[[str, object], None]
+    ) -> None:
+        async def main(llm: LLM[Any], closed: Callable[[float], bool]) -> float:
             async with opened(llm):
                 begun = asyncio.Event()
 
@@ -137,14 +146,29 @@ class LLMContract:
                         begun.set()
 
                 task = asyncio.ensure_future(read())
-                await begun.wait()
+                await asyncio.wait_for(begun.wait(), BOUND)
+                began = time.perf_counter()
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-                return await asyncio.to_thread(closed, BOUND)
+                return await _until_closed(closed, began)
 
-        with self.hanging() as (llm, closed):
-            assert asyncio.run(main(llm, closed))
+        self._closes_in_time(main, record_property)
+
+    def _closes_in_time(
+        self,
+        main: Callable[[LLM[Any], Callable[[float], bool]], Coroutine[Any, Any, float]],
+        record_property: Callable[[str, object], None],
+    ) -> None:
+        """The best time goes into the report (`--junit-xml`) as `closed_after_ms`."""
+        best = BOUND
+        for _ in range(TRIES):
+            with self.hanging() as (llm, closed):
+                best = min(best, asyncio.run(main(llm, closed)))
+            if best < CLOSES_WITHIN:
+                break
+        record_property("closed_after_ms", round(best * 1000, 1))
+        assert best < CLOSES_WITHIN, f"the upstream was closed after {best * 1000:.0f} ms at best"
 
     def test_nothing_is_opened_before_the_first_piece_is_asked_for(self) -> None:
         async def main(llm: LLM[Any]) -> None:

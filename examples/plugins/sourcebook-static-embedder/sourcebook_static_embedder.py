@@ -39,7 +39,7 @@ class StaticEmbedder(Embedder[StaticSettings]):
                 code="embedder_no_model",
                 remedy="It needs tokenizer.json and model.safetensors, as Model2Vec saves them.",
             ) from error
-        self.spaces = (Space("static", int(self._matrix.shape[1]), unit=True),)
+        self.spaces = (Space("static", int(self._matrix.shape[1]), norm="unit"),)
 
     def _load(self) -> None:
         import numpy as np

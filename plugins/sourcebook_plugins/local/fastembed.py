@@ -21,7 +21,6 @@ class FastEmbedSettings(LocalEmbedderSettings):
     file: str = Field("model.onnx", description="The graph in the folder.")
     dimensions: int = Field(384, ge=1, le=65_536, description="Of the model's vectors.")
     pooling: Literal["mean", "cls"] = "mean"
-    normalize: bool = Field(True, description="Scale every vector to length 1.")
 
 
 class FastEmbedEmbedder(LocalEmbedder[FastEmbedSettings]):

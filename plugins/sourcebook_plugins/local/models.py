@@ -40,6 +40,7 @@ class LocalEmbedderSettings(LocalSettings):
 
     query_prefix: str = ""
     passage_prefix: str = ""
+    normalize: bool = Field(True, description="Scale every vector to length 1.")
 
 
 def library(name: str, extra: str) -> Any:
@@ -95,7 +96,7 @@ S = TypeVar("S", bound=LocalEmbedderSettings)
 class LocalEmbedder(Embedder[S]):
     """An embedder whose model is loaded by `_load` and run by `_embed`, both in its own thread.
 
-    Vectors are float32 and, unless the class says otherwise, of length 1. The identity is the class, the fingerprint of
+    Vectors are float32, and of length 1 unless `normalize` is off. The identity is the class, the fingerprint of
     the weights, the dimensions, the prefixes and what else changes a vector: the folder may be moved without embedding
     anything anew.
     """
@@ -108,7 +109,7 @@ class LocalEmbedder(Embedder[S]):
     async def open(self, context: Context) -> None:
         self._lane = Lane(self.instance)
         dimensions, revision, details = await self._lane.run(self._load)
-        self.spaces = (Space(SPACE, dimensions),)
+        self.spaces = (Space(SPACE, dimensions, norm="unit" if self.settings.normalize else "any"),)
         s = self.settings
         rest = orjson.dumps([s.query_prefix, s.passage_prefix, *details]).decode()
         self.identity = f"{type(self).name}:{revision}:{dimensions}:{hashlib.sha256(rest.encode()).hexdigest()[:16]}"

@@ -32,7 +32,6 @@ class OnnxSettings(LocalEmbedderSettings):
 
     file: str = Field("model.onnx", description="The graph in the folder, such as `model_int8.onnx`.")
     pooling: Literal["mean", "cls", "last"] = "mean"
-    normalize: bool = Field(True, description="Scale every vector to length 1.")
     max_length: int = Field(256, ge=8, le=32_768, description="Tokens of a text that the model sees.")
 
 

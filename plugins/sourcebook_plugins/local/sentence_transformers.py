@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 class SentenceTransformersSettings(LocalEmbedderSettings):
     """Pooling is what the folder's own modules say. No code from the folder is run."""
 
-    normalize: bool = Field(True, description="Scale every vector to length 1.")
     device: str = Field("cpu", description="As torch names it: `cpu`, `cuda`, `mps`.")
 
 

@@ -70,7 +70,7 @@ class OpenAIEmbedder(Embedder[OpenAIEmbedderSettings]):
                     error.detail,
                     remedy=f"{error.remedy} {remedy}".strip(),
                 ) from error
-        self.spaces = (Space(SPACE, dimensions, unit=True),)
+        self.spaces = (Space(SPACE, dimensions, norm="unit"),)
         settings = self.settings
         # JSON, so that no two pairs of prefixes look the same.
         pair = [settings.query_prefix, settings.passage_prefix]

@@ -29,14 +29,19 @@ def _database(postgres: Postgres) -> None:
 def made(folder: Path, **settings: Any) -> PgVector:
     """An index with tables of its own for each test's folder."""
     table = "t_" + "".join(c if c.isalnum() else "_" for c in folder.name.lower())[-36:]
-    return PgVector(PgVector.Settings.model_validate({"url": DATABASE["url"], "table": table, **settings}))
+    return PgVector(PgVector.Settings.model_validate({"url": DATABASE.get("url"), "table": table, **settings}))
 
 
 class TestPgVector(IndexContract):
+    url = ""
+
     async def open_index(self, folder: Path) -> PgVector:
-        index = made(folder)
+        index = made(folder, **({"url": self.url} if self.url else {}))
         await index.open(context(folder))
         return index
+
+    def child(self) -> tuple[type[IndexContract], dict[str, Any]]:
+        return type(self), {"url": DATABASE["url"]}
 
 
 def check(folder: Path, test: Callable[[PgVector], Awaitable[None]], **settings: Any) -> None:

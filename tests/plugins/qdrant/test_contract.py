@@ -14,8 +14,6 @@ from sourcebook_plugins.qdrant import Qdrant
 
 
 class TestQdrant(IndexContract):
-    survives_kill = True
-
     async def open_index(self, folder: Path) -> Qdrant:
         index = Qdrant(Qdrant.Settings.model_validate({"idle_seconds": 0}))
         await index.open(context(folder))

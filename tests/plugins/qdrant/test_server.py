@@ -76,6 +76,11 @@ class TestServer(IndexContract):
         await index.open(context(folder))
         return index
 
+    def child(self) -> tuple[type[IndexContract], dict[str, Any]]:
+        if not URL:
+            pytest.skip("what stands for the server lives in the memory of this process")
+        return type(self), {}
+
 
 def check(folder: Path, test: Callable[[Qdrant], Awaitable[None]], **settings: Any) -> None:
     async def run() -> None:
