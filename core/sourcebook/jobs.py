@@ -126,7 +126,7 @@ class Jobs:
         Of the queued, the more urgent first; then whoever has the fewest jobs being done, then whoever was served
         longest ago: many jobs of one owner delay another's by one at most.
         """
-        async with self._db.read(small=True) as c:  # looking costs no write lock, and mostly there is nothing
+        async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
             at = await self._now(c)
             due = {"at": at, "far": at + timedelta(seconds=LONGEST_PAUSE)}
             kept = (await c.execute(claiming.KEPT, {"keeper": self.keeper, "at": at})).scalar() if self._keeps else None
@@ -135,7 +135,7 @@ class Jobs:
         if not kept and not late and not waiting:
             return None
         lease = {"by": worker, "until": at + timedelta(seconds=self.options.lease), "stamp": now()}
-        async with self._db.write(small=True) as c:
+        async with self._db.write() as c:  # the first of a long queue is looked for
             found = None
             if kept:
                 found = await _take(c, claiming.TAKE_KEPT, lease, job=kept, keeper=self.keeper, at=at)

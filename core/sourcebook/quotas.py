@@ -24,6 +24,11 @@ class Quotas:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
+    @property
+    def light(self) -> bool:
+        """Whether a check reads few rows: without a bound on what is stored, nothing is summed up."""
+        return not (self._limits.storage or self._limits.owners or self._limits.sources)
+
     async def check(self, c: AsyncConnection, owner_id: str, size: int = 0, *, added: bool = True) -> None:
         """Raises `StorageFull` where `size` bytes more are too much, `QuotaExceeded` where too many jobs wait.
 

@@ -81,7 +81,7 @@ class Sources:
             "metadata": dict(metadata or {}),
             "parent_id": parent_id,
         }
-        async with self._db.read(small=True) as c:  # before the bytes: whoever has no room left need not send them
+        async with self._db.read(small=self._quotas.light) as c:  # before the bytes: none are sent in vain
             if parent_id is None:  # what was found inside of a file has been let in with it
                 await self._jobs.check_room(c)
             await self._quotas.check(c, notebook.owner_id)
@@ -94,7 +94,7 @@ class Sources:
         self, notebook: Notebook, blob: Blob, values: Mapping[str, Any], password: str | None
     ) -> tuple[str, bool]:
         try:
-            async with self._db.write(small=True) as c:
+            async with self._db.write(small=self._quotas.light) as c:
                 # Two who bring the same bytes at once take turns, also where writers do not.
                 if not self._db.sqlite:
                     row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook.id)
@@ -153,7 +153,7 @@ class Sources:
     ) -> str | None:
         job_id = None
         try:
-            async with self._db.write(small=True) as c:
+            async with self._db.write(small=self._quotas.light) as c:
                 row = await self._alive(c, source_id)
                 if await self._newest_bytes(c, row) != blob.sha256:
                     await self._quotas.check(c, row["owner_id"], blob.size, added=False)
@@ -260,13 +260,13 @@ class Sources:
         query = query.order_by(sources.c.id.desc()).limit(limit + 1)
         if cursor:
             query = query.where(sources.c.id < cursor)
-        async with self._db.read(small=True) as c:
+        async with self._db.read() as c:
             return page([source_of(row) for row in (await c.execute(query)).mappings()], limit)
 
     async def delete(self, principal: Principal, source_id: str) -> str:
         """Invisible at once; the job whose id is returned removes the rest, and checks that it is gone."""
         source = await self.get(principal, source_id, "write")
-        async with self._db.write(small=True) as c:
+        async with self._db.write() as c:
             return await self.removing.source(c, principal.owner_id, source.id)
 
     async def delete_notebook(self, principal: Principal, notebook: Notebook) -> str:
@@ -276,12 +276,12 @@ class Sources:
         """
         if notebook.owner_id != principal.owner_id:
             raise NotFound(f"There is no notebook {notebook.id}.")
-        async with self._db.write(small=True) as c:
+        async with self._db.write() as c:
             return await self.removing.notebook(c, principal.owner_id, notebook.id)
 
     async def delete_owner(self, owner_id: str) -> str:
         """Keys open nothing and notebooks are gone at once; the job whose id is returned ends when nothing is left."""
-        async with self._db.write(small=True) as c:
+        async with self._db.write() as c:
             return await self.removing.owner(c, owner_id)
 
     async def _same_bytes(self, c: AsyncConnection, notebook_id: str, blob: Blob, parent: str | None) -> str | None:
