@@ -72,6 +72,7 @@ CODES: Mapping[int, Mapping[str, str]] = {
     421: {"host_not_allowed": "The server does not answer to the name in Host."},
     422: {
         "invalid_request": "Something in it does not fit; `errors` points at each place.",
+        "no_notebook": "There is no notebook to ask; make one, and add sources.",
         "already_owner": "A notebook is not shared with its own owner.",
         "document_failed": "The source cannot be read.",
         "encrypted": "The file needs a password, or another one.",

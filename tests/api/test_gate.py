@@ -240,7 +240,7 @@ class _Book:
         self.owners = SimpleNamespace(any_keys=self.any_keys, authenticate=self.refuse, local=self.local)
         self.keys = keys
 
-    async def nobody(self, headers: Mapping[str, str]) -> None:
+    async def nobody(self, headers: Mapping[str, str], app: object) -> None:
         return None
 
     async def any_keys(self) -> bool:
@@ -259,7 +259,7 @@ def _ask(book: _Book, server: Server | None = None, headers: Mapping[str, str] |
 
 
 def test_a_failing_plugin_lets_nobody_in() -> None:
-    async def broken(headers: Mapping[str, str]) -> Principal:
+    async def broken(headers: Mapping[str, str], app: object) -> Principal:
         raise RuntimeError("broken")
 
     with pytest.raises(Unauthenticated):
@@ -267,7 +267,7 @@ def test_a_failing_plugin_lets_nobody_in() -> None:
 
 
 def test_a_plugin_names_the_principal_before_keys_do() -> None:
-    async def names(headers: Mapping[str, str]) -> Principal:
+    async def names(headers: Mapping[str, str], app: object) -> Principal:
         return Principal(headers["x-user"], "ada", frozenset(["read"]))
 
     assert _ask(_Book(names), headers={"x-user": "own_9"}).owner_id == "own_9"

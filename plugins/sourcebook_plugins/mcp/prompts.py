@@ -71,5 +71,7 @@ async def _notebooks(caller: Caller, pipeline: str, given: str) -> list[str]:
         return await chosen(caller, names)
     mine = [n.id for n in await caller.all_notebooks() if n.pipeline == pipeline]
     if not mine:
-        raise InvalidInput(f"No notebook is on the pipeline {pipeline!r}.", code="no_notebook")
+        raise InvalidInput(
+            f"No notebook is on the pipeline {pipeline!r}.", code="no_notebook", remedy="Name the notebooks to ask."
+        )
     return mine
