@@ -15,12 +15,12 @@ OPEN = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
-_ADMIN = re.compile(r"/api/v1/(?:keys|config)(?:/.*)?")
+_ADMIN = re.compile(r"/api/v1/(?:keys|config)(?:/.*)?|/metrics")
 _ASKING = re.compile(
     r"/api/v1/(?:search|chat|runs/[^/]+/cancel|messages/[^/]+/regenerate)|/v1/(?:chat/completions|embeddings)"
 )
 _LINK = re.compile(r"/open/[^/]+(?:/page\.png)?")
-_OURS = re.compile(r"/(?:api/v1/(?!x/)|v1/|open/).*")
+_OURS = re.compile(r"/(?:api/v1/(?!x/)|v1/|open/).*|/metrics")
 
 
 def permission_for(method: str, path: str) -> Permission | None:

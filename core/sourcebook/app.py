@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from sourcebook import readiness
 from sourcebook.answering import Answering, Question
 from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
@@ -27,6 +28,7 @@ from sourcebook.interfaces import Fetched, Message
 from sourcebook.jail import Jail
 from sourcebook.jobs import Job, Jobs
 from sourcebook.links import Links
+from sourcebook.metrics import Metrics
 from sourcebook.notebooks import Notebook, Notebooks, Scoped
 from sourcebook.notes import Notes
 from sourcebook.owners import Owners, Principal
@@ -68,7 +70,8 @@ class Sourcebook:
         self.settings = self.configuration.settings
         self.folder = self.settings.storage.path.expanduser().resolve()
         self._workers = self.settings.jobs.workers if workers is None else workers
-        self.plugins = Plugins(self.settings.plugins, self.settings.hook_deadline)
+        self.metrics = Metrics()
+        self.plugins = Plugins(self.settings.plugins, self.settings.hook_deadline, metrics=self.metrics)
         self.http = Http()
         self._open = False
         self._waiting: asyncio.Task[None] | None = None
@@ -112,12 +115,18 @@ class Sourcebook:
         self.specs = Specs(self.database, self.pipelines)
         await self.specs.check(mending=self._mending)
         self.searching = Searching(
-            self.pipelines, self.plugins, self.reading, self.specs, self.settings.filters, self.settings.cache.queries
+            self.pipelines,
+            self.plugins,
+            self.reading,
+            self.specs,
+            self.settings.filters,
+            self.settings.cache.queries,
+            self.metrics,
         )
         self.links = Links(self.settings.links, self.database)
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
-        self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database)
+        self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database, self.metrics)
         jail = self.settings.jail
         self.jail = Jail(
             jail_limits(jail),
@@ -139,6 +148,7 @@ class Sourcebook:
             self.settings.filters,
             Embeddings(self.database, self.settings.cache.embeddings),
             self.settings.jail,
+            self.metrics,
         )
         self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
         self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)
@@ -329,20 +339,7 @@ class Sourcebook:
 
     async def ready(self) -> dict[str, str]:
         """Part -> `ok` or what is wrong with it, for `/readyz`."""
-        state = {"database": "ok", "index": "ok", "plugins": "ok"}
-        try:
-            state["database"] = behind(await current(self.database)) or "ok"
-        except SourcebookError as error:
-            state["database"] = error.detail
-        for index in self.pipelines.indexes:
-            try:
-                await index.ensure(())
-            except SourcebookError as error:
-                state["index"] = f"{index.instance}: {error.detail}"
-        failed = [f"{i.name}: {i.reason}" for i in self.plugins.infos.values() if i.state == "failed"]
-        if failed:
-            state["plugins"] = "; ".join(failed)
-        return state
+        return await readiness.ready(self)
 
     async def _start_workers(self) -> None:
         await self.jobs.bury()

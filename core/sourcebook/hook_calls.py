@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from sourcebook.hanging import freed
+from sourcebook.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,10 @@ _REST_AFTER, _REST = 3, 60.0
 class HookCalls:
     """The calls of one Sourcebook. `deadline` is in seconds; `skipped` counts failures by plugin and hook."""
 
-    def __init__(self, deadline: float, *, trace: bool | None = None) -> None:
+    def __init__(self, deadline: float, *, trace: bool | None = None, metrics: Metrics | None = None) -> None:
         self.skipped: dict[tuple[str, str], int] = {}
         self._deadline = deadline
+        self._metrics = metrics
         self._trace = os.environ.get(TRACE, "0") not in ("", "0") if trace is None else trace
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
 
@@ -95,11 +97,8 @@ class HookCalls:
 
     @contextmanager
     def _timed(self, hook: str, plugin: str) -> Iterator[Callable[[Any], Any]]:
-        """Gives a function to pass the result through; prints the call where it is traced."""
-        if not self._trace:
-            yield lambda result: result
-            return
-        said = "raised"
+        """Gives a function to pass the result through; counts the call, and prints it where it is traced."""
+        said, failed = "raised", False
 
         def done(result: Any) -> Any:
             nonlocal said
@@ -110,11 +109,14 @@ class HookCalls:
         try:
             yield done
         except BaseException as error:
-            said = f"raised {type(error).__name__}"
+            said, failed = f"raised {type(error).__name__}", isinstance(error, Exception)
             raise
         finally:
             spent = (time.perf_counter() - began) * 1000
-            print(f"hook {hook:<22} {plugin:<30} {spent:9.2f} ms  {said}", file=sys.stderr, flush=True)
+            if self._metrics is not None:
+                self._metrics.hook(plugin, hook, spent / 1000, failed=failed)
+            if self._trace:
+                print(f"hook {hook:<22} {plugin:<30} {spent:9.2f} ms  {said}", file=sys.stderr, flush=True)
 
 
 def _kind(value: Any) -> str:

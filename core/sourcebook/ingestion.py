@@ -35,6 +35,7 @@ from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
 from sourcebook.media_types import HEAD
 from sourcebook.members import Members
+from sourcebook.metrics import Metrics
 from sourcebook.notebooks import TOUCH
 from sourcebook.pipelines import Pipelines
 from sourcebook.progress import Pace
@@ -65,7 +66,9 @@ class Ingestion:
         filters: Mapping[str, FieldType] | None = None,
         embeddings: Embeddings | None = None,
         limits: settings.Jail | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._db = database
         self._jobs = queue
         self._sources = accepted
@@ -145,8 +148,9 @@ class Ingestion:
         if (copied := await self._copied(job, task)) is not None:
             return copied, None
         source = task.source
-        async with self._told(job, "parsing"):
-            parsed, parser = await self._parse(job, task)
+        with self._metrics.staged("parsing"):
+            async with self._told(job, "parsing"):
+                parsed, parser = await self._parse(job, task)
         try:
             admitted = await self._members.admit(source, parsed.members)
             parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
@@ -274,10 +278,12 @@ class Ingestion:
         vectors = None
         if task.pipeline.embedder:
             texts = [p.text for p in points]
-            vectors = await self._embeddings.passages(task.pipeline.embedder, task.notebook.owner_id, texts)
+            with self._metrics.staged("embedding"):
+                vectors = await self._embeddings.passages(task.pipeline.embedder, task.notebook.owner_id, texts)
         batch = Batch(task.scope, points, vectors)
-        for index in task.pipeline.indexes:
-            await self._indexing.upsert(index, batch)
+        with self._metrics.staged("indexing"):
+            for index in task.pipeline.indexes:
+                await self._indexing.upsert(index, batch)
         await failpoint("index.upserted")
 
     async def _metadata(self, job: Job) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from sourcebook.errors import Forbidden, PluginError, Unauthenticated
 from sourcebook.hanging import HELD, freed, overrun, within
 from sourcebook.hook_calls import HookCalls
 from sourcebook.interfaces import LLMRequest
+from sourcebook.metrics import Metrics
 from sourcebook.plugin_checks import INTERFACES, check_hooks, claims, component_name, deprecations, missing, noun
 from sourcebook.settings import PluginSettings
 
@@ -67,11 +68,17 @@ class PluginInfo:
 class Plugins:
     """All plugins of one Sourcebook. Nothing is loaded before `load`, and nothing is global."""
 
-    def __init__(self, settings: PluginSettings, deadline: float = 2.0, specs: ModuleType | type = hookspecs) -> None:
+    def __init__(
+        self,
+        settings: PluginSettings,
+        deadline: float = 2.0,
+        specs: ModuleType | type = hookspecs,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.settings = settings
         self.infos: dict[str, PluginInfo] = {}
         self.classes: dict[str, dict[str, type]] = {kind: {} for kind in INTERFACES}
-        self.calls = HookCalls(deadline)
+        self.calls = HookCalls(deadline, metrics=metrics)
         self._owners: dict[tuple[str, str], PluginInfo] = {}
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(specs)

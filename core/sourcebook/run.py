@@ -28,6 +28,7 @@ class Run:
         self.why_cancelled = ""
         self.error: SourcebookError | None = None
         self.followed_elsewhere = 0.0  # until when a client of another process follows, on the event loop's clock
+        self._began = time.monotonic()
         self._grace = grace
         self._options = options
         self._frames: list[Frame] = []
@@ -42,6 +43,16 @@ class Run:
     def last_seq(self) -> int:
         """The number of the newest frame."""
         return self._seq
+
+    @property
+    def followers(self) -> int:
+        """Clients of this process that follow it now."""
+        return self._followers
+
+    @property
+    def seconds(self) -> float:
+        """From the question to the end, or to now."""
+        return (self.finished_at or time.monotonic()) - self._began
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Start the task; somebody has to follow it soon."""

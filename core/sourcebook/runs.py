@@ -22,6 +22,7 @@ from sourcebook.events import Done, ErrorEvent, Event, RunStarted, Snapshot, enc
 from sourcebook.following import Following
 from sourcebook.ids import new_id
 from sourcebook.lost_runs import recovered
+from sourcebook.metrics import Metrics
 from sourcebook.owners import Principal
 from sourcebook.run import Run
 from sourcebook.run_log import RunLog
@@ -36,8 +37,14 @@ class Runs:
     """The runs of this process, and the way to those of others."""
 
     def __init__(
-        self, options: settings.Runs, answering: Answering, conversations: Conversations, db: Database
+        self,
+        options: settings.Runs,
+        answering: Answering,
+        conversations: Conversations,
+        db: Database,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self.options = options
         self.turns = Turns(db)
         self._answering = answering
@@ -89,6 +96,11 @@ class Runs:
         run.begin(self._work(run, first, events, conversation_id, message_id))
         await asyncio.sleep(0)  # a task that is cancelled before its first step would end without a word
         return run
+
+    def counted(self) -> tuple[int, int]:
+        """The runs that this process is making, and the clients that follow here."""
+        made = self._runs.values()
+        return sum(run.finished_at is None for run in made), sum(run.followers for run in made)
 
     def held(self, principal: Principal, run_id: str) -> Run | None:
         """A run of this owner that this process makes, or has made a while ago."""
@@ -159,9 +171,12 @@ class Runs:
         outcome, finish = "done", ""
         try:
             async with aclosing(events):
-                run.emit(await first)
+                event = await first
+                self._metrics.event(event)
+                run.emit(event)
                 async for event in events:
                     run.emit(event)
+                self._metrics.event(event)  # the last of them says what it cost
             finish = run.progress.finish
         except asyncio.CancelledError:
             outcome, finish = "cancelled", "cancelled"
@@ -198,6 +213,7 @@ class Runs:
         )
         run.emit(done)
         run.end()
+        self._metrics.ended(outcome, run.seconds, sum(not c.supported for c in p.citations))
 
     def _forget(self) -> None:
         """Drop what ended long ago."""

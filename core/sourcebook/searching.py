@@ -17,6 +17,7 @@ from sourcebook.explaining import Explanation
 from sourcebook.filters import FieldType, Filter, parse
 from sourcebook.fusion import fuse, kind_of
 from sourcebook.interfaces import Hit, Retriever, Scope, SearchQuery
+from sourcebook.metrics import Metrics
 from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.plugins import Plugins
@@ -68,7 +69,9 @@ class Searching:
         specs: Specs,
         keys: Mapping[str, FieldType] | None = None,
         cached: int = 0,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._pipelines = pipelines
         self._specs = specs
         self._plugins = plugins
@@ -129,7 +132,9 @@ class Searching:
         if explanation:
             explanation.stage("result", passages=len(refined))
         shown = explanation.shown(refined) if explanation else None
-        return Found(refined, queries, (time.perf_counter() - began) * 1000, shown)
+        took = time.perf_counter() - began
+        self._metrics.searched(took, len(refined))
+        return Found(refined, queries, took * 1000, shown)
 
     async def _one(
         self, pipeline: Pipeline, asked: Asked, scope: Scope, explanation: Explanation | None

@@ -80,6 +80,7 @@ WRITE = {
 ADMIN = {
     "DELETE /api/v1/keys/{key_id}",
     "GET /api/v1/config",
+    "GET /metrics",
     "GET /api/v1/keys",
     "POST /api/v1/keys",
 }

@@ -64,7 +64,7 @@ def test_every_operation_is_described(method: str, path: str) -> None:
     operation = DOCUMENT["paths"][path][method]
     assert operation["description"]
     assert len(operation["tags"]) == 1
-    assert bool(operation["security"]) == path.startswith(("/api/", "/v1/"))
+    assert bool(operation["security"]) == path.startswith(("/api/", "/v1/", "/metrics"))
     for status, response in operation["responses"].items():
         assert (int(status) >= 400) == ("Problem" in response.get("$ref", ""))
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from sourcebook import __version__
+from sourcebook.metrics import CONTENT_TYPE
+from sourcebook.readiness import gauges
 from sourcebook_api.access import book_of
 from sourcebook_api.openapi import problems
 from sourcebook_api.problems import ProblemResponse, problem
@@ -43,6 +46,13 @@ async def readyz(request: Request) -> Response | Health:
         parts=parts,
     )
     return ProblemResponse(body, {"Retry-After": "1"})
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """What Prometheus scrapes, with an admin's key where keys are on; docs/operations.md says what each means."""
+    book = book_of(request)
+    return Response(book.metrics.exposition(await gauges(book)), media_type=CONTENT_TYPE)
 
 
 @router.get("/")
