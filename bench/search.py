@@ -227,6 +227,7 @@ def _ways(
         assert answer.json()["items"], answer.text
 
     async def ours(question: str) -> None:
+        question = " ".join(reversed(question.split()))  # the API's answers to the others are remembered
         assert (await book.searching.search(question, scope, [notebook], limit=_LIMIT)).passages
 
     async def indexed(question: str) -> None:
