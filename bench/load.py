@@ -4,9 +4,9 @@
     python bench/load.py --clients 20 --seconds 5
 
 A real server in a process of its own, a new one for every run. Each client reads, searches, asks, lists, edits, uploads
-and downloads, at once again after every answer: more than the machine can do. The ratio that matters is goodput under this load to the peak,
-which is the best of runs with 2, 8 and 32 clients. Every refusal has to be 429 or 503 with Retry-After, which clients
-keep to; nothing else may be over 499.
+and downloads, at once again after every answer: more than the machine can do. The ratio that matters is goodput under
+this load to the peak, which is the best of runs with 2, 8 and 32 clients. Every refusal has to be 429 or 503 with
+Retry-After, which clients keep to; nothing else may be over 499.
 """
 
 from __future__ import annotations
