@@ -28,6 +28,7 @@ class Client:
         self._timeout = timeout_seconds
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
+        self._closed = False
 
     @property
     def pid(self) -> int:
@@ -55,7 +56,8 @@ class Client:
         return result
 
     async def close(self) -> None:
-        """Leave; the process stays for the others, and for a while for us."""
+        """Leave; the process stays for the others, and for a while for us. What is still being asked fails."""
+        self._closed = True
         async with self._connecting:
             if self._connection:
                 self._connection.close()
@@ -67,7 +69,8 @@ class Client:
         try:
             return await connection.ask(message, raw)
         except ConnectionError:
-            self._log.warning("The index process is gone; starting it again.")
+            if not self._closed:
+                self._log.warning("The index process is gone; starting it again.")
         connection = await self._connected()
         try:
             return await connection.ask(message, raw)
@@ -76,6 +79,8 @@ class Client:
 
     async def _connected(self) -> _Connection:
         async with self._connecting:
+            if self._closed:
+                raise IndexUnavailable("The index was closed.")
             if not self._connection or not self._connection.alive:
                 self._connection = await connect_or_start(self._folder, self._idle_seconds, self._connect)
             return self._connection

@@ -222,6 +222,29 @@ def test_a_cancelled_call_does_not_shift_the_answers_of_others(tmp_path: Path) -
     run(test)
 
 
+def test_a_call_that_is_under_way_when_its_client_is_closed_starts_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with connected(tmp_path) as other:
+            one = client(tmp_path)
+            await one.call("count", EVERYTHING)
+            os.kill(one.pid, signal.SIGSTOP)  # so that it cannot be answered
+            try:
+                asking = asyncio.create_task(one.call("count", EVERYTHING))
+                await asyncio.sleep(0.05)
+                await one.close()
+                with pytest.raises(IndexUnavailable, match="closed"):
+                    await asking
+            finally:
+                os.kill(other.pid, signal.SIGCONT)
+            with pytest.raises(IndexUnavailable, match="closed"):
+                await one.call("count", EVERYTHING)
+
+    run(test)
+    assert "is gone" not in caplog.text
+
+
 def test_a_failing_call_is_a_store_error_and_the_next_one_works(tmp_path: Path) -> None:
     async def test() -> None:
         async with connected(tmp_path) as one:
