@@ -240,10 +240,10 @@ def test_a_pace_may_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     sleep = asyncio.sleep
 
     async def noted(seconds: float) -> None:
-        if threading.current_thread() is not threading.main_thread():  # another test's server
-            return await sleep(seconds)
-        pauses.add(seconds)
-        await sleep(0)
+        mine = threading.current_thread() is threading.main_thread()  # not another test's server
+        if mine:
+            pauses.add(seconds)
+        await sleep(0 if mine else seconds)
 
     monkeypatch.setattr(asyncio, "sleep", noted)
     deltas("When was the bell cast?", BELL, speed=50)
