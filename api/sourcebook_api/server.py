@@ -93,6 +93,7 @@ class Server(uvicorn.Server):
         gc.freeze()
         if self._on_ready is not None and sockets:
             self._on_ready(url_of(self.book.settings.server.host, sockets[0].getsockname()[1]))
+        asyncio.get_running_loop().run_in_executor(None, self.book.metrics.load)  # not before: a start need not wait
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal ends streams and then the server; the second ends it as it stands."""

@@ -127,6 +127,19 @@ class Sourcebook:
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database, self.metrics)
+        self._wire_jobs(presence)
+        self._open = True
+        if any(p.embedder for p in self.pipelines):
+            await import_numpy()
+        await self.plugins.startup(self)
+        self.runs.open()
+        if usable:
+            await self._start_workers()
+        else:
+            self._waiting = asyncio.create_task(self._wait_for_upgrade(), name="schema")
+
+    def _wire_jobs(self, presence: Presence | None) -> None:
+        """What does the jobs, and the jail that it reads files in; nothing is begun yet."""
         jail = self.settings.jail
         self.jail = Jail(
             jail_limits(jail),
@@ -157,15 +170,6 @@ class Sourcebook:
             self.database, self.jobs, self.notebooks, self.pipelines, self.specs, self._dropping
         )
         self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
-        self._open = True
-        if any(p.embedder for p in self.pipelines):
-            await import_numpy()
-        await self.plugins.startup(self)
-        self.runs.open()
-        if usable:
-            await self._start_workers()
-        else:
-            self._waiting = asyncio.create_task(self._wait_for_upgrade(), name="schema")
 
     async def close(self) -> None:
         """Stop the workers, end the runs, close the stores. Idempotent."""

@@ -224,7 +224,7 @@ def config_error(
         if item["type"] == "extra_forbidden":
             near = get_close_matches(str(item["loc"][-1]), _known_keys(model, item["loc"][:-1]), 1)
             message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-        issues.append({"key": key, "origin": _origin(key, origins), "message": message})
+        issues.append({"key": key, "origin": origin_of(key, origins), "message": message})
     lines = "; ".join(f"{i['origin']}: {i['key']}: {i['message']}" for i in issues)
     return ConfigError(lines, remedy="Correct these keys; `sourcebook config show` prints every value.", issues=issues)
 
@@ -240,7 +240,7 @@ def raise_all(errors: Sequence[SourcebookError]) -> None:
     raise ConfigError("; ".join(e.detail for e in errors), remedy=" ".join(remedies), issues=issues)
 
 
-def _origin(key: str, origins: Mapping[str, str]) -> str:
+def origin_of(key: str, origins: Mapping[str, str]) -> str:
     """The layer that set `key`, or else what it lies in: an item of a list, a key that is missing."""
     while key and key not in origins:
         key = key.rpartition(".")[0]

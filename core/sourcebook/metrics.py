@@ -6,10 +6,10 @@ word of anybody's. docs/operations.md lists them all.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sourcebook.events import Event, Retrieval, UsageEvent
@@ -21,29 +21,45 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Counters of one Sourcebook. The library is loaded when something is counted first: a start need not wait."""
+    """Counters of one Sourcebook, from `load` on: a server calls it once it is ready.
 
-    @cached_property
-    def _made(self) -> Made:
-        from sourcebook.metrics_made import Made
+    Commands and workers, whose counters nobody can read, never pay for the library.
+    """
 
-        return Made()
+    def __init__(self) -> None:
+        self._made: Made | None = None
+        self._loading = threading.Lock()
+
+    def load(self) -> Made:
+        """Begin to count. Takes some 10 ms the first time, so best done in a thread."""
+        with self._loading:
+            if self._made is None:
+                from sourcebook.metrics_made import Made
+
+                self._made = Made()
+            return self._made
 
     def searched(self, seconds: float, passages: int) -> None:
         """One search, of a question or for its own sake."""
+        if self._made is None:
+            return
         self._made.retrieval.observe(seconds)
         if not passages:
             self._made.empty.inc()
 
     def event(self, event: Event) -> None:
         """What an answer tells of itself."""
+        if self._made is None:
+            return
         if isinstance(event, UsageEvent):
-            self._answered(event)
+            _answered(self._made, event)
         elif isinstance(event, Retrieval) and event.irrelevant:
             self._made.irrelevant.inc(event.irrelevant)
 
     def ended(self, outcome: str, seconds: float, unsupported: int) -> None:
         """A run, with how many of its citations do not support their sentence."""
+        if self._made is None:
+            return
         self._made.runs.labels(outcome).inc()
         self._made.run.observe(seconds)
         if unsupported:
@@ -54,26 +70,30 @@ class Metrics:
         """A stage of an ingest job (of each batch); one that fails is not counted."""
         began = time.perf_counter()
         yield
-        self._made.stages.labels(name).observe(time.perf_counter() - began)
+        if self._made is not None:
+            self._made.stages.labels(name).observe(time.perf_counter() - began)
 
     def hook(self, plugin: str, hook: str, seconds: float, *, failed: bool) -> None:
         """One call of a plugin's hook."""
+        if self._made is None:
+            return
         self._made.hooks.labels(plugin, hook).observe(seconds)
         if failed:
             self._made.hook_failures.labels(plugin, hook).inc()
 
     def exposition(self, gauges: Mapping[str, float]) -> bytes:
         """All of it in Prometheus's text format; `gauges` are what is so now, by their names in `metrics_made`."""
-        return self._made.exposition(gauges)
+        return self.load().exposition(gauges)
 
-    def _answered(self, event: UsageEvent) -> None:
-        llm = event.llm
-        if event.first_token_ms is not None:
-            self._made.first_token.labels(llm).observe(event.first_token_ms / 1000)
-        for kind, count in (
-            ("prompt", event.prompt_tokens),
-            ("completion", event.completion_tokens),
-            ("reasoning", event.reasoning_tokens),
-        ):
-            if count:
-                self._made.tokens.labels(llm, kind).inc(count)
+
+def _answered(made: Made, event: UsageEvent) -> None:
+    llm = event.llm
+    if event.first_token_ms is not None:
+        made.first_token.labels(llm).observe(event.first_token_ms / 1000)
+    for kind, count in (
+        ("prompt", event.prompt_tokens),
+        ("completion", event.completion_tokens),
+        ("reasoning", event.reasoning_tokens),
+    ):
+        if count:
+            made.tokens.labels(llm, kind).inc(count)

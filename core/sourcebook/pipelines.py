@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from sourcebook import choosing, settings
 from sourcebook.choosing import Candidate
-from sourcebook.configuration import Configuration, config_error, raise_all
+from sourcebook.configuration import Configuration, config_error, origin_of, raise_all
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
 from sourcebook.filters import BUILT_IN
 from sourcebook.hanging import HELD, freed, overrun
@@ -108,7 +108,8 @@ class Pipelines:
         ]
         asked.append(("storage.blobs", partial(self.resolve, "blob_stores", self._settings.storage.blobs)))
         asked += [(f"jail.grants.{i}", partial(self._check_grant, i)) for i in self._settings.jail.grants]
-        asked += [(f"pipelines.{n}", partial(self._refs, wiring)) for n, wiring in self._settings.pipelines.items()]
+        for name, wiring in self._settings.pipelines.items():
+            asked += [(f"pipelines.{name}.{key}", partial(self.resolve, *of)) for key, *of in _named(wiring)]
         wrong: dict[str, SourcebookError] = {}
         for key, ask in asked:
             try:
@@ -116,7 +117,10 @@ class Pipelines:
             except ConfigError as error:
                 wrong.setdefault(error.detail, error)
             except PluginError as error:
-                wrong.setdefault(error.detail, ConfigError(f"{key}: {error.detail}", remedy=error.remedy))
+                origin = origin_of(key, self._origins)
+                issue = {"key": key, "origin": origin, "message": error.detail}
+                named = ConfigError(f"{origin}: {key}: {error.detail}", remedy=error.remedy, issues=[issue])
+                wrong.setdefault(error.detail, named)
         raise_all(list(wrong.values()))
 
     def jail_files(self) -> list[Path]:
@@ -272,18 +276,6 @@ class Pipelines:
         except ValidationError as error:
             raise config_error(error, model, self._origins, prefix) from error
 
-    def _refs(self, wiring: settings.Pipeline) -> ComponentRef:
-        for kind, instances in (
-            ("embedders", (wiring.embedder,) if wiring.embedder else ()),
-            ("retrievers", wiring.retrievers),
-            ("rerankers", (wiring.reranker,) if wiring.reranker else ()),
-            ("llms", wiring.llm),
-            ("parsers", tuple(n for names in wiring.parsers.values() for n in names)),
-        ):
-            for instance in instances:
-                self.resolve(kind, instance)
-        return self.resolve("chunkers", wiring.chunker)[1]
-
     async def _build(self, name: str, wiring: settings.Pipeline) -> Pipeline:
         chunker_class, chunker = self.resolve("chunkers", wiring.chunker)
         embedder = await self._maybe("embedders", wiring.embedder, cast(type[Embedder[Any]], Embedder))
@@ -305,6 +297,16 @@ class Pipelines:
 
     async def _maybe(self, kind: str, name: str, interface: type[C]) -> C | None:
         return await self.component(kind, name, interface) if name else None
+
+
+def _named(wiring: settings.Pipeline) -> list[tuple[str, str, str]]:
+    """Key, kind and name of every instance that a pipeline names."""
+    single = (("chunker", "chunkers", wiring.chunker), ("embedder", "embedders", wiring.embedder))
+    found = [one for one in (*single, ("reranker", "rerankers", wiring.reranker)) if one[2]]
+    found += [("retrievers", "retrievers", name) for name in wiring.retrievers]
+    found += [("llm", "llms", name) for name in wiring.llm]
+    found += [(f"parsers.{of}", "parsers", name) for of, names in wiring.parsers.items() for name in names]
+    return found
 
 
 def jail_limits(jail: settings.Jail) -> JailLimits:

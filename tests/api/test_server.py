@@ -68,6 +68,21 @@ def open_stream(url: str, llm: FakeLLMServer) -> Iterator[tuple[Any, Iterator[An
             yield next(e for e in coming if e.type == "content"), coming
 
 
+def test_a_start_loads_nothing_that_only_some_requests_need(tmp_path: Path) -> None:
+    slow = ("alembic", "mcp.server", "numpy", "pypdfium2", "prometheus_client")
+    said = f"print([m for m in {slow!r} if m in sys.modules], flush=True)"
+    program = PROGRAM.replace("print(url, flush=True)", said)
+    config = tmp_path / "sourcebook.toml"
+    config.write_text(f'storage.path = "{tmp_path / "data"}"\n')
+    for loaded in ("['alembic']", "[]"):  # the first start makes the tables
+        with subprocess.Popen([sys.executable, "-c", program, str(config)], stdout=subprocess.PIPE, text=True) as one:
+            try:
+                assert one.stdout is not None
+                assert one.stdout.readline().strip() == loaded
+            finally:
+                one.terminate()
+
+
 def test_sigterm_ends_streams_with_done_and_the_process_in_peace(tmp_path: Path) -> None:
     with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url), open_stream(url, llm) as (_, coming):
         running.send_signal(signal.SIGTERM)

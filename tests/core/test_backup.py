@@ -195,12 +195,18 @@ async def test_a_notebook_for_another_index_spec_is_made_anew_from_its_sources(r
         assert [j["state"] for j in await empty.rows(jobs)] == ["done"]
 
 
-@in_two_rooms
-async def test_an_import_that_takes_longer_than_strays_are_left_alone_keeps_its_files(room: Room, other: Store) -> None:
+async def three_exported(room: Room) -> Path:
+    """A file with a notebook of three sources."""
     for n in range(3):
         await room.ready(f"{n}.txt", f"Number {n}.")
     path = room.book.folder / "garden.zip"
     await export(room.book, room.notebook, path)
+    return path
+
+
+@in_two_rooms
+async def test_an_import_that_takes_longer_than_strays_are_left_alone_keeps_its_files(room: Room, other: Store) -> None:
+    path = await three_exported(room)
     async with furnished(other) as empty:
         put = empty.blobs.put
 
@@ -218,10 +224,7 @@ async def test_an_import_that_takes_longer_than_strays_are_left_alone_keeps_its_
 
 @in_two_rooms
 async def test_the_files_of_an_import_that_died_go_away_by_themselves(room: Room, other: Store) -> None:
-    for n in range(3):
-        await room.ready(f"{n}.txt", f"Number {n}.")
-    path = room.book.folder / "garden.zip"
-    await export(room.book, room.notebook, path)
+    path = await three_exported(room)
     async with furnished(other) as empty:
         put = empty.blobs.put
 

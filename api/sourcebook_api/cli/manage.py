@@ -193,7 +193,8 @@ def init_config(
         raise Conflict(f"There is already {' and '.join(there)}.", remedy="Move it away, or name another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     for name, (text, mode) in texts.items():
-        with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         say(f"Wrote {folder / name}")
 

@@ -1,6 +1,6 @@
 """The Model Context Protocol: notebooks as tools, resources and prompts for agents, over HTTP and on stdio.
 
-The official SDK is the extra `mcp`, and is imported with the first server that is made.
+The official SDK is the extra `mcp`, and is imported with the first request, or by the command.
 """
 
 from __future__ import annotations

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mcp.server import Server
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sourcebook import Caller, RouteHost
-from sourcebook_plugins.mcp.calling import Call
-from sourcebook_plugins.mcp.server import make_server, teller
+from sourcebook.app import Sourcebook
+
+if TYPE_CHECKING:
+    from mcp.server import Server
+
+    from sourcebook_plugins.mcp.calling import Call
 
 _CALLER = "sourcebook.caller"
 _MESSAGE = {
@@ -37,38 +40,65 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+class Door:
+    """Opens the SDK with the first request, and in a thread: its import takes half a second."""
+
+    def __init__(self, book: Sourcebook) -> None:
+        self._book = book
+        self._server: Server[Any] | None = None
+        self._opening = asyncio.Lock()
+
+    async def server(self) -> Server[Any]:
+        """The SDK's server."""
+        async with self._opening:
+            if self._server is None:
+                self._server = await asyncio.to_thread(_made, self._book)
+            return self._server
+
+
+def _made(book: Sourcebook) -> Server[Any]:
+    from mcp.server import streamable_http_manager
+
+    from sourcebook_plugins.mcp.calling import Call
+    from sourcebook_plugins.mcp.server import make_server, teller
+
+    # It would tell of the beginning and the end of every request.
+    logging.getLogger(streamable_http_manager.__name__).setLevel(logging.WARNING)
+
+    async def call_of(context: Any) -> Call:
+        request: Request = context.request
+        return Call(request.scope[_CALLER], teller(context), f"{request.url.scheme}://{request.url.netloc}")
+
+    return make_server(book, call_of)
+
+
 class Exchange(Response):
     """One request and its answer, handed to the SDK."""
 
-    def __init__(self, server: Server[Any], caller: Caller, most: int) -> None:
+    def __init__(self, door: Door, caller: Caller, most: int) -> None:
         super().__init__()
-        self._server = server
+        self._door = door
         self._caller = caller
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer. What still runs for a client that is gone is cancelled with this."""
+        server = await self._door.server()
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
         # Host and Origin are the gate's to check, which has let this pass.
-        manager = StreamableHTTPSessionManager(self._server, stateless=True, max_request_body_size=self._most)
+        manager = StreamableHTTPSessionManager(server, stateless=True, max_request_body_size=self._most)
         async with manager.run():
             await manager.handle_request({**scope, _CALLER: self._caller}, receive, send)
 
 
 def add_to(host: RouteHost) -> None:
     """The one route. A key needs `read` for it; a tool that writes asks for `write` itself."""
-    # It would tell of the beginning and the end of every request.
-    logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.WARNING)
-    most = host.app.settings.server.max_body
-
-    async def call_of(context: Any) -> Call:
-        request: Request = context.request
-        return Call(request.scope[_CALLER], teller(context), f"{request.url.scheme}://{request.url.netloc}")
-
-    server = make_server(host.app, call_of)
+    door, most = Door(host.app), host.app.settings.server.max_body
 
     async def exchange(request: Request, caller: Any = host.caller) -> Response:
         """A message of the Model Context Protocol: one request, or a notification."""
-        return Exchange(server, caller, most)
+        return Exchange(door, caller, most)
 
     for path in ("", "/"):
         host.router.add_api_route(

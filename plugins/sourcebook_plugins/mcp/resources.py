@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from sourcebook import Caller
-from sourcebook.errors import InvalidInput, NotFound
+from sourcebook.errors import Forbidden, InvalidInput, NotFound
 from sourcebook_plugins.mcp.calling import uri_of
 
 TEMPLATES: Mapping[str, tuple[str, str]] = {
@@ -49,25 +49,30 @@ async def listing(caller: Caller, cursor: str | None) -> tuple[list[Listed], str
     A cursor names a notebook and a source in it: what comes next is behind that source, or in the next notebook.
     """
     notebook_id, at = _read_cursor(cursor)
-    if notebook_id is None:
-        return await _next_notebook(caller, None)
+    items: list[Listed] = []
+    if notebook_id is not None:
+        items, more = await _sources(caller, notebook_id, at)
+        if more:
+            return items, f"{notebook_id}.{more}"
+    while following := (await caller.book.notebooks.listing(caller.principal, 1, notebook_id)).items:
+        notebook_id = following[0].id
+        if items:
+            return items, f"{notebook_id}."
+        items, more = await _sources(caller, notebook_id, None)
+        if more:
+            return items, f"{notebook_id}.{more}"
+    return items, None
+
+
+async def _sources(caller: Caller, notebook_id: str, at: str | None) -> tuple[list[Listed], str | None]:
+    """A page of one notebook's sources; none of one that is gone, or that a plugin denies."""
     try:
         notebook = await caller.notebook(notebook_id)
-    except NotFound:  # deleted since
-        return await _next_notebook(caller, notebook_id)
+    except (NotFound, Forbidden):
+        return [], None
     page = await caller.book.sources.listing(caller.principal, notebook.id, _PAGE, at)
     items = [Listed(uri_of(s.id), s.name, f"In {notebook.title!r}, {s.state}.", s.size) for s in page.items]
-    if page.next_cursor:
-        return items, f"{notebook.id}.{page.next_cursor}"
-    if items:
-        more = (await caller.book.notebooks.listing(caller.principal, 1, notebook.id)).items
-        return items, f"{more[0].id}." if more else None
-    return await _next_notebook(caller, notebook.id)
-
-
-async def _next_notebook(caller: Caller, behind: str | None) -> tuple[list[Listed], str | None]:
-    found = (await caller.book.notebooks.listing(caller.principal, 1, behind)).items
-    return await listing(caller, f"{found[0].id}.") if found else ([], None)
+    return items, page.next_cursor
 
 
 async def read(caller: Caller, uri: str) -> Content:

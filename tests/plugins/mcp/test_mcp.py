@@ -18,10 +18,14 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from sourcebook import Caller
+from sourcebook.app import Sourcebook
+from sourcebook.configuration import load
 from sourcebook.errors import PluginError
 from sourcebook.hookspecs import hookimpl
 from sourcebook.owners import Principal
 from sourcebook.testing.llm_server import FakeLLMServer, Hold, Reply, chunk, stream_of
+from sourcebook_plugins.mcp.resources import listing
 from sourcebook_plugins.mcp.tools import TOOLS
 from tests.api.support import HANDBOOK, Served, is_problem
 
@@ -240,6 +244,22 @@ def test_sources_are_resources_and_pipelines_have_prompts(
                 await client.get_prompt(name, arguments)
 
     house.do(door, work, mode=mode)
+
+
+def test_a_page_of_resources_passes_over_any_number_of_empty_notebooks(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = {"storage": {"path": str(tmp_path)}, "retrievers": {"qdrant": {"idle_seconds": 0}}}
+        async with Sourcebook(load(environ={}, overrides=settings), workers=0) as book:
+            caller = Caller(book, await book.owners.local())
+            full = await book.create_notebook(caller.principal, "The oldest")
+            source, _ = await caller.add_text(full.id, "tides.txt", "High water at six.")
+            for n in range(700):
+                await book.create_notebook(caller.principal, f"Empty {n}")
+            items, cursor = await listing(caller, None)
+            assert ([i.name for i in items], cursor) == (["tides.txt"], None)
+            assert items[0].uri.endswith(source.id)
+
+    asyncio.run(main())
 
 
 async def every_resource(client: Client) -> AsyncIterator[Any]:
