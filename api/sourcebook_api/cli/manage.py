@@ -26,6 +26,8 @@ notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
 config = typer.Typer(help="Begin, check and show the configuration.", no_args_is_help=True)
 
+Name = Annotated[str, typer.Argument(help="Its title or id.")]
+
 
 def add_to(cli: typer.Typer) -> None:
     """Add these commands."""
@@ -61,7 +63,7 @@ def list_notebooks(context: typer.Context, owner: Owner = "local", json: Json = 
 
 
 @notebooks.command("remove")
-def remove_notebook(context: typer.Context, notebook: str, owner: Owner = "local") -> None:
+def remove_notebook(context: typer.Context, notebook: Name, owner: Owner = "local") -> None:
     """Delete a notebook and everything in it."""
 
     async def work(book: Sourcebook) -> None:
@@ -75,7 +77,7 @@ def remove_notebook(context: typer.Context, notebook: str, owner: Owner = "local
 @notebooks.command("share")
 def share_notebook(
     context: typer.Context,
-    notebook: str,
+    notebook: Name,
     other: Annotated[str, typer.Argument(help="The other owner.")],
     owner: Owner = "local",
     write: Annotated[bool, typer.Option("--write", help="Let them write into it too.")] = False,
@@ -102,7 +104,9 @@ def share_notebook(
 def create_key(
     context: typer.Context,
     owner: Owner = "local",
-    permission: Annotated[list[str] | None, typer.Option(help="read, write or admin; may be repeated.")] = None,
+    permission: Annotated[
+        list[str] | None, typer.Option(help="read, write or admin; may be repeated; without: read and write.")
+    ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; without: never.")] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
     requests: Annotated[int | None, typer.Option(min=0, help="Requests a minute; without: the server's limit.")] = None,
@@ -141,7 +145,7 @@ def list_keys(context: typer.Context, json: Json = False) -> None:
 
 
 @keys.command("revoke")
-def revoke_key(context: typer.Context, key_id: str) -> None:
+def revoke_key(context: typer.Context, key_id: Annotated[str, typer.Argument(help="As `keys list` shows it.")]) -> None:
     """Switch a key off, for good."""
 
     async def work(book: Sourcebook) -> None:

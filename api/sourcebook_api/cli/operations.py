@@ -21,6 +21,8 @@ db = typer.Typer(help="See and upgrade the database's schema.", no_args_is_help=
 jobs = typer.Typer(help="See, cancel and retry jobs.", no_args_is_help=True)
 owners = typer.Typer(help="Remove an owner with everything that is theirs.", no_args_is_help=True)
 
+JobId = Annotated[str, typer.Argument(help="As `jobs list` shows it.")]
+
 
 def add_to(cli: typer.Typer) -> None:
     """Add these commands."""
@@ -95,7 +97,7 @@ def _with_database(context: typer.Context, *, upgrade: bool) -> tuple[str | None
 def list_jobs(
     context: typer.Context,
     state: Annotated[str, typer.Option(help="queued, leased, done, failed or cancelled; without: all but done.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Jobs, at most 1000.")] = 100,
     json: Json = False,
 ) -> None:
     """Jobs of all owners, the newest first."""
@@ -113,14 +115,14 @@ def list_jobs(
 
 
 @jobs.command("cancel")
-def cancel_job(context: typer.Context, job_id: str, owner: Owner = "local") -> None:
+def cancel_job(context: typer.Context, job_id: JobId, owner: Owner = "local") -> None:
     """Stop an ingestion."""
     job = _on_job(context, job_id, owner, "cancel")
     say(f"{job.id} is {job.state}{', and stops at its next write' if job.state == 'leased' else ''}.")
 
 
 @jobs.command("retry")
-def retry_job(context: typer.Context, job_id: str, owner: Owner = "local") -> None:
+def retry_job(context: typer.Context, job_id: JobId, owner: Owner = "local") -> None:
     """Queue a failed or cancelled ingestion again, from the stage that it had reached."""
     say(f"{_on_job(context, job_id, owner, 'retry').id} is queued again; a worker takes it up.")
 
@@ -137,7 +139,7 @@ def _on_job(context: typer.Context, job_id: str, owner: str, action: str) -> Job
 @owners.command("remove")
 def remove_owner(
     context: typer.Context,
-    owner: str,
+    owner: Annotated[str, typer.Argument(help="Their name.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
@@ -152,7 +154,7 @@ def remove_owner(
     give(report if json else f"{owner!r} is gone: {report}", as_json=json)
 
 
-def backup(context: typer.Context, file: Path) -> None:
+def backup(context: typer.Context, file: Annotated[Path, typer.Argument(help="A new file, on any disk.")]) -> None:
     """Write everything that cannot be made again into one file, while the server runs."""
     from sourcebook.backup import write_backup
 
@@ -161,7 +163,7 @@ def backup(context: typer.Context, file: Path) -> None:
     say(f"sourcebook restore {file}")
 
 
-def restore(context: typer.Context, file: Path) -> None:
+def restore(context: typer.Context, file: Annotated[Path, typer.Argument(help="What `backup` wrote.")]) -> None:
     """Fill an empty data folder (and an empty database) from a backup; the index is built again from it."""
     from sourcebook.backup import read_backup
 
@@ -174,7 +176,7 @@ def restore(context: typer.Context, file: Path) -> None:
 def export_notebook(
     context: typer.Context,
     notebook: Annotated[str, typer.Argument(help="Its title or id.")],
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="The new file.")],
     owner: Owner = "local",
 ) -> None:
     """Write a notebook into one portable file: sources, text, passages, vectors, conversations and notes."""
@@ -188,7 +190,11 @@ def export_notebook(
     say(f"{file}: " + ", ".join(f"{n} {what}" for what, n in done.items()))
 
 
-def import_notebook(context: typer.Context, file: Path, owner: Owner = "local") -> None:
+def import_notebook(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `export` wrote.")],
+    owner: Owner = "local",
+) -> None:
     """Make a notebook of such a file. What cannot be used as it is, is made anew from the sources."""
     from sourcebook.portable import import_
 
