@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sourcebook_api.cli import common
-from sourcebook_api.cli.common import Json, Owner, give, say
+from sourcebook_api.cli.common import Json, Owner, audited, give, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
@@ -68,7 +68,9 @@ def remove_notebook(context: typer.Context, notebook: Name, owner: Owner = "loca
 
     async def work(book: Sourcebook) -> None:
         principal = await book.owners.operator(owner)
-        await book.sources.delete_notebook(principal, await common.notebook_named(book, principal, notebook))
+        found = await common.notebook_named(book, principal, notebook)
+        await book.sources.delete_notebook(principal, found)
+        audited(book, "notebooks remove", owner=owner, ids=[found.id])
 
     common.with_book(common.configuration(context), work)
     say(f"{notebook!r} is gone; its sources are removed by the next worker that runs.")
@@ -93,7 +95,7 @@ def share_notebook(
             await book.notebooks.unshare(principal, found.id, other_id)
         else:
             await book.notebooks.share(principal, found.id, other_id, "write" if write else "read")
-        _audited(book, "notebooks share", owner=owner, ids=[found.id], other=other, write=write, stop=stop)
+        audited(book, "notebooks share", owner=owner, ids=[found.id], other=other, write=write, stop=stop)
 
     common.with_book(common.configuration(context), work)
     how = "no longer shared" if stop else "shared for writing" if write else "shared for reading"
@@ -120,7 +122,7 @@ def create_key(
 
     async def work(book: Sourcebook) -> tuple[Key, str]:
         made = await book.owners.create_key(owner, permission or ["read", "write"], name, expires, limits)
-        _audited(book, "keys create", owner=owner, key_id=made[0].id, permissions=made[0].permissions)
+        audited(book, "keys create", owner=owner, key_id=made[0].id, permissions=made[0].permissions)
         return made
 
     key, secret = common.with_book(common.configuration(context), work)
@@ -150,18 +152,10 @@ def revoke_key(context: typer.Context, key_id: Annotated[str, typer.Argument(hel
 
     async def work(book: Sourcebook) -> None:
         await book.owners.revoke(key_id)
-        _audited(book, "keys revoke", key_id=key_id)
+        audited(book, "keys revoke", key_id=key_id)
 
     common.with_book(common.configuration(context), work)
     say(f"{key_id} is revoked.")
-
-
-def _audited(book: Sourcebook, action: str, **values: Any) -> None:
-    from sourcebook_api.audit import audit_of
-
-    log = audit_of(book)
-    log.command(action, **values)
-    log.close()
 
 
 @config.command("check")
