@@ -155,6 +155,26 @@ def _names(node: ast.AST) -> Iterator[str]:
             yield str(candidate.value)
 
 
+def read_by_tests() -> set[str]:
+    """Variables of tests, benchmarks and their scripts: ours, other than settings and those of the program."""
+    found: set[str] = set()
+    files = [ROOT / "Makefile", *(f for folder in ("tests", "bench") for f in (ROOT / folder).rglob("*.py"))]
+    for file in files:
+        if file != Path(__file__):
+            found |= set(re.findall(r"\b(?:SOURCEBOOK|INTEROP)_[A-Z_]*[A-Z]\b", file.read_text(encoding="utf-8")))
+    return {name for name in found if "__" not in name} - read_from_the_environment()
+
+
+def test_every_variable_of_the_tests_is_documented() -> None:
+    assert set(rows(section(page("developing.md"), "## Variables of tests and benchmarks"))) == read_by_tests()
+
+
+def test_every_target_of_the_makefile_is_documented() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)) - {"help"}
+    assert set(re.findall(r"^\| `make (\w+)` \|", page("developing.md"), re.MULTILINE)) == targets
+
+
 def test_every_variable_is_documented_and_none_that_is_gone() -> None:
     assert (
         set(rows(section(page("configuration.md"), "### Variables that are no settings")))
