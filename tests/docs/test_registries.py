@@ -8,6 +8,7 @@ by tests/api/test_openapi.py.
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 
 from sourcebook.events import EVENTS, Event
+from sourcebook.filters import BUILT_IN, MAX_CONDITIONS, MAX_DEPTH, MAX_TEXT, MAX_VALUES, RESERVED, parse
 from sourcebook.progress import NotebookProgress, Pace
 from sourcebook_api.cli.describing import commands, named, render
+from sourcebook_api.schemas.answers import ChatOptions, NewChat, NewSearch
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -121,6 +124,26 @@ def test_the_events_of_progress_are_documented_with_their_fields() -> None:
     assert sent == {"progress", "done", "idle"} == set(re.findall(r"\| `(\w+)` \|", told))
     for name in {f.name for f in fields(NotebookProgress)} | set(Pace().of(1, 2)) | {"rate", "left_seconds"}:
         assert f"`{name}`" in told, name
+
+
+# What a search takes.
+
+
+def test_every_field_of_a_question_is_documented() -> None:
+    told = section(page("api.md"), "## Searching and asking")
+    names = {*NewSearch.model_fields, *NewChat.model_fields, *ChatOptions.model_fields}
+    assert not [name for name in names if f"`{name}`" not in told]
+    assert set(rows(told)) == set(NewSearch.model_fields)
+
+
+def test_every_filter_that_is_shown_is_one_and_every_key_is_named() -> None:
+    told = section(page("api.md"), "## Searching and asking")
+    shown = re.findall(r"^\{.*\}$", told, re.MULTILINE)
+    assert len(shown) == 2
+    assert all(parse(json.loads(line), {}) is not None for line in shown)
+    assert not [word for word in (*BUILT_IN, *RESERVED) if f"`{word}`" not in told]
+    limits = (f"{MAX_DEPTH} deep", f"{MAX_CONDITIONS} conditions", f"{MAX_VALUES:,} values", f"{MAX_TEXT} characters")
+    assert not [limit for limit in limits if limit not in told]
 
 
 # Environment variables.
