@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, BinaryIO, Self
 
 from sourcebook import readiness
+from sourcebook.accepting import pieces_of
 from sourcebook.answering import Answering, Question
 from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
@@ -19,6 +19,7 @@ from sourcebook.deletion import Deletion
 from sourcebook.dropping import Dropping
 from sourcebook.embeddings import Embeddings, import_numpy
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
+from sourcebook.explaining import Explanation
 from sourcebook.filters import parse
 from sourcebook.generations import Retiring
 from sourcebook.http import Http
@@ -51,7 +52,6 @@ from sourcebook.workers import Worker
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 256 * 1024
 _UPGRADE_POLL = 5.0  # seconds
 
 
@@ -99,7 +99,7 @@ class Sourcebook:
         self.plugins.load()
         self.database = Database(self.settings.storage.database, self.folder)
         usable = await prepare(self.database)
-        self.pipelines = Pipelines(self.plugins, self.configuration, self.folder, self.http)
+        self.pipelines = Pipelines(self.plugins, self.configuration, self.folder, self.http, self.metrics)
         await self.pipelines.open()
         self.blobs = await self.pipelines.blob_store()
         self.owners = Owners(self.database)
@@ -125,7 +125,7 @@ class Sourcebook:
         )
         self.links = Links(self.settings.links, self.database)
         await self.links.open()
-        self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
+        self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links, self.metrics)
         self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database, self.metrics)
         self._wire_jobs(presence)
         self._open = True
@@ -216,7 +216,7 @@ class Sourcebook:
             return await self.sources.accept(
                 notebook,
                 fetched.name,
-                _chunks(file),
+                pieces_of(file),
                 media_type=fetched.media_type,
                 url=fetched.url,
                 tags=tags,
@@ -240,7 +240,7 @@ class Sourcebook:
             return await self.sources.replace(
                 principal,
                 source_id,
-                _chunks(file),
+                pieces_of(file),
                 media_type=fetched.media_type,
                 url=fetched.url,
                 metadata=fetched.metadata,
@@ -283,7 +283,7 @@ class Sourcebook:
             filters=filters,
             mode=mode,
             weights=weights,
-            explain=explain,
+            explanation=Explanation() if explain else None,
         )
 
     async def ask(
@@ -384,15 +384,3 @@ class Sourcebook:
                 f"storage.path: {self.folder} cannot be made: {error.strerror}.",
                 remedy="Name a folder that this user may write.",
             ) from error
-
-
-async def _chunks(file: Any) -> AsyncIterator[bytes]:
-    while chunk := file.read(_CHUNK):
-        yield chunk
-
-
-async def chunks_of(path: Path) -> AsyncIterator[bytes]:
-    """A local file's bytes, for `Sources.accept`."""
-    with path.open("rb") as file:
-        async for chunk in _chunks(file):
-            yield chunk

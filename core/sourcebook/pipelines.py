@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from sourcebook import choosing, settings
 from sourcebook.choosing import Candidate
+from sourcebook.component_calls import watched
 from sourcebook.configuration import Configuration, config_error, origin_of, raise_all
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
 from sourcebook.filters import BUILT_IN
@@ -35,6 +36,7 @@ from sourcebook.interfaces import (
     Space,
 )
 from sourcebook.jail import ComponentRef, JailLimits
+from sourcebook.metrics import Metrics
 from sourcebook.plugins import Plugins
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,10 @@ class Pipeline:
 class Pipelines:
     """Every pipeline of the settings, with its components built once and shared by name."""
 
-    def __init__(self, plugins: Plugins, configuration: Configuration, data: Path, http: Http) -> None:
+    def __init__(
+        self, plugins: Plugins, configuration: Configuration, data: Path, http: Http, metrics: Metrics | None = None
+    ) -> None:
+        self._metrics = metrics or Metrics()
         self._plugins = plugins
         self._origins = configuration.origins
         self._settings = configuration.settings
@@ -236,6 +241,7 @@ class Pipelines:
                 cls = self._plugins.component(kind, str(table.pop("use", instance)))
                 found = cls(self._validated(cls, table, f"{kind}.{instance}."), instance)
                 await self._start(kind, instance, found)
+                watched(found, kind, self._metrics)
                 self._open[(kind, instance)] = found
         if not isinstance(found, interface):
             raise ConfigError(f"{kind}.{instance} is not a {interface.__name__}.")

@@ -194,6 +194,7 @@ class Runs(Section):
     """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`.
 
     `log`: where the frames are kept; `auto` is `sql` on PostgreSQL, else `memory`. With `sql`, any process can follow.
+    `trace`: whether what a run did is stored with it, for whoever asks why.
     """
 
     grace: float = Field(default=5.0, ge=0)
@@ -204,6 +205,7 @@ class Runs(Section):
     flush: float = Field(default=0.05, ge=0.01, le=1)
     max_frames: int = Field(default=20_000, ge=100)
     max_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+    trace: bool = True
 
 
 class Links(Section):
