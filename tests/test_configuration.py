@@ -41,6 +41,7 @@ HEADINGS = {
     "Runs": "[runs]",
     "Cache": "[cache]",
     "Links": "[links]",
+    "Logging": "[logging]",
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -17,9 +18,11 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sourcebook.about import about
 from sourcebook.app import Sourcebook
 from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, Unauthenticated
 from sourcebook.owners import Principal
+from sourcebook_api.access_log import told
 from sourcebook_api.audit import Audit, route_of
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
@@ -86,6 +89,8 @@ class Gate:
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "principal": None}
         out = Outgoing(scope, send, request_id, self._cors(headers))
         with ExitStack() as ending:
+            ending.enter_context(about(request_id=request_id))
+            ending.callback(told, scope, out, time.perf_counter())
             ending.callback(self._audit_it, scope, out)
             try:
                 self._check_address(scope, headers)

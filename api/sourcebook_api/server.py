@@ -11,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 
+from sourcebook import logs
 from sourcebook.app import Sourcebook
 from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError
@@ -33,6 +34,7 @@ def serve(
     settings = configuration.settings
     settings = settings.model_copy(update={"server": settings.server.model_copy(update=given)})
     configuration = Configuration(settings, configuration.origins, configuration.files, configuration.secrets)
+    logs.configure(configuration)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(Server(Sourcebook(configuration), on_ready=on_ready).run_to_the_end())
 

@@ -191,6 +191,7 @@ class Runs:
         except asyncio.CancelledError:
             outcome, finish = "cancelled", "cancelled"
         except SourcebookError as error:
+            log.warning("run %s failed: %s", run.id, error.problem_code)  # what it says may quote the question
             outcome, finish, run.error = "failed", "error", error
             run.emit(ErrorEvent(problem=error.problem(), retryable=error.transient))
         except Exception:  # a bug of ours or a plugin's: the client still gets `error`, then `done`

@@ -215,6 +215,18 @@ class Links(Section):
     lifetime: float = Field(default=30 * 86_400.0, ge=60)
 
 
+Level = Literal["debug", "info", "warning", "error"]
+LoggerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.\w+)*$")]
+
+
+class Logging(Section):
+    """What the server and its workers log, to stderr. `levels` are those of single loggers, with all below them."""
+
+    format: Literal["console", "json"] = "console"
+    level: Level = "info"
+    levels: dict[LoggerName, Level] = {}
+
+
 class Settings(Section):
     """All of it. Instances (`[llms.fast]`) stay plain tables here: their class validates them."""
 
@@ -228,6 +240,7 @@ class Settings(Section):
     cache: Cache = Cache()
     limits: Limits = Limits()
     links: Links = Links()
+    logging: Logging = Logging()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}
