@@ -42,6 +42,7 @@ HEADINGS = {
     "Cache": "[cache]",
     "Links": "[links]",
     "Logging": "[logging]",
+    "Tracing": "[tracing]",
 }
 
 

@@ -22,7 +22,7 @@ from sourcebook.about import about
 from sourcebook.app import Sourcebook
 from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, Unauthenticated
 from sourcebook.owners import Principal
-from sourcebook_api.access_log import told
+from sourcebook_api.access_log import told, traced
 from sourcebook_api.audit import Audit, route_of
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
@@ -90,6 +90,8 @@ class Gate:
         out = Outgoing(scope, send, request_id, self._cors(headers))
         with ExitStack() as ending:
             ending.enter_context(about(request_id=request_id))
+            if self._book.tracer is not None:
+                ending.enter_context(traced(self._book.tracer, scope, headers, out))
             ending.callback(told, scope, out, time.perf_counter())
             ending.callback(self._audit_it, scope, out)
             try:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from sourcebook import readiness
 from sourcebook.accepting import pieces_of
@@ -47,8 +47,12 @@ from sourcebook.searching import Found, Mode, Searching
 from sourcebook.sources import Sources
 from sourcebook.specs import Specs
 from sourcebook.strays import sweep
+from sourcebook.tracing import tracer_of
 from sourcebook.turns import Asked
 from sourcebook.workers import Worker
+
+if TYPE_CHECKING:
+    from sourcebook.tracing_made import OpenTelemetry
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class Sourcebook:
         self.folder = self.settings.storage.path.expanduser().resolve()
         self._workers = self.settings.jobs.workers if workers is None else workers
         self.metrics = Metrics()
+        self.tracer: OpenTelemetry | None = None
         self.plugins = Plugins(self.settings.plugins, self.settings.hook_deadline, metrics=self.metrics)
         self.http = Http()
         self._open = False
@@ -96,6 +101,7 @@ class Sourcebook:
     async def open(self) -> None:
         """Open every part. Raises the `SourcebookError` that says which one cannot, and what to do."""
         self._make_folder()
+        self.tracer = self.tracer or tracer_of(self.settings.tracing)
         self.plugins.load()
         self.database = Database(self.settings.storage.database, self.folder)
         usable = await prepare(self.database)
@@ -126,7 +132,9 @@ class Sourcebook:
         self.links = Links(self.settings.links, self.database)
         await self.links.open()
         self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links, self.metrics)
-        self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database, self.metrics)
+        self.runs = Runs(
+            self.settings.runs, self.answering, self.conversations, self.database, self.metrics, self.tracer
+        )
         self._wire_jobs(presence)
         self._open = True
         if any(p.embedder for p in self.pipelines):
@@ -169,7 +177,7 @@ class Sourcebook:
         self.reindexing = Reindexing(
             self.database, self.jobs, self.notebooks, self.pipelines, self.specs, self._dropping
         )
-        self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
+        self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence, self.tracer)
 
     async def close(self) -> None:
         """Stop the workers, end the runs, close the stores. Idempotent."""
@@ -189,6 +197,9 @@ class Sourcebook:
         if hasattr(self, "database"):
             await self.database.close()
         await self.http.aclose()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
+            self.tracer = None
 
     # What the API and the command line both do.
 

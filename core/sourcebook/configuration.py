@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook.settings import Settings
@@ -47,7 +47,7 @@ class Configuration:
 
     def secret_values(self) -> set[str]:
         """Every text that `shown` would mask, and the passwords in addresses: so that nothing else tells them."""
-        return set(_secret_values(self.settings.model_dump(mode="json"), "", self.secrets))
+        return set(_secret_values(self.settings.model_dump(), "", self.secrets))
 
 
 def load(
@@ -264,7 +264,9 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
 
 
 def _secret_values(value: Any, path: str, secrets: set[str]) -> Iterator[str]:
-    if isinstance(value, dict | list):
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else ((None, inner) for inner in value)
         for key, inner in items:
             under = path if key is None else f"{path}.{key}" if path else str(key)

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from importlib.metadata import entry_points
 from typing import Any, TextIO
 
 import orjson
@@ -22,8 +23,8 @@ from sourcebook.about import ids
 from sourcebook.configuration import MASK, Configuration
 from sourcebook.settings import Logging
 
-OURS = ("sourcebook", "sourcebook_api", "sourcebook_plugins", "uvicorn")
-"""Loggers that `level` is for. All others begin at `warning`, whatever it says."""
+OURS = ("sourcebook", "sourcebook_api", "uvicorn")
+"""Loggers that `level` is for, beside those of plugins' packages. All others begin at `warning`, whatever it says."""
 
 _ADDRESSES = "uvicorn.access"  # tells whole addresses, with the names of files; ours tells routes
 _LEVELS = {name: getattr(logging, name.upper()) for name in ("debug", "info", "warning", "error")}
@@ -55,7 +56,8 @@ def configure(configuration: Configuration, stream: TextIO | None = None) -> Han
 
 def _set_levels(options: Logging) -> tuple[str, ...]:
     logging.getLogger().setLevel(max(_LEVELS[options.level], logging.WARNING))
-    levels = {name: _LEVELS[level] for name, level in (dict.fromkeys(OURS, options.level) | options.levels).items()}
+    ours = (*OURS, *{point.value.partition(".")[0] for point in entry_points(group="sourcebook")})
+    levels = {name: _LEVELS[level] for name, level in (dict.fromkeys(ours, options.level) | options.levels).items()}
     levels[_ADDRESSES] = logging.CRITICAL + 1
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
 from sourcebook.filters import FieldType, check_keys
 
@@ -227,6 +227,20 @@ class Logging(Section):
     levels: dict[LoggerName, Level] = {}
 
 
+class Tracing(Section):
+    """Where spans are sent over OTLP (HTTP, protobuf); without an `endpoint`, nowhere. `sample`: the share of traces.
+
+    `headers` go with every batch, such as a collector's key. `content` also tells questions, prompts and answers.
+    """
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s@]+)?$")] = ""
+    headers: dict[str, SecretStr] = {}
+    service: str = "sourcebook"
+    sample: float = Field(default=1.0, ge=0, le=1)
+    content: bool = False
+    timeout: float = Field(default=5.0, gt=0)
+
+
 class Settings(Section):
     """All of it. Instances (`[llms.fast]`) stay plain tables here: their class validates them."""
 
@@ -241,6 +255,7 @@ class Settings(Section):
     limits: Limits = Limits()
     links: Links = Links()
     logging: Logging = Logging()
+    tracing: Tracing = Tracing()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}
