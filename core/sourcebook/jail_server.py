@@ -240,7 +240,9 @@ class Server:
                     os.killpg(pid, signal.SIGKILL)
                 self._poll.unregister(child.leash)
                 _report(child, status, usage)
-        for pid in _direct_children() - self._children.keys() - self._waiting():  # they left their group, and came to us as orphans
+        for pid in (
+            _direct_children() - self._children.keys() - self._waiting()
+        ):  # they left their group, and came to us as orphans
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 

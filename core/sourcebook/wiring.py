@@ -53,7 +53,7 @@ class Wiring:
             pipelines, book.plugins, book.reading, self.specs, filters, settings.cache.queries, metrics
         )
         self.links = Links(settings.links, book.database)
-        self.answering = Answering(pipelines, book.plugins, self.searching, book.reading, self.links)
+        self.answering = Answering(pipelines, book.plugins, self.searching, book.reading, self.links, metrics)
         self._jail = self._jail_of(book, before)
         self.jail = self._jail.thing
         self.pages = Pages(book.reading, book.sources, pipelines, book.blobs, self.jail)

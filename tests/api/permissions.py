@@ -32,6 +32,7 @@ READ = {
     "GET /api/v1/plugins",
     "GET /api/v1/runs/{run_id}",
     "GET /api/v1/runs/{run_id}/events",
+    "GET /api/v1/runs/{run_id}/trace",
     "GET /api/v1/sources/{source_id}",
     "GET /api/v1/sources/{source_id}/content",
     "GET /api/v1/sources/{source_id}/pages/{page}.png",
