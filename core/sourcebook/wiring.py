@@ -69,7 +69,7 @@ class Wiring:
         limits = jail_limits(jail)
         modules = preload(book.plugins)
         made = Jail(limits, modules, jail.slots, grants=jail.grants, folder=book.folder, readable=files)
-        return Shared(made, Jail.close)
+        return Shared(made, lambda jail: jail.close())
 
     def _wire_jobs(self, book: Sourcebook) -> None:
         """What does the jobs; nothing is begun yet."""
