@@ -77,9 +77,14 @@ class Conversations:
         return _conversation(row)
 
     async def listing(
-        self, principal: Principal, limit: int = 50, cursor: str | None = None, origin: str = ""
+        self,
+        principal: Principal,
+        limit: int = 50,
+        cursor: str | None = None,
+        origin: str = "",
+        notebook_id: str | None = None,
     ) -> Page[Conversation]:
-        """Newest first, of one origin."""
+        """Newest first, of one origin, and where it is given over one notebook."""
         query = sa.select(conversations).where(
             conversations.c.owner_id == principal.owner_id,
             conversations.c.deleted_at.is_(None),
@@ -87,6 +92,9 @@ class Conversations:
         )
         if cursor:
             query = query.where(conversations.c.id < cursor)
+        if notebook_id is not None:  # a short list of ids in JSON, on both engines
+            listed = sa.cast(conversations.c.notebooks, sa.String)
+            query = query.where(listed.contains(f'"{notebook_id}"', autoescape=True))
         async with self._db.read() as c:
             rows = (await c.execute(query.order_by(conversations.c.id.desc()).limit(limit + 1))).mappings()
             return page([_conversation(row) for row in rows], limit)

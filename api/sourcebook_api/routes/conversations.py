@@ -27,6 +27,7 @@ router = APIRouter(tags=["conversations"])
 _NEW = {"harbour": {"value": {"title": "The harbour", "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"]}}}
 _CHANGED = {"rename": {"value": {"title": "Lights and tides"}}}
 Origin = Annotated[Literal["", "openai"], Query(description="`openai`: those that came over `/v1`.")]
+Over = Annotated[str | None, Query(max_length=100, description="Only those over this notebook.")]
 Replaced = Annotated[bool, Query(description="Also show what gave way to an edit or to another answer.")]
 
 
@@ -43,10 +44,10 @@ async def create_conversation(
 
 @router.get("/conversations")
 async def list_conversations(
-    asking: Asking, limit: Limit = 50, cursor: Cursor = None, origin: Origin = ""
+    asking: Asking, limit: Limit = 50, cursor: Cursor = None, origin: Origin = "", notebook: Over = None
 ) -> Listing[ConversationShown]:
     """This owner's conversations, newest first."""
-    page = await asking.book.conversations.listing(asking.principal, limit, cursor, origin)
+    page = await asking.book.conversations.listing(asking.principal, limit, cursor, origin, notebook)
     return Listing[ConversationShown].model_validate(page)
 
 
