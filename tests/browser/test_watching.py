@@ -11,6 +11,7 @@ import pytest
 
 from .axe import findings, grave
 from .beacon import Beacon
+from .payloads import ELEMENTS, INSPECT
 from .watching import Watched
 
 if TYPE_CHECKING:
@@ -98,3 +99,20 @@ def test_axe_finds_what_cannot_be_read(browser: Browser, site: Site) -> None:
     assert [line.split(":")[0] for line in found if "button-name" in line] == ["critical button-name"]
     assert any("color-contrast" in line for line in found)
     watched.close()
+
+
+def test_the_corpus_bites_a_page_that_trusts_it(browser: Browser, site: Site) -> None:
+    """Else it would prove nothing about one that does not."""
+    watched = Watched(browser, site.url)
+    tame = []
+    for payload in ELEMENTS:
+        site.body = payload
+        watched.faults.clear()
+        try:
+            found = watched.go().evaluate(INSPECT)
+        except Exception as error:  # the page was led away
+            found = [str(error)]
+        if not found and not watched.faults:
+            tame.append(payload)
+    watched.context.close()
+    assert not tame
