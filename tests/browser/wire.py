@@ -70,3 +70,4 @@ class Wire:
             sink.shutdown(socket.SHUT_WR)
         with self._lock:
             self._open -= {source}
+        source.close()
