@@ -1,0 +1,1 @@
+customElements.define("sb-chat", class extends HTMLElement {});

@@ -1,0 +1,1 @@
+customElements.define("sb-sources", class extends HTMLElement {});

@@ -1,0 +1,1 @@
+customElements.define("sb-viewer", class extends HTMLElement {});
