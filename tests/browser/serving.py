@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -71,6 +72,13 @@ class Sourcebook(Server):
         made = self.command("keys", "create", "--owner", owner, *wanted)
         assert made.returncode == 0, made.stderr
         return next(word for word in made.stdout.split() if word.startswith("sbk_"))
+
+    def revoke(self, owner: str) -> None:
+        """Switch off every key of an owner."""
+        listed = json.loads(self.command("keys", "list", "--json").stdout)
+        for key in listed:
+            if key["owner"] == owner:
+                assert self.command("keys", "revoke", key["id"]).returncode == 0
 
 
 @contextmanager
