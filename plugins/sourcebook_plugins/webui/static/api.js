@@ -99,26 +99,30 @@ export async function download(path, name, query) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-/** Upload one file as the raw body of a PUT; `onProgress(share)` is told how much is sent. Resolves with the source. */
-export function upload(path, file, { onProgress, signal, query } = {}) {
+/** Upload one file to a notebook; `onProgress(share)` is told how much is sent. Resolves with the API's `{source,
+ * created}`; a file of the same bytes is the source that is there. Raises `Problem`. */
+export function upload(notebook, file, { onProgress, signal, password } = {}) {
+  const form = new FormData();
+  if (password) form.append("password", password);
+  form.append("file", file, file.name);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
-    request.open("PUT", address(ROOT + path, query));
-    for (const [name, value] of Object.entries(auth())) request.setRequestHeader(name, value);
-    request.setRequestHeader("Accept", "application/json");
-    request.setRequestHeader("Content-Type", file.type || "application/octet-stream");
+    const problem = (body) => new Problem(body ?? { detail: t("error.plain") }, request.status,
+      Number(request.getResponseHeader("Retry-After")) || 0);
+    request.open("POST", `${ROOT}/notebooks/${notebook}/sources`);
+    for (const [name, value] of Object.entries({ Accept: "application/json", ...auth() })) request.setRequestHeader(name, value);
     request.responseType = "json";
     request.upload.onprogress = (event) => onProgress?.(event.loaded / (event.total || 1));
     request.onload = () => {
-      if (request.status < 300) return resolve(request.response);
       if (request.status === 401) session.dispatchEvent(new Event("signed-out"));
-      reject(new Problem(request.response ?? { detail: t("error.plain") }, request.status,
-        Number(request.getResponseHeader("Retry-After")) || 0));
+      const item = request.response?.items?.[0];
+      if (request.status < 300 && item?.source) resolve(item);
+      else reject(problem(item?.problem ?? request.response));
     };
-    request.onerror = () => reject(new Problem({ code: "unreachable", detail: t("error.unreachable") }, 0));
+    request.onerror = () => reject(problem({ code: "unreachable", detail: t("error.unreachable") }));
     request.onabort = () => reject(new DOMException("", "AbortError"));
     signal?.addEventListener("abort", () => request.abort());
-    request.send(file);
+    request.send(form);
   });
 }
 
