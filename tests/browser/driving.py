@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,3 +37,38 @@ def make_notebook(page: Page, title: str) -> str:
     found = re.search(r"#/n/([^/?]+)", page.url)
     assert found
     return found[1]
+
+
+def open_notebook(page: Page, notebook: str) -> None:
+    """At its address, until its parts are there."""
+    page.goto(f"/#/n/{notebook}")
+    expect(page.get_by_role("heading", name="Sources", exact=True)).to_be_visible()
+
+
+def row(page: Page, name: str) -> Locator:
+    """A source in the list."""
+    sources = page.get_by_role("list", name="Sources", exact=True)
+    return sources.get_by_role("listitem").filter(has=page.get_by_role("link", name=name, exact=True))
+
+
+def add_files(page: Page, *files: Any) -> None:
+    """By the dialog, as a reader picks them."""
+    page.get_by_role("button", name="Add sources").click()
+    with page.expect_file_chooser() as chosen:
+        page.get_by_role("dialog").get_by_role("button", name="Choose files").click()
+    chosen.value.set_files(list(files))
+
+
+def paste(page: Page, title: str, text: str) -> None:
+    """Text, by the dialog."""
+    page.get_by_role("button", name="Add sources").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Pasted text").fill(text)
+    dialog.get_by_label("Title of the text").fill(title)
+    dialog.get_by_role("button", name="Add", exact=True).last.click()
+
+
+def act(page: Page, source: str, action: str) -> None:
+    """An action of a source's menu."""
+    row(page, source).get_by_role("button", name=f"Actions for {source}").click()
+    page.get_by_role("menu").get_by_role("menuitem", name=action).click()
