@@ -72,3 +72,22 @@ def act(page: Page, source: str, action: str) -> None:
     """An action of a source's menu."""
     row(page, source).get_by_role("button", name=f"Actions for {source}").click()
     page.get_by_role("menu").get_by_role("menuitem", name=action).click()
+
+
+def ask(page: Page, question: str) -> None:
+    """Write a question and send it."""
+    page.get_by_label("Question", exact=True).fill(question)
+    page.get_by_role("button", name="Send", exact=True).click()
+
+
+def answers(page: Page) -> Locator:
+    """The answers on the screen."""
+    return page.get_by_role("article", name="Answer")
+
+
+def answered(page: Page) -> Locator:
+    """The last answer, once it is complete."""
+    last = answers(page).last
+    expect(last).not_to_have_attribute("aria-busy", "true")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    return last
