@@ -48,10 +48,18 @@ customElements.define("sb-notebook", class extends HTMLElement {
     if (!this.panes) return; // told again once it is built
     const open = this.panes.sources.querySelector("sb-viewer");
     this.classList.toggle("reading", Boolean(at.source));
-    if (!at.source) return open?.remove();
+    if (!at.source) return open && this.closeSource(open);
+    if (!open) this.before = { focus: document.activeElement, pane: this.dataset.pane };
     const viewer = Object.assign(document.createElement("sb-viewer"), { notebook: this.notebook, at });
     if (open) open.replaceWith(viewer);
     else this.panes.sources.append(viewer);
     this.turnTo("sources");
+  }
+
+  /** Back to where the reader was. */
+  closeSource(open) {
+    open.remove();
+    this.turnTo(this.before?.pane ?? "sources");
+    if (this.before?.focus?.isConnected) this.before.focus.focus();
   }
 });
