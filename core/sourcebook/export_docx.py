@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sourcebook.errors import TooLarge
-from sourcebook.exporting import Export, Reference, said_of
+from sourcebook.exporting import Export, Reference, line_of, said_of
 from sourcebook.hidden import without_hidden
 from sourcebook.rendering import parsed
 
@@ -37,11 +37,12 @@ def to_docx(export: Export) -> bytes:
     from docx import Document
 
     document = Document()
-    _prepare(document, export.title)
-    document.add_heading(export.title, 0)
+    title = line_of(export.title)
+    _prepare(document, title)
+    document.add_heading(title, 0)
     for part in export.parts:
         if part.heading:
-            document.add_heading(part.heading, 1)
+            document.add_heading(line_of(part.heading), 1)
         _Writer(document).write(parsed(without_hidden(part.text)))
         if part.remark:
             document.add_paragraph().add_run(part.remark).italic = True

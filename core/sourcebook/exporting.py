@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Export:
-    """The whole document, of which every format is made."""
+    """The whole document, of which every format is made. What writes one leaves out what nobody sees."""
 
     title: str
     parts: tuple[Part, ...]
@@ -75,7 +75,7 @@ class Exporting:
         for n in dict.fromkeys(named):
             references.of_note(n)
         title = note.title or title_of(note.text)
-        return Export(_line(title), (Part(note.text),), references.all())
+        return Export(line_of(title), (Part(note.text),), references.all())
 
     async def conversation(self, conversation: Conversation, messages: Sequence[StoredMessage]) -> Export:
         """Each answer counts its own passages from 1: here they are numbered through, each passage once."""
@@ -84,13 +84,13 @@ class Exporting:
         parts: list[Part] = []
         for message in messages:
             if message.role == "user":
-                heading = title_of(without_hidden(message.text))
+                heading = title_of(message.text)
                 rest = "" if heading == " ".join(message.text.split()) else message.text
                 parts.append(Part(rest, heading))
             else:
                 remark = "This answer is incomplete." if message.state == "incomplete" else ""
                 parts.append(Part(references.renumbered(message), remark=remark))
-        return Export(_line(conversation.title) or "Conversation", tuple(parts), references.all())
+        return Export(line_of(conversation.title) or "Conversation", tuple(parts), references.all())
 
     async def _placed(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Citations with their `places`; one whose source is gone has none."""
@@ -144,7 +144,7 @@ class _References:
             return
         url = self._links.url(rows[0]["id"]) if self._links.public and rows[0]["removed_at"] is None else ""
         name = rows[0]["source_name"] if rows[0]["removed_at"] is None else None
-        self._found[n] = Reference(n, _line(name) if name else None, tuple(dict.fromkeys(quotes)), url)
+        self._found[n] = Reference(n, name or None, tuple(dict.fromkeys(quotes)), url)
 
 
 def _of(rows: Sequence[Mapping[str, Any]], n: int) -> list[Mapping[str, Any]]:
@@ -152,14 +152,15 @@ def _of(rows: Sequence[Mapping[str, Any]], n: int) -> list[Mapping[str, Any]]:
 
 
 def _quote(row: Mapping[str, Any]) -> Quote:
-    text = _line(row["quote"])
+    text = line_of(row["quote"])
     places: Sequence[Place] = row.get("places") or ()
     where = next((said for place in places if (said := str(place))), "")
     cut = f"{text[: _QUOTE - 1]}…" if len(text) > _QUOTE else text
-    return Quote(cut, _line(where), bool(row["supported"]))
+    return Quote(cut, where, bool(row["supported"]))
 
 
-def _line(text: str) -> str:
+def line_of(text: str) -> str:
+    """A text in one line, without characters that nobody sees."""
     return " ".join(without_hidden(text).split())
 
 
@@ -167,10 +168,11 @@ def said_of(reference: Reference) -> list[tuple[str, str]]:
     """A reference as pieces of plain text, each with how it stands: `name`, `quote` or `plain`."""
     if reference.name is None:
         return [("plain", "(the source has been removed)")]
-    pieces = [("name", reference.name)]
-    for quote in reference.quotes:
-        where = f", {quote.where}: " if quote.where else ": "
-        pieces += [("plain", where), ("quote", f"“{quote.text}”")]
+    pieces = [("name", line_of(reference.name))]
+    for number, quote in enumerate(reference.quotes):
+        where = f"{line_of(quote.where)}: " if quote.where else ""
+        where = f"; {where}" if number else f", {where}" if where else ": "
+        pieces += [("plain", where), ("quote", f"“{line_of(quote.text)}”")]
         if not quote.supported:
             pieces.append(("plain", " (does not support what was said)"))
     return pieces
@@ -178,10 +180,10 @@ def said_of(reference: Reference) -> list[tuple[str, str]]:
 
 def to_markdown(export: Export) -> str:
     """The document as CommonMark with tables, which does no more in any viewer than ours would let it."""
-    blocks = [f"# {_escaped(export.title)}"]
+    blocks = [f"# {_escaped(line_of(export.title))}"]
     for part in export.parts:
         if part.heading:
-            blocks.append(f"## {_escaped(part.heading)}")
+            blocks.append(f"## {_escaped(line_of(part.heading))}")
         if part.text.strip():
             blocks.append(harmless(without_hidden(part.text)).strip("\n"))
         if part.remark:
@@ -204,7 +206,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$=-])")
 
 def _escaped(text: str) -> str:
     """Plain text, to be read as just that."""
-    return _SPECIAL.sub(r"\\\1", text)
+    return _SPECIAL.sub(r"\\\1", without_hidden(text))
 
 
 def harmless(markdown: str) -> str:
