@@ -8,6 +8,7 @@ from sourcebook_api.routes import (
     chat,
     content,
     conversations,
+    exports,
     indexing,
     jobs,
     keys,
@@ -26,6 +27,6 @@ def api() -> APIRouter:
     """Everything below `/api/v1`."""
     router = APIRouter(prefix="/api/v1")
     library = (notebooks, indexing, shares, uploads, sources, content, reading)
-    for module in (*library, chat, runs, conversations, notes, jobs, keys, system):
+    for module in (*library, chat, runs, conversations, notes, exports, jobs, keys, system):
         router.include_router(module.router)
     return router

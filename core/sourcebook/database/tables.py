@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0005"
+SCHEMA = "0010"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -112,6 +112,7 @@ notebooks = Table(
     Column("epoch", Integer, nullable=False, server_default="0"),
     _time("created_at"),
     _time("updated_at"),
+    _time("used_at", nullable=True),  # asked, searched or changed; questions count to the minute
     _time("deleted_at", nullable=True),
 )
 

@@ -89,7 +89,7 @@ function incoming(name, words) {
 export function addDialog(adding) {
   return dialog(t("add.title"), (close) => {
     const pick = (folder) => {
-      const input = h("input", { type: "file", multiple: true, webkitdirectory: folder, "aria-label": t(folder ? "add.folder" : "add.files"), class: "unseen", tabindex: "-1",
+      const input = h("input", { type: "file", multiple: true, webkitdirectory: folder, hidden: true,
         onchange: () => (adding.files(input.files), close()) });
       return [button(folder ? "sources" : "file", { class: folder ? "" : "primary", onclick: () => input.click() }, t(folder ? "add.folder" : "add.files")), input];
     };

@@ -15,7 +15,7 @@ const MOST_IDS = 1000; // that one question may name
 let current; // the pane that is open
 
 /** What a question may use, as a part of its request: `{}` is everything; null where nothing is ticked. */
-export const narrowed = () => current?.narrowed() ?? {};
+export const narrowed = () => (current ? current.narrowed() : {});
 
 customElements.define("sb-sources", class extends HTMLElement {
   connectedCallback() {

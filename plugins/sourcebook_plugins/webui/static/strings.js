@@ -40,7 +40,7 @@ export const number = (value) => new Intl.NumberFormat(language).format(value);
 export function size(bytes) {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
   const at = Math.min(3, Math.floor(Math.log10(Math.max(bytes, 1)) / 3));
-  const options = { style: "unit", unit: units[at], unitDisplay: "short", maximumFractionDigits: at ? 1 : 0 };
+  const options = { style: "unit", unit: units[at], unitDisplay: at ? "short" : "long", maximumFractionDigits: at ? 1 : 0 };
   return new Intl.NumberFormat(language, options).format(bytes / 1000 ** at);
 }
 
