@@ -42,6 +42,23 @@ def test_a_conversation_is_made_renamed_and_deleted(served: Served, handbook: st
         is_problem(gone, 404, "not_found")
 
 
+def test_conversations_are_listed_by_the_notebook_that_they_are_over(served: Served, handbook: str) -> None:
+    others = [served.notebook() for _ in range(2)]
+    made = {
+        name: served.http.post("/api/v1/conversations", json={"notebooks": ids}).json()["id"]
+        for name, ids in {"both": others, "first": others[:1], "handbook": [handbook]}.items()
+    }
+
+    def listed(notebook: str) -> list[str]:
+        page = served.http.get("/api/v1/conversations", params={"notebook": notebook, "limit": 200}).json()
+        return [one["id"] for one in page["items"]]
+
+    assert listed(others[0]) == [made["first"], made["both"]]
+    assert listed(others[1]) == [made["both"]]
+    assert made["handbook"] in listed(handbook)
+    assert listed("nb_none") == []
+
+
 def _cite(answer: Any) -> str:
     return str(answer["citations"][0]["id"])
 
