@@ -50,7 +50,7 @@ class Counting:
 
     def _conversations(self, principal: Principal, ids: Sequence[str]) -> sa.Select[str, int]:
         each, among = each_of(conversations.c.notebooks, self._db.sqlite)
-        query = (
+        return (
             sa.select(among, sa.func.count(sa.distinct(conversations.c.id)))
             .select_from(conversations.join(each, sa.true()))
             .where(
@@ -61,7 +61,6 @@ class Counting:
             )
             .group_by(among)
         )
-        return query
 
 
 def each_of(column: sa.ColumnElement[Any], sqlite: bool) -> tuple[sa.TableValuedAlias, sa.ColumnElement[str]]:
