@@ -2,7 +2,7 @@
 
 import { post, upload } from "./api.js";
 import { button, dialog, failed, fill, h, icon } from "./dom.js";
-import { number, t } from "./strings.js";
+import { number, t, words } from "./strings.js";
 
 const AT_ONCE = 3;
 const TRIES = 6;
@@ -78,7 +78,7 @@ function incoming(name, words) {
     failed(error, again) {
       const dismiss = button("close", { label: t("add.dismiss", { name }), onclick: () => element.remove() });
       fill(state, h("span", { class: "problem row" }, icon("warn"), error.title || t("add.failed")));
-      fill(more, h("p", { class: "small" }, [error.detail ?? error.message, error.remedy].filter(Boolean).join(" ")),
+      fill(more, h("p", { class: "small" }, words(error)),
         button("retry", { class: "small", onclick: again }, t("retry")));
       element.append(dismiss);
     },

@@ -1,9 +1,12 @@
 // One answer: written as it streams, then put in its final form, with what can be done with it.
 
+import { breathe } from "./api.js";
 import { chip, chipped, names, queue } from "./citations.js";
 import { announce, button, fill, h, icon, toast, trusted } from "./dom.js";
-import { left, t } from "./strings.js";
+import { left, t, words } from "./strings.js";
 import { Writer } from "./writer.js";
+
+const LONG = 40; // blocks; of a longer answer only what is in sight is laid out
 
 /** An answer's element and how it grows. `actions`: `regenerate(answer)`, `again(answer)`; `grown()` after each addition. */
 export class Answer {
@@ -90,7 +93,7 @@ export class Answer {
 
   on_done(event) {
     this.thoughts.flush();
-    this.writer.flush();
+    if (this.writer.nearlyDone) this.writer.flush(); // else its final form is there sooner
     Object.assign(this, { id: event.message_id, text: event.text, citations: event.citations });
     this.end(event);
     announce(this.problem ? `${this.problem.title}. ${this.problem.detail}` : t("answer.done", { count: event.citations.length }), Boolean(this.problem));
@@ -101,7 +104,6 @@ export class Answer {
     this.status.hidden = true;
     this.fold();
     this.element.removeAttribute("aria-busy");
-    this.body.classList.remove("streaming");
     const told = this.problem ? this.trouble(this.problem) : this.remark(finish, grounded);
     fill(this.foot, told, this.citations.some((one) => !one.supported) && h("p", { class: "small unsupported-note" }, icon("warn"), t("answer.unsupported")), this.text && this.tools());
   }
@@ -114,7 +116,7 @@ export class Answer {
 
   trouble(problem) {
     return h("div", { class: "note bad stack tight" }, h("strong", { class: "row" }, icon("warn"), problem.title || t("error.plain")),
-      h("p", {}, [problem.detail, problem.remedy].filter(Boolean).join(" ")),
+      h("p", {}, words(problem)),
       h("div", {}, button("retry", { class: "small", onclick: () => this.actions.again(this) }, t("retry"))));
   }
 
@@ -140,17 +142,20 @@ export class Answer {
       this.thoughts.add(message.reasoning);
       this.fold();
     }
-    if (message.html === null) return; // too long to be rendered: the plain text stays, or comes
-    const nodes = chipped(trusted(message.html), message.citations, this.notebook, message.text);
-    const blocks = [...nodes.childNodes];
-    const next = h("div", { class: "prose" });
-    const placed = nodes.querySelectorAll(".chip").length;
-    for (let at = 0; at < blocks.length; at += 60) {
-      if (at) await new Promise(requestAnimationFrame);
-      next.append(...blocks.slice(at, at + 60));
+    if (message.html === null) return this.writer.flush(); // too long to be rendered: the plain text stays, or comes
+    const blocks = [...trusted(message.html).childNodes];
+    const next = h("div", { class: blocks.length > LONG ? "prose long" : "prose" });
+    const one = queue(message.citations);
+    let began = performance.now();
+    for (const block of blocks) {
+      next.append(block);
+      if (block instanceof Element) chipped(block, message.citations, this.notebook, message.text, one);
+      if (performance.now() - began < 8) continue;
+      await breathe();
+      began = performance.now();
     }
     // A marker that Markdown swallowed, such as one behind a table's last cell, must not cost its citation.
-    if (placed < message.citations.length) next.append(...unplaced(message, next, this.notebook));
+    if (next.querySelectorAll(".chip").length < message.citations.length) next.append(...unplaced(message, next, this.notebook));
     this.body.replaceWith(next);
     this.body = next;
   }

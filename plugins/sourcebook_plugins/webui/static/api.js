@@ -139,7 +139,8 @@ const rest = (ms, signal) => new Promise((resolve) => {
   const timer = setTimeout(resolve, ms);
   signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
 });
-const breathe = () => new Promise((resolve) => {
+/** Let the browser do what waits. */
+export const breathe = () => new Promise((resolve) => {
   const { port1, port2 } = new MessageChannel(); // a task's end, without setTimeout's 4 ms
   port1.onmessage = () => (port1.close(), resolve());
   port2.postMessage(0);

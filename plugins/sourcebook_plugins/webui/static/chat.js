@@ -219,7 +219,7 @@ customElements.define("sb-chat", class extends HTMLElement {
   async finished(answer) {
     this.forget();
     const whole = await get(`/conversations/${this.talk}`, { html: true }, { signal: this.stop.signal }).catch(() => null);
-    if (!whole || !answer.element.isConnected) return;
+    if (!whole || !answer.element.isConnected) return answer.writer.flush();
     this.talks.show(whole);
     const at = whole.messages.findIndex((message) => message.id === answer.id);
     const question = answer.element.previousElementSibling;
@@ -227,6 +227,7 @@ customElements.define("sb-chat", class extends HTMLElement {
     const asked = at > 0 ? whole.messages[at - 1] : whole.messages.findLast((message) => message.role === "user");
     if (question?.matches(".question") && asked) question.id_ = asked.id;
     if (at >= 0 && whole.messages[at].text) await answer.show(whole.messages[at]);
+    else answer.writer.flush();
     this.follows();
   }
 

@@ -46,10 +46,10 @@ export function queue(citations) {
 }
 
 /** Put chips into what the server rendered, in place of its `[n]`. With `text`, the Markdown that it was rendered of,
- * the sentences that are not supported by what they cite are marked too. Changes and returns `root`. */
-export function chipped(root, citations, notebook, text = "") {
-  const next = queue(citations);
-  const codes = text && [...text];
+ * the sentences that are not supported by what they cite are marked too. Changes and returns `root`; `next` is the queue of
+ * the citations where a text is done in parts. */
+export function chipped(root, citations, notebook, text = "", next = queue(citations)) {
+  const astral = /[\ud800-\udfff]/.test(text);
   for (const node of textsOf(root)) {
     const parts = [];
     let from = 0;
@@ -64,7 +64,7 @@ export function chipped(root, citations, notebook, text = "") {
     node.replaceWith(...parts.filter((part) => part !== ""), node.data.slice(from));
     for (const one of chips) {
       const { citation } = held.get(one);
-      if (!citation.supported && codes) doubt(one, codes.slice(citation.answer_start, citation.answer_end).join(""));
+      if (!citation.supported && text) doubt(one, part(text, citation.answer_start, citation.answer_end, astral));
     }
   }
   return root;
@@ -77,6 +77,9 @@ function textsOf(root) {
     if (/[[【]/.test(walker.currentNode.data) && !walker.currentNode.parentElement?.closest("code, a")) found.push(walker.currentNode);
   return found;
 }
+
+/** A range of a text in code points, as the API counts. Only where there are pairs of units do they differ from units. */
+export const part = (text, start, end, astral) => (astral ? [...text].slice(start, end).join("") : text.slice(start, end));
 
 const LETTER = /[\p{L}\p{N}]/u;
 

@@ -1,5 +1,7 @@
 // Building the page: elements from data, text only as text. `trusted` is the one way for HTML to come in.
 
+import { words } from "./strings.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   add: "M12 5v14M5 12h14",
@@ -50,6 +52,7 @@ export function icon(name) {
     svg.setAttribute(key, value);
   const path = document.createElementNS(SVG, "path");
   path.setAttribute("d", ICONS[name]);
+  if (name === "stop" || name === "more") path.setAttribute("fill", "currentColor");
   svg.append(path);
   return svg;
 }
@@ -121,7 +124,7 @@ export function toast(text, { action, ms = 6000, problem = false, gone } = {}) {
 /** Tell of an error: a `Problem` in its own words with its remedy, anything else as it is. */
 export function failed(error) {
   if (error?.name === "AbortError" || error?.status === 401) return; // the sign-in is on the screen then
-  toast([error.detail ?? error.message, error.remedy].filter(Boolean).join(" "), { problem: true, ms: 12000 });
+  toast(words(error), { problem: true, ms: 12000 });
 }
 
 /** A modal dialog. `body(close)` gives its nodes; `close(value)` ends it. Resolves with the value, null when dismissed. */

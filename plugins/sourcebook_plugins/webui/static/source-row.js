@@ -2,7 +2,7 @@
 
 import { button, fill, h, icon, menu } from "./dom.js";
 import { address } from "./router.js";
-import { left, number, size, t } from "./strings.js";
+import { left, number, size, t, words } from "./strings.js";
 
 const WORKING = new Set(["queued", "parsing", "chunking", "embedding", "indexing"]);
 
@@ -80,7 +80,7 @@ export class SourceRow {
   failed(problem) {
     fill(this.state, h("span", { class: "problem row" }, icon("warn"), problem.title));
     const locked = problem.code === "encrypted";
-    fill(this.more, h("p", { class: "small" }, [problem.detail, problem.remedy].filter(Boolean).join(" ")),
+    fill(this.more, h("p", { class: "small" }, words(problem)),
       locked ? this.password() : button("retry", { class: "small", onclick: () => this.actions.retry(this) }, t("retry")));
   }
 

@@ -61,3 +61,9 @@ export function left(seconds) {
   if (seconds < 60) return t("time.seconds", { count: Math.max(1, Math.round(seconds)) });
   return t("time.minutes", { count: Math.round(seconds / 60) });
 }
+
+/** A problem's own words: what happened, and what to do about it. */
+export function words({ detail, title, message, remedy }) {
+  const what = (detail || title || message || t("error.plain")).trim();
+  return remedy ? `${/[.!?。]$/.test(what) ? what : `${what}.`} ${remedy}` : what;
+}

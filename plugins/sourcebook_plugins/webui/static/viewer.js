@@ -4,7 +4,7 @@ import { blobUrl, download, get } from "./api.js";
 import { names } from "./citations.js";
 import { button, failed, fill, h, icon } from "./dom.js";
 import { address, go } from "./router.js";
-import { t } from "./strings.js";
+import { t, words } from "./strings.js";
 
 const PIECE = 6000; // code points of text that are loaded at once
 const DOTS = 2; // pixels of a page's picture for one of the points that boxes are measured in
@@ -185,6 +185,6 @@ customElements.define("sb-viewer", class extends HTMLElement {
 
   trouble(error) {
     if (error.name === "AbortError" || error.status === 401) return;
-    fill(this.body, h("div", { class: "empty stack" }, h("p", { class: "problem row" }, icon("warn"), error.title || t("error.plain")), h("p", {}, [error.detail ?? error.message, error.remedy].filter(Boolean).join(" "))));
+    fill(this.body, h("div", { class: "empty stack" }, h("p", { class: "problem row" }, icon("warn"), error.title || t("error.plain")), h("p", {}, words(error))));
   }
 });

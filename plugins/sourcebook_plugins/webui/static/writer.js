@@ -1,34 +1,52 @@
 // Text that arrives in pieces, written as it comes: at most once a frame, only ever added to, citations as chips.
 
-import { bind, chip, doubt, MARKER } from "./citations.js";
+import { bind, chip, doubt, MARKER, part } from "./citations.js";
 import { h } from "./dom.js";
 
 const HALF = /[[【][\d\s,;]{0,190}$/; // a marker that may still close
+const FRAME = 4000; // characters that one frame adds: more would be seen as a halt, and nobody reads as fast
 const LONG = 3000; // characters of one paragraph, so that a line without an end does not make every frame dearer
 
 /** Writes into `body`. `written` is called after each frame's addition. */
 export class Writer {
   constructor(body, notebook, written) {
-    Object.assign(this, { body, notebook, written, text: "", rest: "", open: [], early: [], frame: 0 });
+    Object.assign(this, { body, notebook, written, text: "", astral: false, rest: "", open: [], early: [], frame: 0 });
   }
 
   add(piece) {
     this.text += piece;
+    this.astral ||= /[\ud800-\udfff]/.test(piece);
     this.rest += piece;
+    this.soon();
+  }
+
+  soon() {
     // Where the page is hidden no frame comes, and nothing need be shown.
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
-      this.flush(false);
+      this.write(FRAME);
     });
   }
 
-  /** Write what has come. `whole`: nothing follows, so that nothing is waited for. */
-  flush(whole = true) {
+  /** Write all that has come: nothing follows, so that nothing is waited for. */
+  flush() {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
-    const held = whole ? null : HALF.exec(this.rest);
-    const ready = held ? this.rest.slice(0, held.index) : this.rest;
-    this.rest = held ? held[0] : "";
+    this.write(Infinity);
+  }
+
+  /** Whether little enough is left for one frame. */
+  get nearlyDone() {
+    return this.rest.length < FRAME;
+  }
+
+  write(most) {
+    const piece = this.rest.slice(0, most);
+    const held = most === Infinity ? null : HALF.exec(piece);
+    const ready = piece.slice(0, held?.index ?? piece.length);
+    const waits = this.rest.length > piece.length;
+    this.rest = this.rest.slice(ready.length);
+    if (waits) this.soon();
     let from = 0;
     for (const match of ready.matchAll(MARKER)) {
       this.put(ready.slice(from, match.index));
@@ -77,6 +95,6 @@ export class Writer {
 
   bind(made, citation) {
     bind(made, citation, this.notebook);
-    if (!citation.supported) doubt(made, [...this.text].slice(citation.answer_start, citation.answer_end).join(""));
+    if (!citation.supported) doubt(made, part(this.text, citation.answer_start, citation.answer_end, this.astral));
   }
 }
