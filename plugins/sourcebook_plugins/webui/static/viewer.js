@@ -116,7 +116,7 @@ customElements.define("sb-viewer", class extends HTMLElement {
         this.modes.hidden = true; // the file was replaced: what was read of it is kept
         return this.show("text");
       }
-      throw error;
+      this.trouble(error);
     } finally {
       this.frame.removeAttribute("aria-busy");
     }
