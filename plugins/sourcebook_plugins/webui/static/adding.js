@@ -40,8 +40,8 @@ export class Adding {
     }
   }
 
-  queue(name, work, words = t("add.waiting")) {
-    const row = incoming(name, words);
+  queue(name, work, waiting = t("add.waiting")) {
+    const row = incoming(name, waiting);
     this.list.append(row.element);
     this.waiting.push({ name, work, row });
     this.pump();
@@ -64,8 +64,8 @@ export class Adding {
   }
 }
 
-function incoming(name, words) {
-  const state = h("div", { class: "small muted" }, words);
+function incoming(name, waiting) {
+  const state = h("div", { class: "small muted" }, waiting);
   const bar = h("progress", { "aria-label": t("add.progress", { name }), max: 1 });
   const more = h("div", {}, bar);
   const element = h("li", { class: "source coming" }, icon("upload"), h("div", { class: "grow" }, h("div", { class: "source-name cut" }, name), state, more));
