@@ -48,9 +48,9 @@ class Counting:
             counted[one] = Counts(total, ready, failed, total - ready - failed, written.get(one, 0), talk.get(one, 0))
         return counted
 
-    def _conversations(self, principal: Principal, ids: Sequence[str]) -> sa.Select[Any]:
+    def _conversations(self, principal: Principal, ids: Sequence[str]) -> sa.Select[str, int]:
         each, among = each_of(conversations.c.notebooks, self._db.sqlite)
-        query: sa.Select[Any] = (
+        return (
             sa.select(among, sa.func.count(sa.distinct(conversations.c.id)))
             .select_from(conversations.join(each, sa.true()))
             .where(
@@ -61,7 +61,6 @@ class Counting:
             )
             .group_by(among)
         )
-        return query
 
 
 def each_of(column: sa.ColumnElement[Any], sqlite: bool) -> tuple[sa.TableValuedAlias, sa.ColumnElement[str]]:
