@@ -91,3 +91,28 @@ def answered(page: Page) -> Locator:
     expect(last).not_to_have_attribute("aria-busy", "true")
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
     return last
+
+
+def chip(page: Page, n: int) -> Locator:
+    """A citation of the last answer."""
+    return answers(page).last.get_by_role("button", name=re.compile(rf"^Citation {n}:"))
+
+
+def viewer(page: Page) -> Locator:
+    """The source that is open."""
+    return page.locator("sb-viewer")
+
+
+def picture(page: Page) -> bytes:
+    """The PNG of the page that the viewer shows, as the browser has decoded it."""
+    image = viewer(page).get_by_role("img")
+    expect(image).to_be_visible()
+    expect(viewer(page).get_by_role("region", name="Page of the source")).not_to_have_attribute("aria-busy", "true")
+    data = image.evaluate(
+        """async image => { await image.decode();
+          const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+          canvas.getContext('2d').drawImage(image, 0, 0);
+          const bytes = new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer());
+          return Array.from(bytes, byte => String.fromCharCode(byte)).join(''); }"""
+    )
+    return str(data).encode("latin-1")

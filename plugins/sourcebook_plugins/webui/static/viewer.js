@@ -98,6 +98,7 @@ customElements.define("sb-viewer", class extends HTMLElement {
     this.page = page;
     this.back.disabled = page <= 1;
     this.next.disabled = page >= this.pages;
+    if (document.activeElement?.disabled) this.frame.focus(); // or the keys would be lost with the button
     this.where.textContent = t("view.where", { page, pages: this.pages });
     this.frame.setAttribute("aria-busy", "true");
     const marked = this.places?.some((place) => place.page === page);
@@ -115,7 +116,7 @@ customElements.define("sb-viewer", class extends HTMLElement {
         this.modes.hidden = true; // the file was replaced: what was read of it is kept
         return this.show("text");
       }
-      throw error;
+      this.trouble(error);
     } finally {
       this.frame.removeAttribute("aria-busy");
     }
