@@ -87,6 +87,9 @@ export async function all(path, query, options) {
   return items;
 }
 
+/** Whether the server knows who asks: by the key, or since it needs none. */
+export const signedIn = async () => (await get("//")).authenticated;
+
 /** Bytes as a `blob:` address, for images behind a key. Whoever asks revokes it. */
 export async function blobUrl(path, query, options) {
   return URL.createObjectURL(await (await send("GET", path, { query, headers: { Accept: "*/*" }, ...options })).blob());

@@ -17,11 +17,11 @@
 //   To open a source at a place: go(address(notebook, source, {document, start, end})).
 //   An element stops what it began (streams, timers) in disconnectedCallback; `failed(error)` tells of any error.
 
-import { get, key, session, signOut } from "./api.js";
-import { button, dialog, failed, fill, fixtures, h, icon, toast } from "./dom.js";
+import { key, session, signedIn, signOut } from "./api.js";
+import { button, failed, fill, fixtures, h, toast } from "./dom.js";
 import { route } from "./router.js";
 import { signInView } from "./signin.js";
-import { choose, language, LANGUAGES, load, t } from "./strings.js";
+import { choose, language, LANGUAGES, load, t, words } from "./strings.js";
 import "./workspace.js";
 import "./views/notebooks.js";
 import "./views/status.js";
@@ -40,13 +40,14 @@ function bar() {
     h("nav", { "aria-label": t("nav") },
       Object.keys(LANGUAGES).length > 1 && languages,
       h("a", { class: "button quiet", href: "#/status" }, t("status.link")),
-      key() && button("key", { label: t("signout"), onclick: leave })));
+      key() && button("", { class: "quiet", onclick: leave }, t("signout"))));
 }
 
 function leave() {
+  fill(main); // what is open stops
   signOut();
-  location.hash = "#/";
-  start();
+  history.replaceState(null, "", "#/");
+  askForKey();
 }
 
 /** Show where the address leads. A notebook that is open stays open while only the source in it changes. */
@@ -64,11 +65,9 @@ function show() {
 /** Begin: with a key where one is needed. */
 async function start() {
   try {
-    await get("/notebooks", { limit: 1 });
+    if (!(await signedIn())) return askForKey();
   } catch (error) {
-    if (error.status === 401) return;
-    const again = button("retry", { onclick: start }, t("retry"));
-    return fill(app, h("main", { class: "centre" }, h("h1", {}, t("error.start")), h("p", {}, error.detail), error.remedy && h("p", {}, error.remedy), again));
+    return fill(app, h("main", { class: "centre" }, h("h1", {}, t("error.start")), h("p", {}, words(error)), button("retry", { onclick: start }, t("retry"))));
   }
   fill(app, bar(), main);
   show();

@@ -121,7 +121,7 @@ customElements.define("sb-sources", class extends HTMLElement {
   }
 
   tickAll(ticked) {
-    for (const row of this.rows.values()) if (!row.element.hidden && !row.tick.disabled) this.tick(row, ticked);
+    for (const row of this.rows.values()) if (!row.element.hidden) this.tick(row, ticked);
     this.ticked();
   }
 
