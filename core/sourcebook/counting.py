@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import conversations, generations, notebooks, notes, sources
@@ -100,7 +101,7 @@ def _sources(ids: Sequence[str]) -> sa.Select[Any]:
     )
 
 
-def _notes(ids: Sequence[str]) -> sa.Select[Any]:
+def _notes(ids: Sequence[str]) -> sa.Select[str, int]:
     return (
         sa.select(notes.c.notebook_id, sa.func.count())
         .where(notes.c.notebook_id.in_(ids))
@@ -108,5 +109,5 @@ def _notes(ids: Sequence[str]) -> sa.Select[Any]:
     )
 
 
-async def _pairs(c: Any, query: sa.Select[Any]) -> list[tuple[str, int]]:
+async def _pairs(c: AsyncConnection, query: sa.Select[str, int]) -> list[tuple[str, int]]:
     return [(str(key), int(count)) for key, count in (await c.execute(query)).all()]
