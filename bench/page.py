@@ -7,7 +7,6 @@ sources. Needs Debian's chromium and `playwright` (in the extra `dev`).
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -17,12 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from measuring import Words, machine, median, table, workspace
-from serving import Server, serving
-
-from sourcebook.testing.llm_server import FakeLLMServer, Reply, Step, stream_of
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -73,6 +67,8 @@ def traced(browser: Browser, page: Page, tasks: list[float]) -> Iterator[None]:
     browser.start_tracing(page=page, categories=_CATEGORIES)
     yield
     events = json.loads(browser.stop_tracing())["traceEvents"]
-    mains = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"}
+    mains = {
+        (e["pid"], e["tid"]) for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"
+    }
     names = ("RunTask", "ThreadControllerImpl::RunTask")
     tasks += [e["dur"] / 1000 for e in events if e["name"] in names and "dur" in e and (e["pid"], e["tid"]) in mains]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import conversations, generations, notebooks, notes, sources
@@ -48,9 +49,9 @@ class Counting:
             counted[one] = Counts(total, ready, failed, total - ready - failed, written.get(one, 0), talk.get(one, 0))
         return counted
 
-    def _conversations(self, principal: Principal, ids: Sequence[str]) -> sa.Select[Any]:
+    def _conversations(self, principal: Principal, ids: Sequence[str]) -> sa.Select[str, int]:
         each, among = each_of(conversations.c.notebooks, self._db.sqlite)
-        query: sa.Select[Any] = (
+        return (
             sa.select(among, sa.func.count(sa.distinct(conversations.c.id)))
             .select_from(conversations.join(each, sa.true()))
             .where(
@@ -61,7 +62,6 @@ class Counting:
             )
             .group_by(among)
         )
-        return query
 
 
 def each_of(column: sa.ColumnElement[Any], sqlite: bool) -> tuple[sa.TableValuedAlias, sa.ColumnElement[str]]:
@@ -101,7 +101,7 @@ def _sources(ids: Sequence[str]) -> sa.Select[Any]:
     )
 
 
-def _notes(ids: Sequence[str]) -> sa.Select[Any]:
+def _notes(ids: Sequence[str]) -> sa.Select[str, int]:
     return (
         sa.select(notes.c.notebook_id, sa.func.count())
         .where(notes.c.notebook_id.in_(ids))
@@ -109,5 +109,5 @@ def _notes(ids: Sequence[str]) -> sa.Select[Any]:
     )
 
 
-async def _pairs(c: Any, query: sa.Select[Any]) -> list[tuple[str, int]]:
+async def _pairs(c: AsyncConnection, query: sa.Select[str, int]) -> list[tuple[str, int]]:
     return [(str(key), int(count)) for key, count in (await c.execute(query)).all()]

@@ -80,7 +80,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sourcebook]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Sourcebook]:
-    """The same, with nothing in it yet."""
+    """The same, with nothing in it yet. Named before `visit`, or it would end while a page is open."""
     with serving(tmp_path) as server:
         yield server
 

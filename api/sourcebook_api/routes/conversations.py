@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import Body, Query, Response
 
 from sourcebook.conversations import Conversation
 from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import problems
+from sourcebook_api.exports import FILE, Format, export_file, exporting
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.preconditions import IfMatch, etag
 from sourcebook_api.schemas.answers import (
     CitationShown,
@@ -22,7 +23,7 @@ from sourcebook_api.schemas.answers import (
 )
 from sourcebook_api.schemas.common import Cursor, Html, Id, Limit, Listing
 
-router = APIRouter(tags=["conversations"])
+router = api_router("conversations")
 
 _NEW = {"harbour": {"value": {"title": "The harbour", "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"]}}}
 _CHANGED = {"rename": {"value": {"title": "Lights and tides"}}}
@@ -99,6 +100,16 @@ async def edit_conversation(
 async def delete_conversation(asking: Asking, conversation_id: str) -> None:
     """Delete a conversation with all its messages. What a note keeps of its answers stays in the note."""
     await asking.book.conversations.delete(asking.principal, conversation_id)
+
+
+@router.get(
+    "/conversations/{conversation_id}/export", responses={**FILE, **problems(404, 413)}, response_class=Response
+)
+async def export_conversation(asking: Asking, conversation_id: str, kind: Format = "md") -> Response:
+    """A conversation as a file: questions as headings, answers below them, every passage numbered once through all."""
+    found = await asking.book.conversations.get(asking.principal, conversation_id)
+    messages = await asking.book.conversations.messages(conversation_id)
+    return await export_file(await exporting(asking).conversation(found, messages), kind)
 
 
 @router.get("/citations/{citation_id}", responses=problems(404))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import Body, Query, Response
 
 from sourcebook.accepting import once
 from sourcebook.errors import InvalidInput
 from sourcebook.notebooks import Notebook, Order
 from sourcebook_api import bundled
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import NOT_MODIFIED, problems
+from sourcebook_api.openapi import NOT_MODIFIED, api_router, problems
 from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.schemas.common import Limit, Listing
 from sourcebook_api.schemas.library import CountsShown, NewNotebook, NotebookChanges, NotebookShown
 
-router = APIRouter(tags=["notebooks"])
+router = api_router("notebooks")
 
 NotebookCursor = Annotated[
     str | None,

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import Body, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.notes import Note
 from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import NOT_MODIFIED, problems
+from sourcebook_api.exports import FILE, Format, export_file, exporting
+from sourcebook_api.openapi import NOT_MODIFIED, api_router, problems
 from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.routes.conversations import cited, placed
 from sourcebook_api.schemas.answers import Markdown, NewNote, NoteChanges, NoteShown, Rendered, WholeNote
 from sourcebook_api.schemas.common import Cursor, Html, Limit, Listing
 
-router = APIRouter(tags=["notes"])
+router = api_router("notes")
 
 _NEW = {
     "written": {"value": {"title": "Opening hours", "text": "Ask Ada about the winter."}},
@@ -89,6 +90,16 @@ async def delete_note(asking: Asking, note_id: str) -> None:
     note = await asking.book.notes.get(asking.principal, note_id, "write")
     await asking.book.plugins.authorize(asking.principal, "write", note.notebook_id)
     await asking.book.notes.delete(asking.principal, note_id)
+
+
+@router.get("/notes/{note_id}/export", responses={**FILE, **problems(404, 413)}, response_class=Response)
+async def export_note(asking: Asking, note_id: str, kind: Format = "md") -> Response:
+    """A note as a file, with the numbered references of its citations: source, place, words, and a link where there is
+    `links.public_url`. No format holds raw HTML, pictures, or links to anything but the web.
+    """
+    note = await asking.book.notes.get(asking.principal, note_id)
+    await asking.book.plugins.authorize(asking.principal, "read", note.notebook_id)
+    return await export_file(await exporting(asking).note(note), kind)
 
 
 @router.post("/markdown")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
-
 from sourcebook import __version__
 from sourcebook.owners import PERMISSIONS
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook_api.access import Asking
+from sourcebook_api.openapi import api_router
 from sourcebook_api.schemas.common import Listing
 from sourcebook_api.schemas.system import ComponentShown, ConfigurationShown, Me, PipelineShown, PluginShown
 
-router = APIRouter(tags=["server"])
+router = api_router("server")
 
 
 @router.get("/plugins")
