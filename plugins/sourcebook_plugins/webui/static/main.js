@@ -18,10 +18,10 @@
 //   An element stops what it began (streams, timers) in disconnectedCallback; `failed(error)` tells of any error.
 
 import { key, session, signedIn, signOut } from "./api.js";
-import { button, failed, fill, fixtures, h, toast } from "./dom.js";
+import { button, failed, fill, fixtures, h, trouble } from "./dom.js";
 import { route } from "./router.js";
 import { signInView } from "./signin.js";
-import { choose, language, LANGUAGES, load, t, words } from "./strings.js";
+import { choose, language, LANGUAGES, load, t } from "./strings.js";
 import "./workspace.js";
 import "./views/notebooks.js";
 import "./views/status.js";
@@ -67,7 +67,7 @@ async function start() {
   try {
     if (!(await signedIn())) return askForKey();
   } catch (error) {
-    return fill(app, h("main", { class: "centre" }, h("h1", {}, t("error.start")), h("p", {}, words(error)), button("retry", { onclick: start }, t("retry"))));
+    return fill(app, h("main", { class: "centre" }, h("h1", {}, t("error.start")), trouble(error, start)));
   }
   fill(app, bar(), main);
   show();
@@ -85,6 +85,5 @@ session.addEventListener("signed-out", askForKey);
 addEventListener("hashchange", () => main.isConnected && show());
 addEventListener("unhandledrejection", (event) => failed(event.reason));
 await load();
-toast.close = t("close");
 fixtures();
 start();

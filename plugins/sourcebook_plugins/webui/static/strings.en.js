@@ -5,7 +5,6 @@ export default {
   "add.coming": "On its way",
   "add.dismiss": "Dismiss {name}",
   "add.drop": "Drop files or a folder anywhere on this page, or choose them.",
-  "add.failed": "Not added",
   "add.fetching": "Being fetched",
   "add.files": "Choose files",
   "add.folder": "Choose a folder",
