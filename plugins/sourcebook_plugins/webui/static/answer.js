@@ -187,7 +187,8 @@ function plain(range) {
   return text.trim();
 }
 
-async function copyText(text) {
+/** Put a text on the clipboard. */
+export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = h("textarea", { class: "unseen", value: text }); // not on https, and not on this machine
   document.body.append(area);
