@@ -115,7 +115,7 @@ customElements.define("sb-sources", class extends HTMLElement {
     if (ready.length && !on.length) return null;
     off.push(...this.leaving.keys());
     if (!off.length) return {};
-    return on.length <= MOST_IDS ? { sources: on } : { filters: { not: { source: off.slice(0, MOST_IDS) } } };
+    return on.length <= MOST_IDS || off.length > MOST_IDS ? { sources: on } : { filters: { not: { source: off } } };
   }
 
   tickAll(ticked) {
