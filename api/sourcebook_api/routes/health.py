@@ -58,6 +58,13 @@ async def metrics(request: Request) -> Response:
 
 
 @front.get("/")
-async def about() -> About:
-    """What this is and where to look."""
-    return About(name="Sourcebook", version=__version__, api="/api/v1", documentation="/docs", openapi="/openapi.json")
+async def about(request: Request) -> About:
+    """What this is, where to look, and whether the request is anybody's."""
+    return About(
+        name="Sourcebook",
+        version=__version__,
+        api="/api/v1",
+        documentation="/docs",
+        openapi="/openapi.json",
+        authenticated=request.state.principal is not None,
+    )

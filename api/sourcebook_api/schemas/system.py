@@ -152,10 +152,15 @@ class Health(Shown):
 
 
 class About(Shown):
-    """What this is and where to look."""
+    """What this is and where to look.
+
+    `authenticated`: whether this request is somebody's, by its key or since none is needed. A client can ask this
+    before it asks for a key.
+    """
 
     name: str
     version: str
     api: str
     documentation: str
     openapi: str
+    authenticated: bool

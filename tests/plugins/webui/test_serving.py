@@ -145,6 +145,7 @@ def test_browsers_get_the_page_and_programs_what_they_had(served: Served) -> Non
     assert page.content == FILES["index.html"].body
     assert page.headers["vary"] == "Accept"
     assert served.http.get("/").json()["name"] == "Sourcebook"
+    assert served.http.get("/").json()["authenticated"] is True
     assert served.http.get("/", headers={"Accept": "application/json"}).json()["documentation"] == "/docs"
 
 
@@ -191,11 +192,12 @@ def test_nothing_but_the_pages_files_is_served(served: Served, path: str) -> Non
 
 def test_the_page_needs_no_key_and_what_it_asks_for_does(tmp_path: Path) -> None:
     with Served(tmp_path) as server:
-        server.key("ada", "read")
+        key = server.key("ada", "read")
         assert server.http.get("/", headers=HTML).status_code == 200
         assert server.http.get("/static/main.js").status_code == 200
         assert server.http.get("/", headers={**HTML, "Authorization": "Bearer sbk_wrong"}).status_code == 200
         assert server.http.get("/api/v1/notebooks").status_code == 401
+        assert [server.http.get("/", headers=h).json()["authenticated"] for h in ({}, key)] == [False, True]
         assert server.http.post("/static/main.js").status_code == 401
 
 

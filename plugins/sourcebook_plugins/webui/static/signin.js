@@ -1,8 +1,8 @@
 // Signing in with a key of the API. It is sent to this server alone, and kept where the reader says.
 
-import { get, key, signIn, signOut } from "./api.js";
+import { signedIn, signIn, signOut } from "./api.js";
 import { fill, h } from "./dom.js";
-import { t } from "./strings.js";
+import { t, words } from "./strings.js";
 
 customElements.define("sb-sign-in", class extends HTMLElement {});
 
@@ -15,20 +15,21 @@ export function signInView(then, wrong) {
     event.preventDefault();
     signIn(secret.value.trim(), always.checked);
     try {
-      await get("/notebooks", { limit: 1 });
-      then();
+      if (await signedIn()) return then();
+      signOut();
+      fill(told, t("signin.wrong"));
     } catch (error) {
-      const refused = error.status === 401;
-      if (key()) signOut();
-      fill(told, refused ? t("signin.wrong") : error.detail);
-      secret.select();
+      signOut();
+      fill(told, words(error));
     }
+    secret.select();
   };
   return h("sb-sign-in", {}, h("main", { class: "centre" },
     h("form", { class: "card stack", onsubmit: submit },
       h("img", { src: "static/icon.svg", alt: "", width: 44, height: 44 }),
       h("h1", {}, t("signin.title")),
       h("p", { id: "key-help", class: "muted" }, t("signin.help")),
+      h("input", { hidden: true, autocomplete: "username", value: "sourcebook" }), // what browsers keep a password under
       h("label", {}, h("span", {}, t("signin.key")), secret),
       h("label", { class: "row" }, always, h("span", {}, t("signin.keep"))),
       told,

@@ -6,7 +6,6 @@ add: {
   coming: "Unterwegs",
   dismiss: "{name} ausblenden",
   drop: "Dateien oder einen Ordner irgendwo auf diese Seite ziehen oder auswählen.",
-  failed: "Nicht hinzugefügt",
   fetching: "Wird abgerufen",
   files: "Dateien wählen",
   folder: "Ordner wählen",

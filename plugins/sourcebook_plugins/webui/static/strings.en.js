@@ -6,7 +6,6 @@ add: {
   coming: "On its way",
   dismiss: "Dismiss {name}",
   drop: "Drop files or a folder anywhere on this page, or choose them.",
-  failed: "Not added",
   fetching: "Being fetched",
   files: "Choose files",
   folder: "Choose a folder",
