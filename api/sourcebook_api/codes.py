@@ -64,6 +64,7 @@ CODES: Mapping[int, Mapping[str, str]] = {
     410: {"link_expired": "The link has expired. Ask for the citation again: it has a new one."},
     412: {"edited_meanwhile": "Somebody edited it since you read it. Read it again."},
     413: {
+        "export_too_large": "A note or conversation is too long for a Word document; Markdown has no such limit.",
         "too_large": "The body is over `limit` bytes.",
         "storage_quota_exceeded": "The owner's storage is used up: `used` of `limit`.",
     },

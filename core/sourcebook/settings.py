@@ -84,7 +84,10 @@ class PluginSettings(Section):
 
     enabled: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
-    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {"mcp": "/mcp"}
+    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {
+        "mcp": "/mcp",
+        "webui": "/",
+    }
     import_deadline: float = Field(default=60.0, gt=0)
     open_deadline: float = Field(default=600.0, gt=0)  # a model may be fetched
 
