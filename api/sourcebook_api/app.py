@@ -47,6 +47,7 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     hosts = Hosts(book.settings.server)
     app.state.book = book
     app.state.stopping = asyncio.Event()
+    app.state.reloaded = lambda: None  # tells the other processes, where there are any
     app.state.authenticator = Authenticator(book, hosts)
     app.add_middleware(Idempotent, book=book)
     app.state.audit = audit_of(book)

@@ -120,7 +120,7 @@ class Reloading:
         book, before = self._book, self._book.wirings.current
         configuration, wrong = await asyncio.to_thread(book.configuration.again)
         changed = differences(book.settings, configuration.settings)
-        stuck = sorted(key for key in changed if _needs_restart(key, book.settings))
+        stuck = stuck_at_start(book.settings, configuration.settings)
         if not wrong and any(key.startswith("plugins.") for key in stuck):
             # What they would bring cannot be judged here.
             raise _refusal(stuck)
@@ -174,6 +174,11 @@ def _refusal(keys: list[str]) -> Conflict:
 def _needs_restart(key: str, settings: Settings) -> bool:
     fixed = (*RESTART, f"blob_stores.{settings.storage.blobs}")
     return any(f"{key}.".startswith(f"{one}.") for one in fixed)
+
+
+def stuck_at_start(before: Settings, after: Settings) -> list[str]:
+    """The keys that differ and are read when a process starts."""
+    return [key for key in differences(before, after) if _needs_restart(key, before)]
 
 
 def differences(before: Settings, after: Settings) -> list[str]:

@@ -196,7 +196,8 @@ class Jail(Section):
 class Runs(Section):
     """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`.
 
-    `log`: where the frames are kept; `auto` is `sql` on PostgreSQL, else `memory`. With `sql`, any process can follow.
+    `log`: where the frames are kept; `auto` is `sql` on PostgreSQL and with several `server.workers`, else `memory`.
+    With `sql`, any process can follow.
     """
 
     grace: float = Field(default=5.0, ge=0)
