@@ -17,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 
+from sourcebook import logs
 from sourcebook.app import Sourcebook
 from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError, SourcebookError
@@ -40,10 +41,10 @@ def serve(
     """
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     configuration = configuration.under({"server": given}) if given else configuration
+    logs.configure(configuration)
     server = configuration.settings.server
     if server.workers == 1:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(Server(Sourcebook(configuration), on_ready=on_ready).run_to_the_end())
+        _run(Server(_logged(configuration), on_ready=on_ready))
         return
     from sourcebook_api.supervising import Supervisor
 
@@ -55,8 +56,19 @@ def serve(
 
 def _serve_one(configuration: Configuration, sock: socket.socket, lifeline: int, ready: Callable[[], None]) -> None:
     """Be one of several."""
+    _run(Server(_logged(configuration), on_ready=lambda url: ready(), lifeline=lifeline), sock)
+
+
+def _logged(configuration: Configuration) -> Sourcebook:
+    """With its log, which a reload changes too."""
+    logs.configure(configuration)
+    book = Sourcebook(configuration)
+    book.reloading.listeners.append(logs.configure)
+    return book
+
+
+def _run(server: Server, sock: socket.socket | None = None) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        server = Server(Sourcebook(configuration), on_ready=lambda url: ready(), lifeline=lifeline)
         runner.run(server.run_to_the_end(sock))
 
 
