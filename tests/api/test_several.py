@@ -24,7 +24,7 @@ from .test_server import open_stream, process, state_of, stops, until
 
 SEVERAL = """
 server.workers = 3
-runs = {lease = 1.0, grace = 20.0}
+runs = {grace = 20.0}
 retrievers.qdrant = {idle_seconds = 0}
 """
 
