@@ -47,13 +47,14 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     hosts = Hosts(book.settings.server)
     app.state.book = book
     app.state.stopping = asyncio.Event()
+    app.state.reloaded = lambda: None  # tells the other processes, where there are any
     app.state.authenticator = Authenticator(book, hosts)
     app.add_middleware(Idempotent, book=book)
     app.state.audit = audit_of(book)
     app.state.permissions = Permissions()
     limiter = Limiter(book.settings.limits)
-    book.reloading.listeners.append(lambda changed: hosts.change(changed.server))
-    book.reloading.listeners.append(lambda changed: limiter.change(changed.limits))
+    book.reloading.listeners.append(lambda changed: hosts.change(changed.settings.server))
+    book.reloading.listeners.append(lambda changed: limiter.change(changed.settings.limits))
     app.add_middleware(
         Gate,
         book=book,

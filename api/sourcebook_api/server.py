@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -33,15 +34,42 @@ _AT_ONCE = 1.0  # seconds after the second signal
 def serve(
     configuration: Configuration, host: str | None = None, port: int | None = None, *, on_ready: OnReady | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `host` and `port` replace the configured ones; `on_ready` gets the URL.
+    """Serve until SIGTERM or SIGINT, in as many processes as `[server] workers` says.
 
-    Raises `ConfigError` where the address cannot be bound, or must not be: without a key, only loopback is.
+    `host` and `port` replace the configured ones; `on_ready` gets the URL, once all of them serve. Raises `ConfigError`
+    where the address cannot be bound, or must not be: without a key, only loopback is.
     """
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     configuration = configuration.under({"server": given}) if given else configuration
     logs.configure(configuration)
+    server = configuration.settings.server
+    if server.workers == 1:
+        _run(Server(_logged(configuration), on_ready=on_ready))
+        return
+    from sourcebook_api.supervising import Supervisor
+
+    with bind(server.host, server.port) as sock:
+        url = url_of(server.host, sock.getsockname()[1])
+        if code := Supervisor(configuration, sock, _serve_one, lambda: on_ready(url) if on_ready else None).run():
+            raise SystemExit(code)
+
+
+def _serve_one(configuration: Configuration, sock: socket.socket, lifeline: int, ready: Callable[[], None]) -> None:
+    """Be one of several."""
+    _run(Server(_logged(configuration), on_ready=lambda url: ready(), lifeline=lifeline), sock)
+
+
+def _logged(configuration: Configuration) -> Sourcebook:
+    """With its log, which a reload changes too."""
+    logs.configure(configuration)
+    book = Sourcebook(configuration)
+    book.reloading.listeners.append(logs.configure)
+    return book
+
+
+def _run(server: Server, sock: socket.socket | None = None) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(Server(Sourcebook(configuration), on_ready=on_ready).run_to_the_end())
+        runner.run(server.run_to_the_end(sock))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -54,9 +82,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class Server(uvicorn.Server):
-    """One server around one Sourcebook, which it opens and closes."""
+    """One server around one Sourcebook, which it opens and closes.
 
-    def __init__(self, book: Sourcebook, *, on_ready: OnReady | None = None) -> None:
+    `lifeline`: of several processes, a pipe that ends with their supervisor; a reload here is passed on to the others.
+    """
+
+    def __init__(self, book: Sourcebook, *, on_ready: OnReady | None = None, lifeline: int = -1) -> None:
         self.book = book
         self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -64,7 +95,10 @@ class Server(uvicorn.Server):
         self._reloads: set[asyncio.Task[None]] = set()
         self._hung_up_early = False
         self._told = False
+        self._lifeline = lifeline
         self._app = create_app(book)
+        if lifeline >= 0:
+            self._app.state.reloaded = partial(_hang_up, os.getppid())
         super().__init__(
             uvicorn.Config(
                 self._app,
@@ -80,13 +114,14 @@ class Server(uvicorn.Server):
             )
         )
 
-    async def run_to_the_end(self) -> None:
+    async def run_to_the_end(self, sock: socket.socket | None = None) -> None:
         """Bind, open the Sourcebook, serve, and close it. Raises what keeps it from starting."""
         self._loop = asyncio.get_running_loop()
         server = self.book.settings.server
-        sock = bind(server.host, server.port)
+        sock = sock or bind(server.host, server.port)
         with suppress(ValueError, RuntimeError):  # only the main thread is told of signals
             self._loop.add_signal_handler(signal.SIGHUP, self.hang_up)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a supervisor held it back until now
         try:
             await self.book.open()
             await check_exposure(self.book)
@@ -104,8 +139,16 @@ class Server(uvicorn.Server):
         if self._on_ready is not None and sockets:
             self._on_ready(url_of(self.book.settings.server.host, sockets[0].getsockname()[1]))
         asyncio.get_running_loop().run_in_executor(None, self.book.metrics.load)  # not before: a start need not wait
+        if self._lifeline >= 0:
+            asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)
         if self._hung_up_early:
             self.hang_up()
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone: nobody would replace or stop us any more."""
+        asyncio.get_running_loop().remove_reader(self._lifeline)
+        log.error("the supervisor is gone, so this process stops")
+        self.stop()
 
     def hang_up(self) -> None:
         """SIGHUP: read the configuration again. Before the server is ready, that waits until it is."""
@@ -171,6 +214,11 @@ class Server(uvicorn.Server):
                 await self.book.close()
         except TimeoutError:
             log.error("some part did not close in %.0f seconds", seconds)
+
+
+def _hang_up(supervisor: int) -> None:
+    if os.getppid() == supervisor:  # or it is gone
+        os.kill(supervisor, signal.SIGHUP)
 
 
 async def check_exposure(book: Sourcebook) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sourcebook.configuration import Configuration, origin_of, raise_all
 from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook.pipelines import Pipelines
+from sourcebook.settings import Settings
 
 
 def check(configuration: Configuration, wrong: Sequence[ConfigError], pipelines: Pipelines) -> None:
@@ -17,7 +18,16 @@ def check(configuration: Configuration, wrong: Sequence[ConfigError], pipelines:
     told = {issue["key"] for error in wrong for issue in error.details["issues"]}
     unknown = any(key.partition(".")[0] == "plugins" for key in told)
     found = [] if unknown else pipelines.mistakes(told)
-    raise_all([*wrong, *found, *_templates(configuration)])
+    raise_all([*wrong, *found, *_templates(configuration), *several(configuration.settings)])
+
+
+def several(settings: Settings) -> list[SourcebookError]:
+    """What keeps several processes from serving together."""
+    if settings.server.workers == 1 or settings.runs.log != "memory":
+        return []
+    message = 'with several [server] workers, a run is followed through any of them, and log = "memory" is one\'s own.'
+    remedy = 'Leave it at "auto", or set it to "sql".'
+    return [ConfigError(f"runs.log: {message}", remedy=remedy, issues=[{"key": "runs.log", "message": message}])]
 
 
 def _templates(configuration: Configuration) -> list[SourcebookError]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from sourcebook import __version__
 from sourcebook.app import Sourcebook
 from sourcebook.checkup import Checkup, Finding
+from sourcebook.config_check import several
 from sourcebook.database.tables import SCHEMA
 from sourcebook.database.upgrade import behind, current
 from sourcebook.errors import SourcebookError
@@ -88,7 +89,18 @@ def _machine_checks(book: Sourcebook, repair: bool) -> list[Check]:
         detail = f"server.host is {host}, and there are {'' if any_keys else 'no '}active keys"
         return Finding("keys", any_keys or host in _LOOPBACK, detail)
 
-    return [machine, disk, folder, schema, jail, plugins, keys]
+    async def processes() -> Finding:
+        count, limits = book.settings.server.workers, book.settings.limits
+        if count == 1:
+            return Finding("processes", True, "one process serves the port")
+        alone = limits.counters.startswith("memory")
+        said = [f"{count} processes serve the port"]
+        if alone:
+            said.append(f"each counts its requests alone, so that a key has up to {count} times its limits")
+        wrong = [error.detail for error in several(book.settings)]
+        return Finding("processes", not wrong, "; ".join([*said, *wrong]), {"workers": count})
+
+    return [machine, disk, folder, schema, jail, plugins, keys, processes]
 
 
 def _filesystem(folder: Path) -> str:

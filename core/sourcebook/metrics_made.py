@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _LONG = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Made:
-    """Registered with a registry of its own: two Sourcebooks in one process count apart."""
+    """Registered with a registry of its own: two Sourcebooks in one process count apart.
+
+    Where `PROMETHEUS_MULTIPROC_DIR` names a folder, what several processes have counted there is told together.
+    """
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
+        self._told = r
+        if folder := os.environ.get(SHARED):
+            self._told = CollectorRegistry()
+            MultiProcessCollector(self._told, folder)  # type: ignore[no-untyped-call]
         self.first_token = Histogram(
             "sourcebook_first_token_seconds",
             "From the question to the answer's first word or thought, retrieval included.",
@@ -60,7 +71,8 @@ class Made:
             "sourcebook_config_reloads_total", "Reloads of the configuration.", ["outcome"], registry=r
         )
         self._gauges = {
-            name: Gauge(f"sourcebook_{name}", meaning, registry=r)
+            # Of several processes, the one that answers says what is so now.
+            name: Gauge(f"sourcebook_{name}", meaning, registry=r, multiprocess_mode="mostrecent")
             for name, meaning in (
                 ("open_runs", "Answers that are being made by this process."),
                 ("open_streams", "Clients that follow a run at this process."),
@@ -76,4 +88,4 @@ class Made:
         """In Prometheus's text format."""
         for name, value in gauges.items():
             self._gauges[name].set(value)
-        return generate_latest(self.registry)
+        return generate_latest(self._told)

@@ -51,7 +51,8 @@ async def migrate(source: Index[Any], target: Index[Any], report: Callable[[int]
     raise Conflict(
         "The index changes faster than it is copied.",
         code="index_changing",
-        remedy="Stop what ingests (`serve --workers 0` goes on answering), and run this again: it goes on from here.",
+        remedy="Stop what ingests (`serve --job-workers 0` goes on answering), and run this again: "
+        "it goes on from here.",
     )
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sourcebook.config_check import check
+from sourcebook.configuration import Configuration
 from sourcebook.database.engine import now
 from sourcebook.errors import Conflict, SourcebookError, StoreError
 from sourcebook.pipelines import Pipelines
@@ -39,6 +40,7 @@ RESTART = (
     "jobs.lease",
     "runs.log",
     "limits.counters",
+    "tracing",
 )
 """Keys and sections that are read when a process starts, and never again."""
 
@@ -71,8 +73,8 @@ class Reloading:
         self.number = 1
         self.problem = ""
         """Why the last one failed; empty where it did not."""
-        self.listeners: list[Callable[[Settings], None]] = []
-        """Told of new settings in the same moment in which everybody else gets them; they may not fail."""
+        self.listeners: list[Callable[[Configuration], object]] = []
+        """Told of a new configuration in the same moment in which everybody else gets them; they may not fail."""
 
     async def reload(self) -> Reloaded:
         """Go over to what the layers say now.
@@ -120,7 +122,7 @@ class Reloading:
         book, before = self._book, self._book.wirings.current
         configuration, wrong = await asyncio.to_thread(book.configuration.again)
         changed = differences(book.settings, configuration.settings)
-        stuck = sorted(key for key in changed if _needs_restart(key, book.settings))
+        stuck = stuck_at_start(book.settings, configuration.settings)
         if not wrong and any(key.startswith("plugins.") for key in stuck):
             # What they would bring cannot be judged here.
             raise _refusal(stuck)
@@ -153,7 +155,7 @@ class Reloading:
         book.runs.change(settings.runs)
         book.plugins.calls.deadline = settings.hook_deadline
         for tell in self.listeners:
-            tell(settings)
+            tell(wiring.configuration)
         self.number += 1
 
     async def _automatic(self) -> None:
@@ -174,6 +176,11 @@ def _refusal(keys: list[str]) -> Conflict:
 def _needs_restart(key: str, settings: Settings) -> bool:
     fixed = (*RESTART, f"blob_stores.{settings.storage.blobs}")
     return any(f"{key}.".startswith(f"{one}.") for one in fixed)
+
+
+def stuck_at_start(before: Settings, after: Settings) -> list[str]:
+    """The keys that differ and are read when a process starts."""
+    return [key for key in differences(before, after) if _needs_restart(key, before)]
 
 
 def differences(before: Settings, after: Settings) -> list[str]:

@@ -199,7 +199,8 @@ class Jail(Section):
 class Runs(Section):
     """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`.
 
-    `log`: where the frames are kept; `auto` is `sql` on PostgreSQL, else `memory`. With `sql`, any process can follow.
+    `log`: where the frames are kept; `auto` is `sql` on PostgreSQL and with several `server.workers`, else `memory`.
+    With `sql`, any process can follow.
     `trace`: whether what a run did is stored with it, for whoever asks why.
     """
 

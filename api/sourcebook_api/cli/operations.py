@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,7 @@ def worker(
     count = workers or settings.settings.jobs.workers or 1
 
     async def work(book: Sourcebook) -> None:
+        book.reloading.listeners.append(logs.configure)
         stopped, loop = asyncio.Event(), asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
 
@@ -65,15 +67,9 @@ def worker(
 
 
 async def _reload(book: Sourcebook) -> None:
-    """SIGHUP: jobs that begin from now on go by the new configuration."""
-    from sourcebook.errors import SourcebookError
-
-    try:
-        done = await book.reload()
-    except SourcebookError as error:
-        common.complain(error)
-    else:
-        say(f"Reloaded: changed {', '.join(done.changed) or 'nothing'}; opened {', '.join(done.opened) or 'nothing'}")
+    """SIGHUP: jobs that begin from now on go by the new configuration. The log says what came of it."""
+    with suppress(Exception):
+        await book.reload()
 
 
 @db.command("upgrade")

@@ -19,20 +19,23 @@ def serve(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="The address to bind; default from the configuration.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Ingestion workers in this process.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Processes that serve this port.")] = None,
+    job_workers: Annotated[int | None, typer.Option(min=0, max=64, help="Jobs at a time, in each of them.")] = None,
 ) -> None:
     """Start the server: REST and SSE, with its ingestion workers."""
-    server = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    given = (("host", host), ("port", port), ("workers", workers))
+    server = {name: value for name, value in given if value is not None}
     overrides: dict[str, object] = {"server": server} if server else {}
-    if workers is not None:
-        overrides["jobs"] = {"workers": workers}
+    if job_workers is not None:
+        overrides["jobs"] = {"workers": job_workers}
     settings = common.configuration(context, overrides)
 
     def ready(url: str) -> None:
         pipeline = settings.settings.pipelines["default"]
         parts = [pipeline.chunker, pipeline.embedder or "no embedder", *pipeline.retrievers]
         parts += [pipeline.reranker or "no reranker", " then ".join(pipeline.llm)]
-        say(f"Sourcebook is ready on {url} (documentation: {url}/docs)")
+        of = f", {count} processes" if (count := settings.settings.server.workers) > 1 else ""
+        say(f"Sourcebook is ready on {url}{of} (documentation: {url}/docs)")
         say("configuration: " + (", ".join(map(str, settings.files)) or "packaged defaults"))
         say(f"pipeline default: {' > '.join(parts)}")
         say(f"data: {settings.settings.storage.path.expanduser().resolve()}")

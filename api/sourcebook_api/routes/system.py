@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import Request
+
 from sourcebook import __version__
 from sourcebook.errors import ConfigError, InvalidInput
 from sourcebook.owners import PERMISSIONS
@@ -56,16 +58,19 @@ async def get_config(asking: Asking) -> ConfigurationShown:
 
 
 @router.post("/config/reload", responses=problems(409, 422, 502, 503))
-async def reload_config(asking: Asking) -> ConfigurationReloaded:
+async def reload_config(asking: Asking, request: Request) -> ConfigurationReloaded:
     """Read the configuration's files again and go over to them whole; SIGHUP does the same.
 
     Everything is checked and opened first: where anything is wrong, or needs a restart, nothing is changed. New
-    answers, searches and jobs take the new configuration; those under way end with the one that they began with.
+    answers, searches and jobs take the new configuration; those under way end with the one that they began with. Of
+    several `[server] workers`, the one that answers goes first, and the others follow.
     """
     try:
-        return ConfigurationReloaded.model_validate(await asking.book.reload())
+        done = await asking.book.reload()
     except ConfigError as error:
         raise InvalidInput(error.detail, code="config_refused", remedy=error.remedy, **error.details) from error
+    request.app.state.reloaded()
+    return ConfigurationReloaded.model_validate(done)
 
 
 def _pipeline(pipelines: Pipelines, pipeline: Pipeline) -> PipelineShown:
