@@ -115,7 +115,7 @@ class ConsoleLines(_Lines):
         said = f"{self.masked(record.getMessage())}{' ' if more else ''}{more}"
         line = f"{at} {record.levelname:<7} {record.name}: {_CONTROL.sub(_escaped, said)}"
         error = self.error(record)
-        return _storable(f"{line}\n{error}" if error else line)
+        return str(_storable(f"{line}\n{error}" if error else line))
 
 
 def _escaped(match: re.Match[str]) -> str:

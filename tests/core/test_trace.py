@@ -92,7 +92,7 @@ async def test_a_run_that_failed_tells_where(room: Room) -> None:
     async def broken(*_: Any) -> Any:
         raise SourcebookError(f"The embedder is down: {SECRET}", code="embedder_down")
 
-    room.embedder.embed = broken  # type: ignore[method-assign]
+    room.embedder.embed = broken  # type: ignore[method-assign, assignment]
     told = await trace_of(room, await asked(room))
     assert (told["outcome"], told["finish"], told["problem"]) == ("failed", "error", "embedder_down")
     assert told["asked"]["queries"] == []
@@ -102,6 +102,19 @@ async def test_a_run_that_failed_tells_where(room: Room) -> None:
         ("retrieve", "SourcebookError"),
     ]
     assert SECRET not in orjson.dumps(told).decode()
+
+
+@in_a_room()
+async def test_a_run_that_was_cancelled_tells_by_what(room: Room) -> None:
+    await room.ready("a.txt", TEXT)
+    room.llm.script = [[Text("Yes"), asyncio.Event()]]
+    run = await room.book.ask(room.me, "Why?", [room.notebook.id])
+    async for frame in run.follow():
+        if frame.event.type == "content":
+            await run.cancel("asked")
+    told = await trace_of(room, run.id)
+    assert (told["outcome"], told["cancelled"], told["problem"]) == ("cancelled", "asked", "")
+    assert told["calls"][-1]["failed"] == "CancelledError"
 
 
 @in_a_room(pipeline={"llm": ["script", "understudy"]})
