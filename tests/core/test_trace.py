@@ -195,7 +195,9 @@ def test_a_trace_is_never_long() -> None:
     trace = Trace()
     trace.asked("\x01" * 20_000, "as_asked")
     trace.searched(["\x01" * 20_000] * 50, ())
-    fused = [Fused(f"passage-{n}-{'x' * 100}", 1 / (n + 1), {"lexical": 1.0}, {"lexical": n + 1}) for n in range(2000)]
+    names = [f"passage-{n}-{'x' * 100}" for n in range(2000)]
+    leg = {"lexical": {name: (n, 1.0) for n, name in enumerate(names, 1)}}
+    fused = [Fused(name, 1 / n, leg) for n, name in enumerate(names, 1)]
     trace.explanation.fused(fused, {})
     made = trace.shown(cited([], 0))
     assert len(orjson.dumps(made)) <= MAX_BYTES

@@ -23,7 +23,7 @@ from sourcebook.database.columns import JSON as JSON
 from sourcebook.database.columns import SIZE
 from sourcebook.database.columns import UTCDateTime as UTCDateTime
 
-SCHEMA = "0010"
+SCHEMA = "0011"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -94,6 +94,7 @@ notebooks = Table(
     Column("epoch", Integer, nullable=False, server_default="0"),
     _time("created_at"),
     _time("updated_at"),
+    _time("used_at", nullable=True),  # asked, searched or changed; questions count to the minute
     _time("deleted_at", nullable=True),
 )
 
