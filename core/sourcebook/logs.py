@@ -60,8 +60,12 @@ def configure(configuration: Configuration, stream: TextIO | None = None) -> Han
 
 def follow(book: Sourcebook) -> None:
     """Log as the configuration of `book` says, now and after every reload."""
-    configure(book.configuration)
-    book.reloading.listeners.append(lambda _: configure(book.configuration))
+
+    def again(_: object = None) -> None:
+        configure(book.configuration)
+
+    again()
+    book.reloading.listeners.append(again)
 
 
 def _set_levels(options: Logging) -> tuple[str, ...]:
