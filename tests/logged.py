@@ -32,11 +32,12 @@ def logged(configuration: Configuration) -> Iterator[Log]:
     """Log into a stream, as the configuration says."""
     root, level = logging.getLogger(), logging.getLogger().level
     log = Log()
-    handler = logs.configure(configuration, log)
+    logs.configure(configuration, log)
     try:
         yield log
     finally:
-        root.removeHandler(handler)
+        for handler in [h for h in root.handlers if isinstance(h, logs.Handler)]:
+            root.removeHandler(handler)
+            for name in handler.named:
+                logging.getLogger(name).setLevel(logging.NOTSET)
         root.setLevel(level)
-        for name in handler.named:
-            logging.getLogger(name).setLevel(logging.NOTSET)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from starlette.types import Scope
 
+from sourcebook.metrics import Metrics
 from sourcebook.owners import Principal
 from sourcebook.steps import Tracer, inside, root
 from sourcebook_api.audit import route_of
@@ -20,9 +21,10 @@ _OFTEN = frozenset({"/livez", "/readyz", "/metrics"})
 """What machines ask every few seconds: told at `debug` alone."""
 
 
-def told(scope: Scope, out: Outgoing, began: float) -> None:
-    """Log it. A stream's seconds and bytes are those of all of it; a client that went away leaves the status."""
+def told(scope: Scope, out: Outgoing, began: float, metrics: Metrics) -> None:
+    """Count it, and log it: a stream's seconds and bytes are those of all of it."""
     route = route_of(scope)
+    metrics.requested(scope["method"], route, out.status)
     level = logging.DEBUG if route in _OFTEN else logging.INFO
     if not log.isEnabledFor(level):
         return

@@ -97,7 +97,7 @@ class Gate:
             ending.enter_context(about(request_id=request_id))
             if self._book.tracer is not None:
                 ending.enter_context(traced(self._book.tracer, scope, headers, out))
-            ending.callback(told, scope, out, time.perf_counter())
+            ending.callback(told, scope, out, time.perf_counter(), self._book.metrics)
             ending.callback(self._audit_it, scope, out)
             try:
                 self._check_address(scope, headers)

@@ -115,7 +115,9 @@ def response_of(error: SourcebookError, request_id: str) -> ProblemResponse:
     """The answer for one of our errors; what is our own fault is logged."""
     answer = ProblemResponse(problem_of(error, request_id), headers_of(error))
     if answer.status_code >= 500 and error.problem_code != "overloaded":  # whoever is busy has no time to tell
-        log.warning("request %s: %s: %s", request_id, error.problem_code, error.detail)
+        # Another server's words may quote the question.
+        said = "" if isinstance(error, errors.UpstreamError) else f": {error.detail}"
+        log.warning("request %s: %s%s", request_id, error.problem_code, said)
     return answer
 
 

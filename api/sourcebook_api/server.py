@@ -63,7 +63,7 @@ def _logged(configuration: Configuration) -> Sourcebook:
     """With its log, which a reload changes too."""
     logs.configure(configuration)
     book = Sourcebook(configuration)
-    book.reloading.listeners.append(logs.configure)
+    logs.follow(book)
     return book
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 
 from sourcebook.database.engine import now
@@ -69,7 +70,7 @@ class Following:
         followed.followers += 1
         try:
             if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._polls(), name="following")
+                self._task = asyncio.create_task(self._polls(), name="following", context=Context())
             while True:
                 grown = followed.grown
                 for segment in await self._behind(run_id, followed, after):

@@ -15,13 +15,16 @@ import sys
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 
 from sourcebook.about import ids
 from sourcebook.configuration import MASK, Configuration
 from sourcebook.settings import Logging
+
+if TYPE_CHECKING:
+    from sourcebook.app import Sourcebook
 
 OURS = ("sourcebook", "sourcebook_api", "uvicorn")
 """Loggers that `level` is for, beside those of plugins' packages. All others begin at `warning`, whatever it says."""
@@ -39,19 +42,30 @@ class Handler(logging.StreamHandler[TextIO]):
 
 
 def configure(configuration: Configuration, stream: TextIO | None = None) -> Handler:
-    """Log as `[logging]` says, to `stream` (default: stderr). May be called again with another configuration."""
+    """Log as `[logging]` says, to `stream` (default: where it went before, or stderr). May be called again."""
     options = configuration.settings.logging
-    handler = Handler(stream or sys.stderr)
+    root = logging.getLogger()
+    ours = [handler for handler in root.handlers if isinstance(handler, Handler)]
+    handler = Handler(stream or (ours[0].stream if ours else sys.stderr))
     secrets = configuration.secret_values()
     handler.setFormatter(JsonLines(secrets) if options.format == "json" else ConsoleLines(secrets))
-    root = logging.getLogger()
-    for other in [h for h in root.handlers if isinstance(h, Handler)]:
+    for other in ours:
         root.removeHandler(other)
         for name in other.named:
             logging.getLogger(name).setLevel(logging.NOTSET)
     handler.named = _set_levels(options)
     root.addHandler(handler)
     return handler
+
+
+def follow(book: Sourcebook) -> None:
+    """Log as the configuration of `book` says, now and after every reload."""
+
+    def again(_: object = None) -> None:
+        configure(book.configuration)
+
+    again()
+    book.reloading.listeners.append(again)
 
 
 def _set_levels(options: Logging) -> tuple[str, ...]:
@@ -115,7 +129,7 @@ class ConsoleLines(_Lines):
         said = f"{self.masked(record.getMessage())}{' ' if more else ''}{more}"
         line = f"{at} {record.levelname:<7} {record.name}: {_CONTROL.sub(_escaped, said)}"
         error = self.error(record)
-        return _storable(f"{line}\n{error}" if error else line)
+        return str(_storable(f"{line}\n{error}" if error else line))
 
 
 def _escaped(match: re.Match[str]) -> str:

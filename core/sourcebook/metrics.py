@@ -18,6 +18,7 @@ from sourcebook.steps import Step, step
 if TYPE_CHECKING:
     from sourcebook.metrics_made import Made
 
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})  # a client may write any word
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -82,6 +83,11 @@ class Metrics:
         self._made.calls.labels(*of).observe(time.perf_counter() - call.began)
         if failed:
             self._made.call_failures.labels(*of).inc()
+
+    def requested(self, method: str, route: str, status: int) -> None:
+        """A request has been answered; `route` is its template."""
+        if self._made is not None:
+            self._made.requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
 
     def hook(self, plugin: str, hook: str, seconds: float, *, failed: bool) -> None:
         """One call of a plugin's hook."""

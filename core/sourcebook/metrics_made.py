@@ -53,6 +53,9 @@ class Made:
         self.stages = Histogram(
             "sourcebook_stage_seconds", "A stage of reading a source.", ["stage"], registry=r, buckets=_LONG
         )
+        self.requests = Counter(
+            "sourcebook_requests_total", "Requests that were answered.", ["method", "route", "status"], registry=r
+        )
         of = ["kind", "instance", "call"]
         self.calls = Histogram("sourcebook_component_seconds", "A call of a component.", of, registry=r, buckets=_LONG)
         self.call_failures = Counter(

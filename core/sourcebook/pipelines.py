@@ -245,6 +245,12 @@ class Pipelines:
         isolation: Literal["jail", "worker"] = cls.isolation if kind == "parsers" else "jail"
         return cls, ComponentRef(target, validated.model_dump(mode="json"), isolation, instance)
 
+    def settings_of(self, kind: str, instance: str) -> ComponentSettings:
+        """The validated settings of an instance, with its secrets. Raises as `resolve` does."""
+        table = dict(getattr(self._settings, kind).get(instance, {}))
+        cls = self._plugins.component(kind, str(table.pop("use", instance)))
+        return self._validated(cls, table, f"{kind}.{instance}.")
+
     def reference(self, kind: str, name: str, table: Mapping[str, Any]) -> ComponentRef:
         """A class by its name with these settings. Raises `PluginError` or `ConfigError`."""
         cls = self._plugins.component(kind, name)

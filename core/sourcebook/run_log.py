@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -75,7 +76,8 @@ class RunLog:
         self._saved[run.id] = 0
         if self._task is None or self._task.done():
             self._renewed = asyncio.get_running_loop().time()
-            self._task = asyncio.create_task(self._ticks(), name="run log")
+            # For all runs, not for the one that it begins with.
+            self._task = asyncio.create_task(self._ticks(), name="run log", context=Context())
 
     async def close(self) -> None:
         """Write what is left, once every run has ended."""

@@ -58,7 +58,7 @@ class Step:
         self.failed = ""
         self.listener = listener
         self.tracer = tracer
-        self.span = tracer.begin(self, parent) if tracer is not None else None
+        self.span: Any = tracer.begin(self, parent) if tracer is not None else None
 
     def tell(self, **attributes: Any) -> None:
         """Add what became known meanwhile."""

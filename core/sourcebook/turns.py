@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ from sourcebook.errors import NotFound
 from sourcebook.events import CitationEvent
 from sourcebook.ids import new_id
 from sourcebook.owners import Principal
+from sourcebook.trace import packed, unpacked
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +120,19 @@ class Turns:
             await _store(c, conversation_id, message_id, answer)
             await c.execute(_ANSWERED, {"ended_run": run_id, "ended_by": message_id})
             if trace is not None:
-                await _keep_trace(c, run_id, trace)
+                await self._keep_trace(c, run_id, trace)
             await drop_frames(c, [run_id])
         return True
+
+    async def _keep_trace(self, c: AsyncConnection, run_id: str, trace: Mapping[str, Any]) -> None:
+        """An answer is not lost because its trace cannot be stored, as in a database that waits for its upgrade."""
+        # On SQLite a statement that fails leaves its transaction as it was; elsewhere it takes a savepoint.
+        apart = nullcontext() if self._db.sqlite else c.begin_nested()
+        try:
+            async with apart:
+                await c.execute(run_traces.insert(), {"run_id": run_id, "trace": packed(trace)})
+        except sa.exc.DBAPIError as error:
+            log.warning("the trace of %s was not stored: %s", run_id, error.orig)
 
     async def lost(self, at: datetime) -> list[str]:
         """The runs whose worker did not renew its lease in time."""
@@ -156,16 +168,8 @@ class Turns:
     async def trace(self, run_id: str) -> Mapping[str, Any] | None:
         """What was stored of how the run came about; None where nothing was. The caller has asked for the run."""
         async with self._db.read() as c:
-            return (await c.execute(sa.select(run_traces.c.trace).where(run_traces.c.run_id == run_id))).scalar()
-
-
-async def _keep_trace(c: AsyncConnection, run_id: str, trace: Mapping[str, Any]) -> None:
-    """An answer is not lost because its trace cannot be stored, as in a database that waits for its upgrade."""
-    try:
-        async with c.begin_nested():
-            await c.execute(run_traces.insert().values(run_id=run_id, trace=dict(trace)))
-    except sa.exc.DBAPIError as error:
-        log.warning("the trace of %s was not stored: %s", run_id, error.orig)
+            stored = (await c.execute(sa.select(run_traces.c.trace).where(run_traces.c.run_id == run_id))).scalar()
+        return None if stored is None else unpacked(stored)
 
 
 async def drop_frames(c: AsyncConnection, run_ids: Sequence[str]) -> None:

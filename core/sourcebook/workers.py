@@ -8,6 +8,7 @@ import os
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 
 from sourcebook.about import about
 from sourcebook.database.engine import Database
@@ -67,14 +68,16 @@ class Worker:
         if self._claiming is None:
             self._begin(1, kept_only=True)
         if self._keeping is None:
-            self._keeping = asyncio.create_task(self._keep(), name="keeper")
+            self._keeping = asyncio.create_task(self._keep(), name="keeper", context=Context())
 
     def _begin(self, count: int, *, kept_only: bool = False) -> None:
         base = f"{socket.gethostname()[:40]}-{os.getpid()}-{new_id('p')[-6:]}"
         if self._presence is not None:
             self._presence.enter()
             base = self._presence.name
-        self._claiming = asyncio.create_task(self._claim(f"{base}-w", count, kept_only), name="worker")
+        # A request may have begun this, and its jobs are not that request's.
+        claim = self._claim(f"{base}-w", count, kept_only)
+        self._claiming = asyncio.create_task(claim, name="worker", context=Context())
 
     async def _keep(self) -> None:
         while True:

@@ -6,12 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from sourcebook.testing.llm_server import FakeLLMServer, Reply, stream_of
+from sourcebook import logs
+from sourcebook.testing.llm_server import FakeLLMServer, Reply, json_reply, stream_of
 from tests.logged import Log, logged
 
 from .support import Served, is_problem
@@ -99,7 +101,7 @@ def test_a_failing_model_is_told_with_the_run_and_the_request(heard: tuple[Serve
     server, log = heard
     notebook = server.notebook(pipeline="model")
     server.source(notebook)
-    llm.script(Reply([b"nonsense"], status=500), Reply([b"nonsense"], status=500), Reply([b"nonsense"], status=500))
+    llm.script(json_reply({"error": {"message": f"I do not like {WORD}"}}, 400))
     asked = {"question": "When does the harbour close?", "notebooks": [notebook]}
     got = server.http.post("/api/v1/chat", json=asked, headers={"X-Request-ID": "fails-1"})
     assert got.status_code == 502
@@ -132,3 +134,22 @@ def test_nobodys_words_were_logged(heard: tuple[Served, Log]) -> None:
     server, log = heard
     is_problem(server.http.post("/api/v1/search", json={"question": WORD, "notebooks": ["nb_1"]}), 404, "not_found")
     assert WORD not in log.getvalue()
+
+
+def test_a_reload_changes_what_is_logged(tmp_path: Path) -> None:
+    main = tmp_path / "sourcebook.toml"
+    main.write_text('[logging]\nformat = "json"\n')
+    server = Served(tmp_path, path=main)
+    with logged(server.book.configuration) as log, server:
+        logs.follow(server.book)
+        server.http.get("/api/v1/notebooks")
+        main.write_text('[logging]\nformat = "json"\nlevels = {"sourcebook.access" = "warning"}\n')
+        answer = server.http.post("/api/v1/config/reload")
+        assert answer.status_code == 200, answer.text
+        assert any("logging" in key for key in answer.json()["changed"])
+        unheard = server.http.get("/api/v1/notebooks", headers={"X-Request-ID": "unheard-1"})
+        assert unheard.status_code == 200
+        main.write_text('[logging]\nformat = "json"\n[tracing]\nendpoint = "http://127.0.0.1:9/v1/traces"\n')
+        is_problem(server.http.post("/api/v1/config/reload"), 409, "restart_needed")
+    assert "unheard-1" not in log.getvalue()
+    assert log.of("sourcebook.access"), "before"

@@ -12,6 +12,7 @@ import pytest
 from sourcebook.about import about, ids
 from sourcebook.configuration import Configuration, load
 from sourcebook.errors import SourcebookError
+from sourcebook.events import Text
 from sourcebook.gathering import Gathering
 from sourcebook.hookspecs import hookimpl
 from sourcebook.logs import OURS
@@ -161,3 +162,29 @@ def test_what_fails_in_a_run_or_a_job_is_logged_with_its_ids(store: Store) -> No
     skipped = next(line for line in seen.of("sourcebook.hook_calls") if "skipped" in line["message"])
     assert skipped["run_id"] == run_id
     assert "job_id" not in skipped
+
+
+def test_what_serves_all_carries_the_ids_of_none(store: Store) -> None:
+    """Tasks that the first run, or the first request, happens to begin."""
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise SourcebookError("It is down.")
+
+    async def main() -> None:
+        async with furnished(store, jobs={"poll": 0.05}) as room:
+            room.book.runs._log._write = broken  # type: ignore[method-assign]
+            room.book.jobs.claim = broken  # type: ignore[method-assign]
+            with about(request_id="req_1"):
+                room.book._worker.keep()
+                room.llm.script = [[Text("Yes"), asyncio.Event()]]
+                run = await room.book.ask(room.me, "Why?", [room.notebook.id])
+                for _ in range(200):
+                    if seen.of("sourcebook.run_log") and seen.of("sourcebook.workers"):
+                        break
+                    await asyncio.sleep(0.05)
+                await run.cancel("asked")
+
+    with logged(configured()) as seen:
+        asyncio.run(main())
+    for line in (seen.of("sourcebook.run_log")[0], seen.of("sourcebook.workers")[0]):
+        assert not {"request_id", "run_id"} & set(line), line

@@ -14,7 +14,7 @@ from sourcebook.explaining import Explanation, unconfirmed
 from sourcebook.fusion import Fused
 from sourcebook.hookspecs import hookimpl
 from sourcebook.interfaces import Hit
-from sourcebook.trace import MAX_BYTES, Trace, cited
+from sourcebook.trace import MAX_BYTES, Trace, cited, packed, unpacked
 
 from .support import Room, Store, furnished, in_a_room
 
@@ -104,6 +104,19 @@ async def test_a_run_that_failed_tells_where(room: Room) -> None:
     assert SECRET not in orjson.dumps(told).decode()
 
 
+@in_a_room()
+async def test_a_run_that_was_cancelled_tells_by_what(room: Room) -> None:
+    await room.ready("a.txt", TEXT)
+    room.llm.script = [[Text("Yes"), asyncio.Event()]]
+    run = await room.book.ask(room.me, "Why?", [room.notebook.id])
+    async for frame in run.follow():
+        if frame.event.type == "content":
+            await run.cancel("asked")
+    told = await trace_of(room, run.id)
+    assert (told["outcome"], told["cancelled"], told["problem"]) == ("cancelled", "asked", "")
+    assert told["calls"][-1]["failed"] == "CancelledError"
+
+
 @in_a_room(pipeline={"llm": ["script", "understudy"]})
 async def test_every_model_that_was_tried_is_told(room: Room) -> None:
     await room.ready("a.txt", TEXT)
@@ -189,10 +202,11 @@ def test_a_trace_is_never_long() -> None:
     made = trace.shown(cited([], 0))
     assert len(orjson.dumps(made)) <= MAX_BYTES
     assert made["truncated"]
+    assert unpacked(packed(made)) == made
     best = Trace()
     best.explanation.fused(fused, {})
     kept = best.shown(cited([], 0))["retrieval"]["ranked"]
-    assert 10 < len(kept) < len(fused)
+    assert len(kept) == 100
     assert [one["passage_id"] for one in kept] == [f.passage_id for f in fused[: len(kept)]], "the best are kept"
 
 

@@ -104,7 +104,7 @@ def test_a_run_is_a_span_with_its_stages_calls_and_hooks_below(store: Store) -> 
         assert retrieval["gen_ai.operation.name"] == "retrieval"
         assert retrieval["gen_ai.data_source.id"] == "memory"
         assert {s.context.trace_id for s in seen.spans if s.context and s.name in ("retrieve", "chat script")} == {
-            run.context.trace_id  # type: ignore[union-attr]
+            run.context.trace_id
         }
         assert WORDS not in seen.text(), "nobody's words"
 
@@ -134,7 +134,7 @@ def test_a_job_is_a_trace_of_its_own_and_what_failed_is_marked(store: Store) -> 
         async def broken(*_: Any) -> None:
             raise SourcebookError(f"no: {WORDS}", code="index_down")
 
-        room.index.upsert = broken  # type: ignore[method-assign]
+        room.index.upsert = broken  # type: ignore[method-assign, assignment]
         await room.step()
         job = seen.named("job ingest")
         assert job.parent is None

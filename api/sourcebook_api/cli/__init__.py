@@ -1,6 +1,7 @@
 """The `sourcebook` command. Data goes to stdout, progress to stderr; `--json` is for machines.
 
-Exit codes: 0 done, 1 something failed (and was named), 2 wrong usage, 3 wrong configuration, 130 interrupted.
+Exit codes: 0 done, 1 something failed (and was named), 2 wrong usage, 3 wrong configuration, 4 a server does not
+answer, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ configuration, also beside a running server. `sourcebook COMMAND --help` prints 
 | 1 | something failed, and was named |
 | 2 | wrong usage: an unknown option, a missing argument |
 | 3 | the configuration is wrong |
+| 4 | a server that the configuration names does not answer (`--connect`) |
 | 130 | interrupted |
 """
 

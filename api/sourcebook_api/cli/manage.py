@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from sourcebook.owners import Key
     from sourcebook.plugins import Plugins
     from sourcebook.specs import Standing
+
+Connect = Annotated[bool, typer.Option("--connect", help="Ask every server that the configuration names.")]
+_UNREACHABLE = 4
 
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
@@ -159,8 +164,11 @@ def revoke_key(context: typer.Context, key_id: Annotated[str, typer.Argument(hel
 
 
 @config.command("check")
-def check_config(context: typer.Context) -> None:
-    """Read every layer and validate every instance; starts nothing. Names all mistakes at once."""
+def check_config(context: typer.Context, connect: Connect = False, json: Json = False) -> None:
+    """Read every layer and validate every instance; starts nothing. Names all mistakes at once.
+
+    With --connect, also ask every server that it names; exits with 4 where one does not answer.
+    """
     from sourcebook.config_check import check
     from sourcebook.configuration import Layers, read
     from sourcebook.http import Http
@@ -168,6 +176,13 @@ def check_config(context: typer.Context) -> None:
 
     settings, wrong = read(Layers(context.find_root().obj))
     check(settings, wrong, Pipelines(_loaded(settings), settings, settings.settings.storage.path, Http()))
+    findings = _connected(settings) if connect else []
+    if json:
+        shown = [dataclasses.asdict(f) for f in findings]
+        give({"files": [str(file) for file in settings.files], "connections": shown}, as_json=True)
+    else:
+        _list(findings)
+    _exit(findings)
     say("The configuration is valid: " + (", ".join(map(str, settings.files)) or "packaged defaults"))
 
 
@@ -234,11 +249,13 @@ def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
 def doctor(
     context: typer.Context,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, and wait until it is.")] = False,
+    connect: Connect = False,
     json: Json = False,
 ) -> None:
     """Check the stores against each other, and this machine.
 
-    Exits with 1 where something is wrong; with --repair, where something is that could not be mended.
+    Exits with 1 where something is wrong; with --repair, where something is that could not be mended. With --connect,
+    every server that the configuration names is asked first; where one does not answer, that is all, with exit code 4.
     """
 
     async def work(book: Sourcebook) -> list[Finding]:
@@ -246,12 +263,40 @@ def doctor(
 
         return [finding async for finding in examine(book, repair=repair)]
 
-    findings = common.with_book(common.configuration(context), work, workers=None if repair else 0)
+    settings = common.configuration(context)
+    findings = _connected(settings) if connect else []
+    if all(f.ok for f in findings):
+        findings += common.with_book(settings, work, workers=None if repair else 0)
+        code = 1
+    else:
+        code = _UNREACHABLE
     if json:
         give([dataclasses.asdict(f) for f in findings], as_json=True)
     else:
-        for f in findings:
-            word = "ok  " if f.ok else "DONE" if f.repaired else "FAIL"
-            typer.echo(f"{word}  {f.check}: {f.detail}" + (f" - {f.repaired}" if f.repaired else ""))
+        _list(findings)
     if not all(f.ok or f.repaired for f in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(code)
+
+
+def _connected(settings: Configuration) -> list[Finding]:
+    """What every server of the configuration has to say."""
+    from sourcebook.connecting import connections
+
+    found = asyncio.run(connections(settings))
+    if not found:
+        say("The configuration names no server to connect to.")
+    return found
+
+
+def _list(findings: Sequence[Finding]) -> None:
+    for f in findings:
+        word = "ok  " if f.ok else "DONE" if f.repaired else "FAIL"
+        typer.echo(f"{word}  {f.check}: {f.detail}" + (f" - {f.repaired}" if f.repaired else ""))
+        if not f.ok and f.data.get("remedy"):
+            typer.echo(f"      {f.data['remedy']}")
+
+
+def _exit(findings: Sequence[Finding]) -> None:
+    """End here where a server did not answer."""
+    if not all(f.ok for f in findings):
+        raise typer.Exit(_UNREACHABLE)

@@ -48,7 +48,7 @@ def worker(
     count = workers or settings.settings.jobs.workers or 1
 
     async def work(book: Sourcebook) -> None:
-        book.reloading.listeners.append(logs.configure)
+        logs.follow(book)
         stopped, loop = asyncio.Event(), asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -70,7 +71,7 @@ class Signals:
     def listen(self) -> None:
         """Hear other processes from now on, where they can be heard."""
         if self._engine is not None and self._listening is None:
-            self._listening = asyncio.create_task(self._listen(self._engine), name="signals")
+            self._listening = asyncio.create_task(self._listen(self._engine), name="signals", context=Context())
 
     async def close(self) -> None:
         """Hear nothing more."""

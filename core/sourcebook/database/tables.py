@@ -363,7 +363,7 @@ run_traces = Table(
     "run_traces",
     metadata,
     Column("run_id", String(48), ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
-    Column("trace", JSON, nullable=False),
+    Column("trace", LargeBinary, nullable=False),  # `trace.packed`
 )
 
 server_secrets = Table(

@@ -55,5 +55,11 @@ class Component(ABC, Generic[S]):
     async def open(self, context: Context) -> None:
         """Connect, load, warm up. Called once, before any other call."""
 
+    async def ping(self) -> None:
+        """Ask what this talks to whether it is there, and change nothing. Raises what a call would raise.
+
+        For `doctor --connect`, after `open`. Embedders, rerankers and LLMs need none: they are asked one word.
+        """
+
     async def close(self) -> None:
         """Give back what `open` took. Called once, also when `open` failed."""

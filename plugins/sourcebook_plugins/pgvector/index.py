@@ -97,6 +97,21 @@ class PgVector(Index[PgVectorSettings]):
         if self._engine:
             await self._engine.dispose()
 
+    async def ping(self) -> None:
+        """Whether the database answers us, and has pgvector to offer. Makes no table."""
+        offered = sa.text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
+        if self._engine is None:
+            raise IndexUnavailable(f"The index '{self.instance}' is not open.")
+        try:
+            async with self._engine.connect() as c:
+                there = (await c.execute(offered)).scalar_one()
+        except (OSError, SQLAlchemyError) as error:
+            raise _translated(error) from error
+        if not there:
+            raise PluginError(
+                "The database has no extension pgvector.", remedy="Install pgvector 0.5 or later on its server."
+            )
+
     async def ensure(self, spaces: Sequence[Space], fields: Mapping[str, FieldType] | None = None) -> None:
         """Fields are one JSON column, and need nothing."""
         for space in spaces:

@@ -70,6 +70,11 @@ class Qdrant(Index[QdrantSettings]):
         if self._client:
             await self._client.close()
 
+    async def ping(self) -> None:
+        """Where there is a server: whether it answers us, with or without a collection of ours."""
+        if isinstance(self._client, Server):
+            await self._client.ping()
+
     @property
     def pid(self) -> int:
         """The index process, for `doctor` and metrics; 0 while not connected."""

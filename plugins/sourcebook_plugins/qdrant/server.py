@@ -93,6 +93,13 @@ class Server:
         except Exception as error:
             raise translated(error, self._settings.url) from error
 
+    async def ping(self) -> None:
+        """Ask whether there is a collection of ours. Raises as `call` does."""
+        try:
+            await self._client.collection_exists(self._name)
+        except Exception as error:
+            raise translated(error, self._settings.url) from error
+
     async def close(self) -> None:
         """Hang up."""
         await self._client.close()

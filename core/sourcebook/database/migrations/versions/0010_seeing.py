@@ -3,8 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-from sourcebook.database.tables import JSON
-
 revision = "0010"
 down_revision = "0005"
 
@@ -14,7 +12,7 @@ def upgrade() -> None:
     op.create_table(
         "run_traces",
         sa.Column("run_id", sa.String(length=48), nullable=False),
-        sa.Column("trace", JSON, nullable=False),
+        sa.Column("trace", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_run_traces_run_id_runs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", name=op.f("pk_run_traces")),
     )
