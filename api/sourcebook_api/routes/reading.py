@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 
 from sourcebook.answering import passage_json
 from sourcebook.callers import MOST_TEXT, clipped
@@ -13,7 +13,7 @@ from sourcebook.errors import NotFound
 from sourcebook_api.access import Asking
 from sourcebook_api.openapi import problems
 from sourcebook_api.schemas.common import Limit, Listing
-from sourcebook_api.schemas.library import PassageShown, PlaceRange, TextRange
+from sourcebook_api.schemas.library import PassageShown, Password, PlaceRange, TextRange
 
 router = APIRouter(tags=["sources"])
 
@@ -22,6 +22,7 @@ End = Annotated[int | None, Query(ge=0, le=2**31, description=f"Behind the last 
 DocumentId = Annotated[
     str | None, Query(max_length=100, description="A document of this source; without it, the newest.")
 ]
+PageNumber = Annotated[int, Path(ge=1, le=1_000_000)]
 _PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "The page."}
 }
@@ -83,22 +84,41 @@ async def get_passage(asking: Asking, passage_id: str) -> PassageShown:
     "/sources/{source_id}/pages/{page}.png", responses={**_PNG, **problems(404, 409, 422)}, response_class=Response
 )
 async def get_page_image(
+    asking: Asking, source_id: str, page: PageNumber, start: Start = 0, end: End = None, document: DocumentId = None
+) -> Response:
+    """A picture of one page. Where a range is given, the lines on this page that it covers are marked."""
+    image = await _page(asking, source_id, page, start, end, document, None)
+    return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
+
+
+@router.post(
+    "/sources/{source_id}/pages/{page}.png", responses={**_PNG, **problems(404, 409, 422)}, response_class=Response
+)
+async def open_page_image(
     asking: Asking,
     source_id: str,
-    page: Annotated[int, Path(ge=1, le=1_000_000)],
+    page: PageNumber,
+    body: Annotated[Password, Body(openapi_examples={"plain": {"value": {}}})],
     start: Start = 0,
     end: End = None,
     document: DocumentId = None,
 ) -> Response:
-    """A picture of one page. Where a range is given, the lines on this page that it covers are marked."""
+    """The same for a file that needs a password: it is used for this picture, and forgotten."""
+    password = body.password.get_secret_value() if body.password is not None else None
+    image = await _page(asking, source_id, page, start, end, document, password)
+    return Response(image, media_type="image/png", headers={"Cache-Control": "no-store"})
+
+
+async def _page(
+    asking: Asking, source_id: str, page: int, start: int, end: int | None, document: str | None, password: str | None
+) -> bytes:
     source = await asking.source(source_id)
     marked: dict[str, Any] = {}
     if end is not None:
         _, document_id, length = await asking.document(source_id, document)
         first, last = clipped(start, end, length)
         marked = {"document_id": document_id, "start": first, "end": last}
-    image = await asking.book.pages.image(source, page, **marked)
-    return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
+    return await asking.book.pages.image(source, page, **marked, password=password)
 
 
 def shown(passage: Passage) -> dict[str, Any]:
