@@ -152,6 +152,22 @@ def test_an_archive_under_aes_is_told_as_such_with_and_without_a_password() -> N
         assert "Unpack" in caught.value.remedy
 
 
+# Tables and records.
+
+
+def test_a_table_with_more_columns_than_a_spreadsheet_has_is_over_a_limit_and_not_damaged() -> None:
+    assert len(texts(read(CsvParser, b"1," * 16_383 + b"2", "a.csv"), "table_row")) == 1
+    with pytest.raises(LimitExceeded) as caught:
+        read(CsvParser, b"1," * 16_384 + b"2", "a.csv")
+    assert (caught.value.problem_code, caught.value.details["limit"]) == ("limit_exceeded", 16_384)
+
+
+def test_values_too_deep_in_each_other_are_told_as_such() -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        read(JsonParser, b"[" * 5000 + b"]" * 5000, "a.json")
+    assert caught.value.problem_code == "nested_too_deeply"
+
+
 # Workbooks.
 
 
