@@ -52,7 +52,7 @@ def _load(text: str) -> Any:
 def _lines(text: str, out: DocumentWriter) -> Iterator[tuple[int, Any]]:
     """The line numbers with their values; damaged lines are left out, unless all are."""
     good = bad = 0
-    problem: Malformed | LimitExceeded | None = None
+    problem: Malformed | None = None
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
