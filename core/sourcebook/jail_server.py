@@ -104,6 +104,7 @@ class Server:
     def say_hello(self) -> None:
         """Import the parsers, try the confinement on a first child, and tell the client about both."""
         failed, threads = _preload(self._config.preload if self._config.fork else ())
+        jail_child.rehearse()
         gc.collect()
         gc.freeze()  # what is here stays shared with the children
         self._base = confinement.address_space()

@@ -24,6 +24,7 @@ from sourcebook.errors import DocumentError, Encrypted, LimitExceeded, Malformed
 from sourcebook.testing.parsers import MemoryFile, ParserContract, parse
 from sourcebook.writer import DocumentWriter
 from sourcebook_plugins.pdf import PdfParser, PdfSettings, iso_date
+from sourcebook_plugins.pdf.warm import TEXT
 
 DATA = os.environ.get("SOURCEBOOK_EVAL_DATA", "")
 PROSE = "The watering can stands beside the garden door and waits for the morning. "
@@ -227,6 +228,14 @@ def test_a_running_header_is_taken_out_of_pages_that_hold_nothing_else_too() -> 
                 pdf.add_page()
 
     assert "On watering" not in read(made(draw)).text
+
+
+def test_the_page_that_is_read_ahead_is_a_sound_one() -> None:
+    assert PdfParser.preload[-1] == "sourcebook_plugins.pdf.warm"
+    assert TEXT == (
+        "On watering\n\nThe can stands beside the door, and waits for the morning. Nobody fills it in the evening."
+        "\n\n1. Fill it.\n\n| Plant | Litres |\n| Fern | 2.5 |"
+    )
 
 
 def test_aligned_rows_are_a_table() -> None:

@@ -59,6 +59,7 @@ class PdfParser(Parser[PdfSettings]):
         "sourcebook_plugins.pdf.lines",
         "sourcebook_plugins.pdf.scanned",
         "sourcebook_plugins.pdf.writing",
+        "sourcebook_plugins.pdf.warm",
     )
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
