@@ -132,6 +132,10 @@ def test_notes_have_the_box_of_their_mark() -> None:
 
 
 def test_annotations_can_be_left_out() -> None:
-    data = made(lambda pdf: (at(pdf, 50, 100, "Text."), pdf.text_annotation(60, 100, "A note."))[0])
+    def draw(pdf: FPDF) -> None:
+        at(pdf, 50, 100, "Text.")
+        pdf.text_annotation(60, 100, "A note.")
+
+    data = made(draw)
     assert "note" in read(data).text
     assert parse(PdfParser(PdfSettings(annotations=False)), data).text == "Text."

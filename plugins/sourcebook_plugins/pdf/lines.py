@@ -123,7 +123,7 @@ class _Calls:
         found: list[float] = []
         if count <= _AT_ONCE:
             deque(map(self.get_rect, repeat(handle), range(count), *self.slots), maxlen=0)
-            found = self.numbers[: 4 * count].tolist()
+            found += self.numbers[: 4 * count].tolist()
             return found
         for i in range(count):
             self.get_rect(handle, i, *self.four)
