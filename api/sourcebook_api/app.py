@@ -51,20 +51,26 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     app.add_middleware(Idempotent, book=book)
     app.state.audit = audit_of(book)
     app.state.permissions = Permissions()
+    limiter = Limiter(book.settings.limits)
+    book.reloading.listeners.append(lambda changed: hosts.change(changed.server))
+    book.reloading.listeners.append(lambda changed: limiter.change(changed.limits))
     app.add_middleware(
         Gate,
         book=book,
         hosts=hosts,
         authenticator=app.state.authenticator,
-        limiter=Limiter(book.settings.limits),
+        limiter=limiter,
         audit=app.state.audit,
         permissions=app.state.permissions,
+        stopping=app.state.stopping,
     )
     add_handlers(app)
+    app.router.routes.extend(routes.api())
     app.include_router(health.router)
-    app.include_router(routes.api())
     app.include_router(openai.router)
     app.include_router(opened.router)
+    app.include_router(health.front)
+    app.state.front = app.router.routes[-1]
     return app
 
 
@@ -86,7 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
     """Every plugin's routes under `/api/v1/x/<plugin>/`, or where `[plugins.mount]` says, each under a tag of its own.
 
-    The gate stands before all of them, wherever they are; a path that core has stays core's.
+    The gate stands before all of them, wherever they are; a path that core has stays core's, but for `/`.
     """
     hosts: list[RouteHost] = []
 
@@ -102,6 +108,9 @@ def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
                 _mount(app, book, host)
             except Exception as error:  # such as a path that is none: one plugin's mistake must not cost the server
                 book.plugins.fail(host.plugin, error)
+    # `/` is the one address that a plugin may take for those whom it has something for, such as a page for browsers.
+    app.router.routes.remove(app.state.front)
+    app.router.routes.append(app.state.front)
     app.openapi_schema = None  # it may have been asked for before
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import Body, Path, Query, Response
 
 from sourcebook.answering import passage_json
 from sourcebook.callers import MOST_TEXT, clipped
 from sourcebook.documents import Passage
 from sourcebook.errors import NotFound
-from sourcebook_api.access import Asking
-from sourcebook_api.openapi import problems
+from sourcebook_api.access import Asking, Wired
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.common import Limit, Listing
 from sourcebook_api.schemas.library import PassageShown, Password, PlaceRange, TextRange
 
-router = APIRouter(tags=["sources"])
+router = api_router("sources")
 
 Start = Annotated[int, Query(ge=0, le=2**31, description="First code point.")]
 End = Annotated[int | None, Query(ge=0, le=2**31, description=f"Behind the last one; at most {MOST_TEXT:,} at once.")]
@@ -84,10 +84,17 @@ async def get_passage(asking: Asking, passage_id: str) -> PassageShown:
     "/sources/{source_id}/pages/{page}.png", responses={**_PNG, **problems(404, 409, 422)}, response_class=Response
 )
 async def get_page_image(
-    asking: Asking, source_id: str, page: PageNumber, start: Start = 0, end: End = None, document: DocumentId = None
+    asking: Asking,
+    wired: Wired,
+    source_id: str,
+    page: PageNumber,
+    start: Start = 0,
+    end: End = None,
+    document: DocumentId = None,
 ) -> Response:
     """A picture of one page. Where a range is given, the lines on this page that it covers are marked."""
-    image = await _page(asking, source_id, page, start, end, document, None)
+    source = await asking.source(source_id)
+    image = await wired.pages.image(source, page, **await _marked(asking, source_id, start, end, document))
     return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
 
 
@@ -96,6 +103,7 @@ async def get_page_image(
 )
 async def open_page_image(
     asking: Asking,
+    wired: Wired,
     source_id: str,
     page: PageNumber,
     body: Annotated[Password, Body(openapi_examples={"plain": {"value": {}}})],
@@ -105,20 +113,19 @@ async def open_page_image(
 ) -> Response:
     """The same for a file that needs a password: it is used for this picture, and forgotten."""
     password = body.password.get_secret_value() if body.password is not None else None
-    image = await _page(asking, source_id, page, start, end, document, password)
+    source = await asking.source(source_id)
+    marked = await _marked(asking, source_id, start, end, document)
+    image = await wired.pages.image(source, page, **marked, password=password)
     return Response(image, media_type="image/png", headers={"Cache-Control": "no-store"})
 
 
-async def _page(
-    asking: Asking, source_id: str, page: int, start: int, end: int | None, document: str | None, password: str | None
-) -> bytes:
-    source = await asking.source(source_id)
-    marked: dict[str, Any] = {}
-    if end is not None:
-        _, document_id, length = await asking.document(source_id, document)
-        first, last = clipped(start, end, length)
-        marked = {"document_id": document_id, "start": first, "end": last}
-    return await asking.book.pages.image(source, page, **marked, password=password)
+async def _marked(asking: Asking, source_id: str, start: int, end: int | None, document: str | None) -> dict[str, Any]:
+    """The range whose lines are marked, as `Pages.image` takes it; nothing where none is given."""
+    if end is None:
+        return {}
+    _, document_id, length = await asking.document(source_id, document)
+    first, last = clipped(start, end, length)
+    return {"document_id": document_id, "start": first, "end": last}
 
 
 def shown(passage: Passage) -> dict[str, Any]:

@@ -108,12 +108,54 @@ class PluginShown(Shown):
     import_ms: float
 
 
+class ComponentShown(Shown):
+    """A component of a pipeline: the name of the instance, and the class that it `use`s."""
+
+    name: str
+    use: str
+
+
+class PipelineShown(Shown):
+    """What notebooks can be made on. `generates`: an answer is written by a model; else it is quoted from passages."""
+
+    name: str
+    chunker: ComponentShown
+    embedder: ComponentShown | None
+    retrievers: list[ComponentShown]
+    reranker: ComponentShown | None
+    llms: list[ComponentShown]
+    generates: bool
+
+
+class Me(Shown):
+    """Who asks, and what they may. `local`: a server without keys serves its own machine; `version` is the server's."""
+
+    owner: str
+    permissions: list[Permission]
+    local: bool
+    version: str
+
+
 class ConfigurationShown(Shown):
     """Every setting, secrets masked, and the layer that set it."""
 
     settings: dict[str, Any]
     origins: dict[str, str]
     files: list[str]
+
+
+class ConfigurationReloaded(Shown):
+    """What a reload did, in the process that answers.
+
+    `changed` names keys, never a value; `opened` the components that were built anew, as `llms.fast`. `number` counts
+    the configurations that the process has had; `in_use` those that it works with: 1 where no run is left of before.
+    """
+
+    changed: list[str]
+    opened: list[str]
+    number: int
+    in_use: int
+    at: datetime
 
 
 class Health(Shown):
@@ -124,10 +166,15 @@ class Health(Shown):
 
 
 class About(Shown):
-    """What this is and where to look."""
+    """What this is and where to look.
+
+    `authenticated`: whether this request is somebody's, by its key or since none is needed. A client can ask this
+    before it asks for a key.
+    """
 
     name: str
     version: str
     api: str
     documentation: str
     openapi: str
+    authenticated: bool
