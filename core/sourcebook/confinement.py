@@ -13,6 +13,7 @@ Sources: seccomp(2), landlock(7), prctl(2), and the kernel's Documentation/users
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -23,6 +24,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -80,6 +82,12 @@ def confine(
     if states["seccomp"] != ACTIVE and "limits" in chosen:  # costs threads too, where nothing else stops processes
         _apply(lambda: _lower(resource.RLIMIT_NPROC, 0, 0))
     return states
+
+
+def prepare() -> None:
+    """Make what `confine` needs and children can share. Takes no right away."""
+    with contextlib.suppress(Missing):
+        _fixed(_machine(), False)
 
 
 def missing(layers: Mapping[str, str]) -> list[str]:
@@ -314,15 +322,7 @@ def _restrict_calls(network: bool) -> None:
 
 def _program(machine: int, network: bool = False) -> Iterator[bytes]:
     """Everything is allowed but what is named: native parsers need more calls than anyone can list."""
-    yield from (_step(_LOAD, _ARCH_AT), _step(_JUMP_EQUAL, _AUDIT_ARCH[machine], 1, 0), _step(_RETURN, _KILL))
-    yield _step(_LOAD, _NUMBER_AT)
-    if _MACHINES[machine] == "x86_64":  # the same calls under other numbers
-        yield from (_step(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1), _step(_RETURN, _KILL))
-    forbidden = {n: c for n, c in _FORBIDDEN.items() if not (network and n in _NETWORK)}
-    for calls, errno in ((_UNKNOWN, _ENOSYS), (forbidden, _EPERM)):
-        for number in (numbers[machine] for numbers in calls.values()):
-            if number >= 0:
-                yield from (_step(_JUMP_EQUAL, number, 0, 1), _step(_RETURN, _REFUSE | errno))
+    yield from _fixed(machine, network)
     me = os.getpid()
     yield from _unless(machine, "clone", 0, _JUMP_ANY_BIT, _CLONE_THREAD, _EPERM)  # threads, no processes
     yield from _unless(machine, "kill", 0, _JUMP_EQUAL, me, _EPERM)
@@ -332,6 +332,24 @@ def _program(machine: int, network: bool = False) -> Iterator[bytes]:
     yield from _if(machine, "open", 1, _JUMP_ANY_BIT, _FOR_WRITING, _EACCES)
     yield from _if(machine, "openat", 2, _JUMP_ANY_BIT, _FOR_WRITING, _EACCES)
     yield _step(_RETURN, _ALLOW)
+
+
+@cache
+def _fixed(machine: int, network: bool) -> tuple[bytes, ...]:
+    """The part that is the same in every process."""
+    return tuple(_forbidding(machine, network))
+
+
+def _forbidding(machine: int, network: bool) -> Iterator[bytes]:
+    yield from (_step(_LOAD, _ARCH_AT), _step(_JUMP_EQUAL, _AUDIT_ARCH[machine], 1, 0), _step(_RETURN, _KILL))
+    yield _step(_LOAD, _NUMBER_AT)
+    if _MACHINES[machine] == "x86_64":  # the same calls under other numbers
+        yield from (_step(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1), _step(_RETURN, _KILL))
+    forbidden = {n: c for n, c in _FORBIDDEN.items() if not (network and n in _NETWORK)}
+    for calls, errno in ((_UNKNOWN, _ENOSYS), (forbidden, _EPERM)):
+        for number in (numbers[machine] for numbers in calls.values()):
+            if number >= 0:
+                yield from (_step(_JUMP_EQUAL, number, 0, 1), _step(_RETURN, _REFUSE | errno))
 
 
 def _step(code: int, operand: int, jump_true: int = 0, jump_false: int = 0) -> bytes:

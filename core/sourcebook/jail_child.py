@@ -19,11 +19,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from sourcebook import confinement
 from sourcebook.confinement import JailLimits, limit_exceeded
-from sourcebook.documents import Document, join_segments, segments_of
+from sourcebook.documents import Document, Place, join_segments, segments_of
 from sourcebook.errors import ConfigError, DocumentError, LimitExceeded, PluginError, SourcebookError
 from sourcebook.interfaces import Chunker, Parser
 from sourcebook.jail_collector import Collector
 from sourcebook.jail_frames import (
+    HEADER,
     ComponentRef,
     Died,
     End,
@@ -120,6 +121,21 @@ def run(config: Config, server: int, folders: Sequence[Path], base: int, due: Ca
     if due is not None:
         due()
     answer(socket.socket(fileno=CONNECTION), memory, states, load_parser)
+
+
+def rehearse() -> None:
+    """Do in the parent, once, what every child does: what Python learns by it is then there, and shared by all."""
+    confinement.prepare()
+    decode(encode(Request("parse", parser=ComponentRef("a:b")))[HEADER.size :])
+    out = DocumentWriter()
+    for number in range(3):
+        out.block([("The lamp on the mole is green, and it is lit at night. ", Place(page=1))], "heading", number)
+        out.row(("a", "b"), Place(cells="A1"), header=not number)
+    document = out.document()
+    for _ in segment_frames(segments_of(document)):
+        pass
+    encode(Extras(with_language(document.metadata, document.text), document.warnings))
+    encode(End())
 
 
 def answer(

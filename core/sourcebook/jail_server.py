@@ -45,6 +45,7 @@ PYTHON_OPTIONS = ("-I", "-X", "utf8", "-W", "ignore", "-m", "sourcebook.jail_ser
 
 _OPEN_FILES = 1024
 _LAST_SECONDS = 2.0  # to see the children die, when the client is gone
+_TRIES = 3  # children that a document is given to, where one after the other dies before it took it
 _ASIDE = 900  # file numbers that nothing else has, while files move to their places
 
 
@@ -65,8 +66,11 @@ def main(mode: str, number: str, config_text: str) -> None:
 class _Child:
     connection: socket.socket  # kept, to end it when the child is gone, whoever else may hold it
     leash: socket.socket
+    file: int
     deadline: float
     reason: int = ENDED
+    way: socket.socket | None = None  # over which it got its files
+    given: int = 0  # how often they were given to a process
 
 
 @dataclass
@@ -100,6 +104,7 @@ class Server:
     def say_hello(self) -> None:
         """Import the parsers, try the confinement on a first child, and tell the client about both."""
         failed, threads = _preload(self._config.preload if self._config.fork else ())
+        jail_child.rehearse()
         gc.collect()
         gc.freeze()  # what is here stays shared with the children
         self._base = confinement.address_space()
@@ -146,19 +151,20 @@ class Server:
         order, fds, _, _ = socket.recv_fds(self._control, ORDER.size, 3)
         if len(fds) < 3:  # the client is gone
             self._end()
-        leash = socket.socket(fileno=fds[1])
+        connection, leash = (socket.socket(fileno=fd) for fd in fds[:2])
         leash.setblocking(False)
-        child = _Child(socket.socket(fileno=fds[0]), leash, time.monotonic() + ORDER.unpack(order)[0])
+        self._begin(_Child(connection, leash, fds[2], time.monotonic() + ORDER.unpack(order)[0]))
+
+    def _begin(self, child: _Child) -> None:
+        child.given += 1
         try:
-            pid = self._start(fds[0], fds[2])
+            pid = self._start(child)
         except OSError:
             child.reason = NOT_STARTED
             _report(child, 0, None)
         else:
             self._children[pid] = child
-            self._poll.register(leash, 0)  # a hang-up is reported all the same
-        finally:
-            os.close(fds[2])
+            self._poll.register(child.leash, 0)  # a hang-up is reported all the same
         self._fork_ahead()
 
     def _end(self) -> NoReturn:
@@ -170,15 +176,16 @@ class Server:
             select.select([], [], [], 0.001)
         os._exit(0)
 
-    def _start(self, connection: int, file: int) -> int:
+    def _start(self, child: _Child) -> int:
+        files = child.connection.fileno(), child.file
         if not self._config.fork:
-            return _spawn(connection, file, self._config)
-        for _ in range(2):  # the second time only where the one that waited has died
-            spare, self._spare = self._spare or self._forked(), None
-            with spare.way, contextlib.suppress(OSError):
-                socket.send_fds(spare.way, [b"D"], [connection, file])
-                return spare.pid
-        raise ChildProcessError
+            return _spawn(*files, self._config)
+        waiting, self._spare = self._spare, None
+        if waiting is not None and _gave(waiting, child, files):
+            return waiting.pid
+        fresh = self._forked()
+        _gave(fresh, child, files)  # should it be dead already, that is told like any child's death
+        return fresh.pid
 
     def _fork_ahead(self) -> None:
         if self._config.fork and self._spare is None:
@@ -239,18 +246,46 @@ class Server:
                 with contextlib.suppress(OSError):  # what it left behind in its group
                     os.killpg(pid, signal.SIGKILL)
                 self._poll.unregister(child.leash)
-                _report(child, status, usage)
-        for pid in (
-            _direct_children() - self._children.keys() - self._waiting()
-        ):  # they left their group, and came to us as orphans
+                if _untaken(child) and child.reason == ENDED and child.given < _TRIES:
+                    self._begin(child)  # it died while it still waited, which is no fault of the document
+                else:
+                    _report(child, status, usage)
+        # The rest left their group, and came to us as orphans.
+        for pid in _direct_children() - self._children.keys() - self._waiting():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _gave(spare: _Spare, child: _Child, files: tuple[int, int]) -> bool:
+    """Hand a document's files to a child that waits."""
+    try:
+        socket.send_fds(spare.way, [b"D"], files)
+    except OSError:
+        spare.way.close()
+        return False
+    child.way = spare.way
+    return True
+
+
+def _untaken(child: _Child) -> bool:
+    """Whether a child that is gone never took its files: then they lie unread in its end of the way."""
+    if child.way is None:
+        return False
+    with child.way:
+        try:
+            child.way.recv(1, socket.MSG_DONTWAIT)
+        except ConnectionResetError:
+            return True
+        except OSError:
+            pass
+        return False
 
 
 def _report(child: _Child, status: int, usage: resource.struct_rusage | None) -> None:
     """Tell the client how it ended; also ends the connection, should an orphan hold it still."""
     peak = 0 if usage is None else usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     cpu = 0.0 if usage is None else usage.ru_utime + usage.ru_stime
+    os.close(child.file)
     with child.connection, child.leash, contextlib.suppress(OSError):  # the client may be gone
         child.leash.send(REPORT.pack(status, child.reason, cpu, peak))
         child.connection.shutdown(socket.SHUT_RDWR)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sourcebook.choosing import head_of
 from sourcebook.documents import Box
-from sourcebook.errors import NotFound, UnsupportedType
+from sourcebook.errors import Encrypted, NotFound, UnsupportedType
 from sourcebook.interfaces import BlobStore
 from sourcebook.jail import Jail
 from sourcebook.pipelines import Pipelines
@@ -14,6 +14,7 @@ from sourcebook.reading import Reading
 from sourcebook.sources import Source, Sources
 
 _MOST_BOXES = 500
+_ASK = "Ask for the page by POST, with its password in the body: it is used for this picture and never stored."
 
 
 class Pages:
@@ -41,8 +42,9 @@ class Pages:
         """Page `page` (1-based) as a PNG; the lines of it that `[start, end)` of the document covers are marked.
 
         Raises `NotFound` with code `no_pages` where the format has none, and with code `page_changed` where the
-        document was read from bytes that the source no longer has; `DocumentError` with code `page_not_found`, and
-        whatever `Jail.render` raises.
+        document was read from bytes that the source no longer has; `DocumentError` with code `page_not_found`,
+        `Encrypted` without the `password` that the file needs (it is not kept from when the file was read), and
+        whatever else `Jail.render` raises.
         """
         boxes: list[Box] = []
         if document_id:
@@ -71,3 +73,5 @@ class Pages:
             )
         except UnsupportedType:
             raise NotFound("This source has no pages to show.", code="no_pages") from None
+        except Encrypted as error:
+            raise Encrypted(error.detail, remedy=_ASK) from None

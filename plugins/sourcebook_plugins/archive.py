@@ -14,6 +14,7 @@ from sourcebook import ComponentSettings, DocumentWriter, Parser, ParserFile, ho
 from sourcebook.errors import Encrypted, LimitExceeded, Malformed, NoText
 from sourcebook_plugins.packages import DAMAGE, check_entries
 
+_AES = 99  # the method under which WinZip's AES hides the real one
 _CLUTTER = ("__macosx", ".ds_store", "thumbs.db", "desktop.ini")  # what systems put into archives beside the files
 
 
@@ -28,9 +29,9 @@ class ZipSettings(ComponentSettings):
 class ZipParser(Parser[ZipSettings]):
     """Hands out the files of an archive under their names in it.
 
-    Folders, links, hidden clutter and damaged files are left out, the latter with a warning. Raises `Encrypted`,
-    `Malformed`, `LimitExceeded` by the sizes that the archive declares (no more is unpacked than that), and `NoText`
-    for an archive without files.
+    Folders, links, hidden clutter and damaged files are left out, the latter with a warning. A password opens what
+    ZIP's own cipher protects. Raises `Encrypted` without the right one and for AES, `Malformed`, `LimitExceeded` by the
+    sizes that the archive declares (no more is unpacked than that), and `NoText` for an archive without files.
     """
 
     name = "zip"
@@ -62,16 +63,20 @@ class ZipParser(Parser[ZipSettings]):
     def _hand_out(
         self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, password: str | None, out: DocumentWriter
     ) -> bool:
-        if entry.flag_bits & 1 and not password:
+        protected = entry.flag_bits & 1
+        if protected and entry.compress_type == _AES:
+            raise Encrypted(
+                "The archive is protected by AES, which is not read here.",
+                remedy="Unpack it and upload its files, or pack them anew without a password.",
+            )
+        if protected and not password:
             raise Encrypted("The archive is protected by a password.", remedy="Give the password with the file.")
+        data = None
         try:
             data = archive.read(entry, pwd=password.encode() if password else None)
-        except RuntimeError as error:  # what zipfile says of a wrong password
-            if "password" in str(error).lower():
+        except DAMAGE as error:  # one wrong password in 256 is only seen by what it unpacks to
+            if protected:
                 raise Encrypted("The password is wrong.", remedy="Give the password with the file.") from error
-            data = None
-        except DAMAGE:
-            data = None
         if data is None:
             out.warn("member_damaged", f"{entry.filename} is damaged and was left out.")
             return False

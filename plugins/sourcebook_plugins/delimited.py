@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from sourcebook import ComponentSettings, DocumentWriter, Parser, ParserFile, Place, hookimpl
-from sourcebook.errors import Malformed
+from sourcebook.errors import LimitExceeded, Malformed
 from sourcebook_plugins.tabular import cell_range, is_header
 from sourcebook_plugins.text import decode
 
@@ -22,7 +22,8 @@ _LONGEST_FIELD = 4 * 1024 * 1024
 class CsvParser(Parser[ComponentSettings]):
     """Reads rows as they are. A locator is the range of cells, as a spreadsheet would name it: "A3:F3".
 
-    Raises `Malformed` for binary data or rows without end, `NoText` for a blank file.
+    Raises `Malformed` for binary data or rows without end, `LimitExceeded` for more columns than a spreadsheet has,
+    `NoText` for a blank file.
     """
 
     name = "csv"
@@ -43,7 +44,11 @@ class CsvParser(Parser[ComponentSettings]):
                 if not cells:
                     continue
                 if len(cells) > _WIDEST:
-                    raise Malformed(f"Row {number} has {len(cells):,} columns.")
+                    raise LimitExceeded(
+                        f"Row {number} has {len(cells):,} columns.",
+                        remedy="Split the table into several with fewer columns, or swap its rows and columns.",
+                        limit=_WIDEST,
+                    )
                 out.row(cells, Place(cells=cell_range(number, 1, len(cells))), header=first and is_header(cells))
                 first = False
         except csv.Error as error:

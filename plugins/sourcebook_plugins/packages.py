@@ -106,7 +106,7 @@ class Package:
         return target
 
     def xml(self, name: str) -> Element:
-        """The root of a part. Raises `Malformed`."""
+        """The root of a part. Raises `Malformed`, and `LimitExceeded` where it is nested too deeply."""
         from lxml import etree
 
         data = self.read(name)
@@ -123,6 +123,8 @@ class Package:
         try:
             root = etree.fromstring(data, reader)
         except (etree.XMLSyntaxError, ValueError) as error:
+            if "Excessive depth" in str(error):
+                raise LimitExceeded("The document's parts are nested too deeply.", code="nested_too_deeply") from error
             raise Malformed(f"The part {name} of the document is damaged.") from error
         if root is None:
             raise Malformed(f"The part {name} of the document is empty.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sourcebook import ComponentSettings, DocumentWriter, Parser, ParserFile, Place, hookimpl
-from sourcebook.errors import Malformed, NoText
+from sourcebook.errors import LimitExceeded, Malformed, NoText
 from sourcebook_plugins.text import decode
 
 _LONGEST_BLOCK = 4000  # characters; a larger value is cut at its keys
@@ -44,6 +44,8 @@ def _load(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if "depth limit" in error.msg:
+            raise LimitExceeded("The values are nested too deeply.", code="nested_too_deeply") from error
         raise Malformed(f"This is not JSON: {error.msg} in line {error.lineno}, column {error.colno}.") from error
 
 
@@ -56,7 +58,7 @@ def _lines(text: str, out: DocumentWriter) -> Iterator[tuple[int, Any]]:
             continue
         try:
             value = _load(line)
-        except Malformed as error:
+        except (Malformed, LimitExceeded) as error:
             problem, bad = Malformed(f"Line {number}: {error.detail}"), bad + 1
             out.warn("line_damaged", f"Line {number} is not JSON and was left out.")
             continue

@@ -50,6 +50,7 @@ READ = {
     "POST /api/v1/messages/{message_id}/regenerate",
     "POST /api/v1/runs/{run_id}/cancel",
     "POST /api/v1/search",
+    "POST /api/v1/sources/{source_id}/pages/{page}.png",
     "POST /v1/chat/completions",
     "POST /v1/embeddings",
 }

@@ -40,6 +40,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /api/v1/notebooks/{notebook_id}/shares/{owner}": {"json": {"permission": "read"}},
     "PUT /api/v1/notebooks/{notebook_id}/sources/{name}": {"content": b"# A"},
     "GET /api/v1/sources/{source_id}/pages/{page}.png": {"params": {"start": 0, "end": 5}},
+    "POST /api/v1/sources/{source_id}/pages/{page}.png": {"json": {}, "params": {"start": 0, "end": 5}},
     "GET /api/v1/sources/{source_id}/text": {"params": {"places": True}},
 }
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from fpdf import FPDF
 
+from tests.plugins.making import PROTECTED
+
 from .support import Served, events, is_problem
 
 SECRET = "open sesame 4711"
@@ -86,6 +88,33 @@ def test_a_password_given_with_the_form_opens_the_file_and_is_stored_nowhere(ser
     for file in Path(served.book.folder).rglob("*"):
         if file.is_file():
             assert SECRET.encode() not in file.read_bytes(), file
+
+
+def test_a_page_of_a_protected_file_is_drawn_with_the_password_alone(served: Served) -> None:
+    source = upload(served, served.notebook(), encrypted_pdf("The quay is dry."), password=SECRET)
+    url = f"/api/v1/sources/{source['id']}/pages/1.png"
+    for answer in (
+        served.http.get(url),
+        served.http.post(url, json={}),
+        served.http.post(url, json={"password": "guess"}),
+        served.http.get(url),  # still: nothing was kept
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "encrypted")
+        assert "POST" in answer.json()["remedy"]
+    plain = served.http.post(url, json={"password": SECRET})
+    assert (plain.headers["content-type"], plain.headers["cache-control"]) == ("image/png", "no-store")
+    marked = served.http.post(url, json={"password": SECRET}, params={"start": 4, "end": 8})
+    assert marked.content.startswith(b"\x89PNG")
+    assert marked.content != plain.content
+
+
+def test_an_archive_is_opened_with_its_password(served: Served) -> None:
+    url = f"/api/v1/notebooks/{served.notebook()}/sources"
+    file = {"file": ("notes.zip", PROTECTED, "application/zip")}
+    answer = served.http.post(url, files=file, data={"password": "sesame"})
+    assert settled(served, answer.json()["items"][0]["source"]["id"])["state"] == "ready"
+    names = {source["name"] for source in served.http.get(url).json()["items"]}
+    assert {"a.md", "b.txt"} <= {name.rpartition("/")[2] for name in names}
 
 
 def test_a_file_without_its_password_fails_and_is_opened_by_reading_it_again(served: Served) -> None:

@@ -306,15 +306,14 @@ def test_a_child_waits_for_the_next_document_and_its_death_is_no_loss(
     runner: asyncio.Runner, jail: Jail, file: Path
 ) -> None:
     first = runner.run(result(jail, file, "pid"))
-    for _ in range(3):
+    for _ in range(10):
         runner.run(until(lambda: len(children_of(server_of(jail))) == 1))
         [waiting] = children_of(server_of(jail))
         assert waiting != first
         assert runner.run(result(jail, file, "pid")) == waiting
         runner.run(until(lambda: len(children_of(server_of(jail))) == 1))
         [killed] = children_of(server_of(jail))
-        os.kill(int(killed), signal.SIGKILL)
-        runner.run(until(lambda: not children_of(server_of(jail))))
+        os.kill(int(killed), signal.SIGKILL)  # the next document may come before the server knows of it
         assert runner.run(result(jail, file, "pid")) not in (waiting, killed)
 
 

@@ -6,6 +6,7 @@ parser wrote can be checked against what was put in.
 
 from __future__ import annotations
 
+import base64
 import email.policy
 import html
 import io
@@ -311,6 +312,16 @@ def pdf(content: Sequence[Unit]) -> bytes:
             paper.multi_cell(0, 5.5, mark + unit.text, new_x="LMARGIN", new_y="NEXT", align="L")
             paper.ln(3)
     return bytes(paper.output())
+
+
+# Made by Info-ZIP 3.0, `zip -P sesame`: notes/a.md and b.txt under ZIP's own cipher.
+PROTECTED = base64.b64decode(
+    "UEsDBBQACQAIABd+el35dGKkLwAAACQAAAAKAAAAbm90ZXMvYS5tZEtmiSFdfUCvo7evyWCIUpjZ10OmTW0f0US+Qg3yb4AksCX8"
+    "wUQIO6aPKqqj9ZbnUEsHCPl0YqQvAAAAJAAAAFBLAwQKAAkAAAAXfnpdHhY0ER8AAAATAAAABQAAAGIudHh0L1r2oChgE8+x8SpL"
+    "z94t1J+TTnNXVtEegW1/o2sBHFBLBwgeFjQRHwAAABMAAABQSwECHgMUAAkACAAXfnpd+XRipC8AAAAkAAAACgAAAAAAAAABAAAA"
+    "pIEAAAAAbm90ZXMvYS5tZFBLAQIeAwoACQAAABd+el0eFjQRHwAAABMAAAAFAAAAAAAAAAEAAACkgWcAAABiLnR4dFBLBQYAAAAA"
+    "AgACAGsAAAC5AAAAAAA="
+)
 
 
 def zipped(files: Mapping[str, str | bytes]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +23,7 @@ from sourcebook_plugins.opendocument import OdtParser
 from sourcebook_plugins.pptx import PptxParser
 from sourcebook_plugins.records import JsonParser
 from sourcebook_plugins.xlsx import XlsxParser
-from tests.plugins.making import made, zipped
+from tests.plugins.making import PROTECTED, made, zipped
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 RELS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -127,6 +128,44 @@ def test_an_archive_is_refused_by_what_it_declares() -> None:
         members(zipped({"folder/": b""}))
     with pytest.raises(Malformed):
         members(b"PK\x03\x04 and nothing more")
+
+
+def test_a_password_opens_the_members_of_an_archive_and_nothing_else_does() -> None:
+    assert [(m.name, m.data) for m in members(PROTECTED, "sesame")] == [
+        ("notes/a.md", b"# Ferry\n\nThe ferry leaves at seven.\n"),
+        ("b.txt", b"The lamp is green.\n"),
+    ]
+    with pytest.raises(Encrypted, match="protected by a password"):
+        members(PROTECTED)
+    for n in range(600):  # the cipher's own check lets one wrong password in 256 through
+        with pytest.raises(Encrypted, match="wrong"):
+            members(PROTECTED, f"guess {n}")
+
+
+def test_an_archive_under_aes_is_told_as_such_with_and_without_a_password() -> None:
+    data = bytearray(zipped({"a.md": b"# A"}))
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        struct.pack_into("<HH", data, data.index(mark) + flags, 1, 99)
+    for password in (None, "sesame"):
+        with pytest.raises(Encrypted, match="AES") as caught:
+            members(bytes(data), password)
+        assert "Unpack" in caught.value.remedy
+
+
+# Tables and records.
+
+
+def test_a_table_with_more_columns_than_a_spreadsheet_has_is_over_a_limit_and_not_damaged() -> None:
+    assert len(texts(read(CsvParser, b"1," * 16_383 + b"2", "a.csv"), "table_row")) == 1
+    with pytest.raises(LimitExceeded) as caught:
+        read(CsvParser, b"1," * 16_384 + b"2", "a.csv")
+    assert (caught.value.problem_code, caught.value.details["limit"]) == ("limit_exceeded", 16_384)
+
+
+def test_values_too_deep_in_each_other_are_told_as_such() -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        read(JsonParser, b"[" * 5000 + b"]" * 5000, "a.json")
+    assert caught.value.problem_code == "nested_too_deeply"
 
 
 # Workbooks.

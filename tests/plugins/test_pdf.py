@@ -24,6 +24,7 @@ from sourcebook.errors import DocumentError, Encrypted, LimitExceeded, Malformed
 from sourcebook.testing.parsers import MemoryFile, ParserContract, parse
 from sourcebook.writer import DocumentWriter
 from sourcebook_plugins.pdf import PdfParser, PdfSettings, iso_date
+from sourcebook_plugins.pdf.warm import TEXT
 
 DATA = os.environ.get("SOURCEBOOK_EVAL_DATA", "")
 PROSE = "The watering can stands beside the garden door and waits for the morning. "
@@ -229,6 +230,14 @@ def test_a_running_header_is_taken_out_of_pages_that_hold_nothing_else_too() -> 
     assert "On watering" not in read(made(draw)).text
 
 
+def test_the_page_that_is_read_ahead_is_a_sound_one() -> None:
+    assert PdfParser.preload[-1] == "sourcebook_plugins.pdf.warm"
+    assert TEXT == (
+        "On watering\n\nThe can stands beside the door, and waits for the morning. Nobody fills it in the evening."
+        "\n\n1. Fill it.\n\n| Plant | Litres |\n| Fern | 2.5 |"
+    )
+
+
 def test_aligned_rows_are_a_table() -> None:
     rows = [("plant", "litres", "days"), ("fern", "2", "7"), ("palm", "1.5", "14"), ("ivy", "", "3")]
 
@@ -417,7 +426,7 @@ def test_real_files_are_read_or_say_why_not() -> None:
 
 @needs_data
 def test_no_letter_or_digit_of_a_real_file_is_lost_or_added() -> None:
-    everything = PdfParser(PdfSettings(running=True))
+    everything = PdfParser(PdfSettings(running=True, annotations=False))
     for path in sorted(Path(DATA, "documents", "pdf").glob("*.pdf")):
         try:
             text = parse(everything, path.read_bytes()).text

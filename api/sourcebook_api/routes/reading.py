@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path, Query, Response
+from fastapi import Body, Path, Query, Response
 
 from sourcebook.answering import passage_json
 from sourcebook.callers import MOST_TEXT, clipped
@@ -13,7 +13,7 @@ from sourcebook.errors import NotFound
 from sourcebook_api.access import Asking, Wired
 from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.common import Limit, Listing
-from sourcebook_api.schemas.library import PassageShown, PlaceRange, TextRange
+from sourcebook_api.schemas.library import PassageShown, Password, PlaceRange, TextRange
 
 router = api_router("sources")
 
@@ -22,6 +22,7 @@ End = Annotated[int | None, Query(ge=0, le=2**31, description=f"Behind the last 
 DocumentId = Annotated[
     str | None, Query(max_length=100, description="A document of this source; without it, the newest.")
 ]
+PageNumber = Annotated[int, Path(ge=1, le=1_000_000)]
 _PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "The page."}
 }
@@ -86,20 +87,45 @@ async def get_page_image(
     asking: Asking,
     wired: Wired,
     source_id: str,
-    page: Annotated[int, Path(ge=1, le=1_000_000)],
+    page: PageNumber,
     start: Start = 0,
     end: End = None,
     document: DocumentId = None,
 ) -> Response:
     """A picture of one page. Where a range is given, the lines on this page that it covers are marked."""
     source = await asking.source(source_id)
-    marked: dict[str, Any] = {}
-    if end is not None:
-        _, document_id, length = await asking.document(source_id, document)
-        first, last = clipped(start, end, length)
-        marked = {"document_id": document_id, "start": first, "end": last}
-    image = await wired.pages.image(source, page, **marked)
+    image = await wired.pages.image(source, page, **await _marked(asking, source_id, start, end, document))
     return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
+
+
+@router.post(
+    "/sources/{source_id}/pages/{page}.png", responses={**_PNG, **problems(404, 409, 422)}, response_class=Response
+)
+async def open_page_image(
+    asking: Asking,
+    wired: Wired,
+    source_id: str,
+    page: PageNumber,
+    body: Annotated[Password, Body(openapi_examples={"plain": {"value": {}}})],
+    start: Start = 0,
+    end: End = None,
+    document: DocumentId = None,
+) -> Response:
+    """The same for a file that needs a password: it is used for this picture, and forgotten."""
+    password = body.password.get_secret_value() if body.password is not None else None
+    source = await asking.source(source_id)
+    marked = await _marked(asking, source_id, start, end, document)
+    image = await wired.pages.image(source, page, **marked, password=password)
+    return Response(image, media_type="image/png", headers={"Cache-Control": "no-store"})
+
+
+async def _marked(asking: Asking, source_id: str, start: int, end: int | None, document: str | None) -> dict[str, Any]:
+    """The range whose lines are marked, as `Pages.image` takes it; nothing where none is given."""
+    if end is None:
+        return {}
+    _, document_id, length = await asking.document(source_id, document)
+    first, last = clipped(start, end, length)
+    return {"document_id": document_id, "start": first, "end": last}
 
 
 def shown(passage: Passage) -> dict[str, Any]:

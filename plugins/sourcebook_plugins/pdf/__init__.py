@@ -28,13 +28,15 @@ _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:([+\-])
 class PdfSettings(ComponentSettings):
     """`max_pages`: a longer file is refused. `attachments`: whether embedded files become sources of their own.
 
-    `running`: whether running headers, footers and page numbers are read too. `ocr`: whether pages whose text layer is
+    `running`: whether running headers, footers and page numbers are read too. `annotations`: whether notes, text that
+    was written onto a page and the values of form fields are. `ocr`: whether pages whose text layer is
     missing or poor are read from their picture, where the extra `ocr` is installed; at most `max_ocr_pages` of a file.
     """
 
     max_pages: int = Field(default=5000, ge=1)
     attachments: bool = True
     running: bool = False
+    annotations: bool = True
     ocr: bool = True
     max_ocr_pages: int = Field(default=100, ge=0)
 
@@ -53,9 +55,11 @@ class PdfParser(Parser[PdfSettings]):
     preload = (
         "pypdfium2",
         "pypdfium2.raw",
+        "sourcebook_plugins.pdf.annotations",
         "sourcebook_plugins.pdf.lines",
         "sourcebook_plugins.pdf.scanned",
         "sourcebook_plugins.pdf.writing",
+        "sourcebook_plugins.pdf.warm",
     )
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
@@ -70,7 +74,8 @@ class PdfParser(Parser[PdfSettings]):
                 )
             out.meta(pages=len(pdf), **_metadata(pdf))
             tally = _Tally(self.settings.max_ocr_pages if self.settings.ocr and installed() else 0)
-            write_pages(out, _pages(pdf, out, tally), running=self.settings.running)
+            pages = _pages(pdf, out, tally, annotations=self.settings.annotations)
+            write_pages(out, pages, running=self.settings.running)
             if self.settings.attachments:
                 _attachments(pdf, out)
             if tally.written:
@@ -117,6 +122,8 @@ def _opened(file: ParserFile) -> Iterator[Any]:
             raise Encrypted(wrong, remedy="Give the password with the file.") from error
         raise Malformed("This is not a PDF, or it is damaged.") from error
     try:
+        with suppress(pypdfium2.PdfiumError):
+            pdf.init_forms()  # before any page is loaded: else fields have no values, and are not drawn
         yield pdf
     finally:
         pdf.close()
@@ -141,10 +148,11 @@ class _Tally:
     damaged: int = 0
 
 
-def _pages(pdf: Any, out: DocumentWriter, tally: _Tally) -> Iterator[Page]:
+def _pages(pdf: Any, out: DocumentWriter, tally: _Tally, *, annotations: bool) -> Iterator[Page]:
     """Every page that holds text; warns of those that are damaged, and of those that hold none."""
     import pypdfium2
 
+    from sourcebook_plugins.pdf.annotations import Note, annotated
     from sourcebook_plugins.pdf.lines import lines_of
     from sourcebook_plugins.pdf.scanned import Recogniser
     from sourcebook_plugins.pdf.writing import Page
@@ -152,20 +160,23 @@ def _pages(pdf: Any, out: DocumentWriter, tally: _Tally) -> Iterator[Page]:
     engine = Recogniser()
     for number in range(1, len(pdf) + 1):
         lines, height = None, 0.0
+        notes: list[Note] = []
         if (page := _load(pdf, number - 1)) is not None:
             with suppress(pypdfium2.PdfiumError):
                 lines, height = lines_of(page), page.get_height()
             if lines is not None and tally.ocr:
                 lines = _recognised(engine, page, number, lines, out, tally)
+            if lines is not None and annotations:
+                lines, notes = annotated(page, lines)
             page.close()
         if lines is None:
             tally.damaged += 1
             out.warn("page_damaged", f"Page {number} is damaged and was left out.")
-        elif not lines:
+        elif not lines and not notes:
             out.warn("page_without_text", f"Page {number} holds no text.")
         else:
             tally.written += 1
-            yield Page(number, lines, height)
+            yield Page(number, lines, height, notes)
 
 
 def _recognised(

@@ -10,7 +10,7 @@ import ctypes
 import re
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, repeat
@@ -110,7 +110,7 @@ class _Calls:
         self.font_info, self.weight = bare(pdfium.FPDFText_GetFontInfo), bare(pdfium.FPDFText_GetFontWeight)
         self.unicode = bare(pdfium.FPDFText_GetUnicode)
         numbers = (ctypes.c_double * (4 * _AT_ONCE))()
-        self.numbers = memoryview(numbers).cast("B").cast("d")
+        self.numbers: Any = memoryview(numbers).cast("B").cast("d")
         self.slots = [[ctypes.byref(numbers, 32 * i + 8 * k) for i in range(_AT_ONCE)] for k in range(4)]
         self.four = [slot[0] for slot in self.slots]
         self.rect = pdfium.FS_RECTF()
@@ -120,10 +120,11 @@ class _Calls:
 
     def rects(self, handle: Any, count: int) -> list[float]:
         """left, top, right, bottom of each of the first `count` rectangles that were counted last, in page space."""
+        found: list[float] = []
         if count <= _AT_ONCE:
             deque(map(self.get_rect, repeat(handle), range(count), *self.slots), maxlen=0)
-            return self.numbers[: 4 * count].tolist()
-        found: list[float] = []
+            found += self.numbers[: 4 * count].tolist()
+            return found
         for i in range(count):
             self.get_rect(handle, i, *self.four)
             found += self.numbers[:4].tolist()
@@ -132,7 +133,8 @@ class _Calls:
     def char_lefts(self, handle: Any, indexes: Sequence[int]) -> list[float]:
         """The left edges of at most `_AT_ONCE` characters, in page space."""
         deque(map(self.char_box, repeat(handle), indexes, *self.slots), maxlen=0)
-        return self.numbers[: 4 * len(indexes) : 4].tolist()
+        found: list[float] = self.numbers[: 4 * len(indexes) : 4].tolist()
+        return found
 
 
 @cache
@@ -210,7 +212,7 @@ class _Reader:
         if count < 1:
             return _around([font, self._char(start), self._char(end - 1)]), ()
         found = self.calls.rects(self.handle, count)
-        box = self.box
+        box: Callable[[float, float, float, float], Box] = self.box
         if count == 1:
             left, top, right, bottom = found
             return _both(font, box(left, bottom, right, top)), ()

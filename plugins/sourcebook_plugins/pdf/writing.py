@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from sourcebook import DocumentWriter, Place
 from sourcebook.documents import Box
+from sourcebook_plugins.pdf.annotations import Note, with_notes
 from sourcebook_plugins.pdf.furniture import Candidate, Furniture
 from sourcebook_plugins.pdf.layout import Body, Group, anchored, bulleted, groups_of
 from sourcebook_plugins.pdf.lines import Line
@@ -26,11 +27,12 @@ _LAST_WORD, _FIRST_WORD = re.compile(r"[^\W_]+$"), re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page's number, lines and height in points; `running`: what of it may run over all pages."""
+    """A page's number, lines, height in points, and notes; `running`: what of it may run over all pages."""
 
     number: int
     lines: list[Line]
     height: float
+    notes: Sequence[Note] = ()
     running: list[Candidate] = field(default_factory=list)
 
 
@@ -73,7 +75,8 @@ class _PageWriter:
         lines = page.lines
         if self._furniture is not None:
             lines = self._furniture.without(lines, page.running, self._body.size)
-        for group in anchored(groups_of(ordered(list(lines)), self._body)):
+        groups = anchored(groups_of(ordered(list(lines)), self._body))
+        for group in with_notes(groups, page.notes) if page.notes else groups:
             if isinstance(group, Table):
                 _write_table(self._out, page.number, group)
             else:
