@@ -42,7 +42,7 @@ def make_notebook(page: Page, title: str) -> str:
 def open_notebook(page: Page, notebook: str) -> None:
     """At its address, until its parts are there."""
     page.goto(f"/#/n/{notebook}")
-    expect(page.get_by_role("heading", name="Sources", exact=True)).to_be_visible()
+    expect(page.locator("sb-notebook[data-pane]")).to_be_visible()
 
 
 def row(page: Page, name: str) -> Locator:
@@ -116,3 +116,10 @@ def picture(page: Page) -> bytes:
           return Array.from(bytes, byte => String.fromCharCode(byte)).join(''); }"""
     )
     return str(data).encode("latin-1")
+
+
+def turn_to(page: Page, pane: str) -> None:
+    """Show a pane where the screen has room for one alone."""
+    tab = page.get_by_role("navigation", name="Parts of the notebook").get_by_role("button", name=pane)
+    if tab.is_visible():
+        tab.click()
