@@ -97,14 +97,46 @@ def code(name: str) -> str:
     return re.sub(r"^\s*//[^\n]*|/\*\*.*?\*/", "", FILES[name].body.decode(), flags=re.M | re.S)
 
 
+def words_of(name: str) -> dict[str, list[str]]:
+    """Key -> the words of a language's file, a plural's forms each. The files are that regular."""
+    found: dict[str, list[str]] = {}
+    group = ""
+    for line in FILES[name].body.decode().partition("export default {\n")[2].splitlines():
+        if opened := re.fullmatch(r"(\w+): {", line):
+            group = opened[1]
+        elif line in ("},", "};"):
+            group = ""
+        else:
+            entry = re.fullmatch(r' *"?([\w.]*)"?: (".*"|{ .* }),', line)
+            assert entry, line
+            key = f"{group}.{entry[1]}".strip(".")
+            assert key not in found, key
+            found[key] = re.findall(r'"([^"]*)"', entry[2])
+    return found
+
+
 def test_every_word_that_the_page_says_is_in_every_language() -> None:
-    files = {name for name in FILES if re.fullmatch(r"strings\.\w+\.js", name)}
-    keys = {name: set(re.findall(r'^  "([\w.]+)":', FILES[name].body.decode(), re.M)) for name in files}
-    english = keys["strings.en.js"]
+    english = words_of("strings.en.js")
     said = {key for name in FILES if name.endswith(".js") for key in re.findall(r"""\bt\("([\w.]+)\"""", code(name))}
     assert len(said) > 20
-    assert said - english == set()
-    assert {name: english ^ found for name, found in keys.items() if english ^ found} == {}
+    assert said - set(english) == set()
+    assert set(words_of("strings.de.js")) == set(english)
+
+
+def test_every_language_fills_in_the_same_values() -> None:
+    english, german = words_of("strings.en.js"), words_of("strings.de.js")
+    for key, forms in english.items():
+        values = [{*re.findall(r"{\w+}", form)} for form in (*forms, *german[key])]
+        assert all(one == values[0] for one in values), key
+        assert len(german[key]) == len(forms), key
+        assert all(german[key]), key
+
+
+def test_languages_that_can_be_chosen_have_a_file_and_the_other_way_round() -> None:
+    offered = re.search(r"LANGUAGES = {(.*?)}", code("strings.js"))
+    assert offered
+    there = {name.split(".")[1] for name in FILES if re.fullmatch(r"strings\.\w+\.js", name)}
+    assert {*re.findall(r"(\w+):", offered[1])} == there
 
 
 def test_browsers_get_the_page_and_programs_what_they_had(served: Served) -> None:

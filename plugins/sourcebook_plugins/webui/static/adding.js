@@ -1,8 +1,8 @@
 // Ways in for sources: files and folders (picked or dropped), an address, pasted text. Each shows a row while it comes.
 
 import { post, upload } from "./api.js";
-import { button, dialog, failed, fill, h, icon } from "./dom.js";
-import { number, t, words } from "./strings.js";
+import { button, dialog, failed, fill, h, icon, trouble } from "./dom.js";
+import { number, t } from "./strings.js";
 
 const AT_ONCE = 3;
 const TRIES = 6;
@@ -76,11 +76,9 @@ function incoming(name, waiting) {
       state.textContent = share < 1 ? t("add.sending", { percent: number(Math.round(share * 100)) }) : t("add.storing");
     },
     failed(error, again) {
-      const dismiss = button("close", { label: t("add.dismiss", { name }), onclick: () => element.remove() });
-      fill(state, h("span", { class: "problem row" }, icon("warn"), error.title || t("add.failed")));
-      fill(more, h("p", { class: "small" }, words(error)),
-        button("retry", { class: "small", onclick: again }, t("retry")));
-      element.append(dismiss);
+      fill(state);
+      fill(more, trouble(error, again));
+      element.append(button("close", { label: t("add.dismiss", { name }), onclick: () => element.remove() }));
     },
   };
 }

@@ -1,9 +1,9 @@
 // One answer: written as it streams, then put in its final form, with what can be done with it.
 
 import { breathe } from "./api.js";
-import { chip, chipped, names, queue } from "./citations.js";
-import { announce, button, fill, h, icon, toast, trusted } from "./dom.js";
-import { left, t, words } from "./strings.js";
+import { chip, chipped, queue, where } from "./citations.js";
+import { announce, button, fill, h, icon, toast, trouble, trusted } from "./dom.js";
+import { left, t } from "./strings.js";
 import { Writer } from "./writer.js";
 
 const LONG = 40; // blocks; of a longer answer only what is in sight is laid out
@@ -104,7 +104,7 @@ export class Answer {
     this.status.hidden = true;
     this.fold();
     this.element.removeAttribute("aria-busy");
-    const told = this.problem ? this.trouble(this.problem) : this.remark(finish, grounded);
+    const told = this.problem ? h("div", { class: "note bad stack tight" }, trouble(this.problem, () => this.actions.again(this))) : this.remark(finish, grounded);
     fill(this.foot, told, this.citations.some((one) => !one.supported) && h("p", { class: "small unsupported-note" }, icon("warn"), t("answer.unsupported")), this.text && this.tools());
   }
 
@@ -112,12 +112,6 @@ export class Answer {
     const words = { cancelled: "answer.stopped", length: "answer.length", content_filter: "answer.filtered" }[finish];
     if (words) return h("p", { class: "note small" }, t(words));
     return this.text && !grounded && h("p", { class: "note warn small" }, t("answer.ungrounded"));
-  }
-
-  trouble(problem) {
-    return h("div", { class: "note bad stack tight" }, h("strong", { class: "row" }, icon("warn"), problem.title || t("error.plain")),
-      h("p", {}, words(problem)),
-      h("div", {}, button("retry", { class: "small", onclick: () => this.actions.again(this) }, t("retry"))));
   }
 
   /** It could not be asked at all. */
@@ -169,9 +163,7 @@ export class Answer {
 
   async copy() {
     const found = new Map(this.citations.map((one) => [one.n, one]));
-    const page = (one) => one.places?.[0]?.page && t("cite.page", { page: one.places[0].page });
-    const lines = [...found].sort(([a], [b]) => a - b).map(([n, one]) =>
-      `[${n}] ${[names.get(one.source_id) ?? one.title, page(one)].filter(Boolean).join(", ")}: “${one.quote}”`);
+    const lines = [...found].sort(([a], [b]) => a - b).map(([n, one]) => `[${n}] ${where(one)}: “${one.quote}”`);
     await copyText([this.text.trim(), lines.join("\n")].filter(Boolean).join("\n\n"));
     toast(t("answer.copied"), { ms: 3000 });
   }
@@ -195,7 +187,8 @@ function plain(range) {
   return text.trim();
 }
 
-async function copyText(text) {
+/** Put a text on the clipboard. */
+export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = h("textarea", { class: "unseen", value: text }); // not on https, and not on this machine
   document.body.append(area);

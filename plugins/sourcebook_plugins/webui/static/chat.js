@@ -83,7 +83,7 @@ customElements.define("sb-chat", class extends HTMLElement {
     sessionStorage[id ? "setItem" : "removeItem"](this.memory("talk"), id);
     if (!id) return this.input.focus({ preventScroll: true });
     try {
-      const whole = await get(`/conversations/${id}`, { html: true }, { signal: this.stop.signal });
+      const whole = await get(`/conversations/${id}`, { html: true, places: true }, { signal: this.stop.signal });
       if (this.talk !== id) return;
       this.talks.show(whole);
       for (const message of whole.messages) {
@@ -222,7 +222,7 @@ customElements.define("sb-chat", class extends HTMLElement {
 
   async finished(answer) {
     this.forget();
-    const whole = await get(`/conversations/${this.talk}`, { html: true }, { signal: this.stop.signal }).catch(() => null);
+    const whole = await get(`/conversations/${this.talk}`, { html: true, places: true }, { signal: this.stop.signal }).catch(() => null);
     if (!whole || !answer.element.isConnected) return answer.writer.flush();
     this.talks.show(whole);
     const at = whole.messages.findIndex((message) => message.id === answer.id);

@@ -1,15 +1,11 @@
 // Citations as numbered chips at their place in the text. Hover or focus shows quote and place, a click opens the source.
 
-import { get } from "./api.js";
 import { fill, h, place } from "./dom.js";
 import { address, go } from "./router.js";
 import { t } from "./strings.js";
 
 /** `[1]`, `[1, 2]` and the like, as the server reads them. */
 export const MARKER = /\[\d{1,3}(?:\s{0,2}[,;]\s{0,2}\d{1,3}){0,20}\]|【\d{1,3}】/g;
-
-/** Source id -> name, as the sources pane knows them. */
-export const names = new Map();
 
 const held = new WeakMap(); // chip -> {citation, notebook}
 
@@ -25,18 +21,14 @@ export function bind(made, citation, notebook) {
   held.set(made, { citation, notebook });
   made.disabled = false;
   made.classList.toggle("unsupported", !citation.supported);
-  made.setAttribute("aria-label", label(citation));
+  made.setAttribute("aria-label", t(citation.supported ? "cite.label" : "cite.label.unsupported", { n: citation.n, where: where(citation) }));
 }
 
-function label(citation) {
-  const where = [names.get(citation.source_id) ?? citation.title, ...pagesOf(citation)].filter(Boolean).join(", ");
-  return t(citation.supported ? "cite.label" : "cite.label.unsupported", { n: citation.n, where });
+/** Where a citation's words stand: the source's name, and its page where it has one. */
+export function where(citation) {
+  const page = citation.places?.find((one) => one.page)?.page;
+  return [citation.source_name ?? citation.title ?? "", page && t("cite.page", { page })].filter(Boolean).join(", ");
 }
-
-const pagesOf = (citation) => {
-  const pages = [...new Set((citation.places ?? []).map((one) => one.page).filter(Boolean))];
-  return pages.length ? [t("cite.page", { page: pages[0] })] : [];
-};
 
 /** The citations of a text, handed out in order: `next(n)` is the next one with this number, or the last there was. */
 export function queue(citations) {
@@ -114,24 +106,14 @@ export const target = (citation, notebook) =>
 
 let card;
 
-async function show(made) {
+function show(made) {
   const { citation } = held.get(made);
   card ??= document.body.appendChild(h("div", { id: "quote", class: "quote", role: "tooltip", popover: "manual" }));
-  const title = names.get(citation.source_id) ?? citation.title ?? "";
-  const render = () => fill(card,
-    h("strong", {}, [title, ...pagesOf(citation)].join(" · ")),
-    h("q", {}, citation.quote || t("cite.removed")),
+  fill(card, h("strong", {}, where(citation)), h("q", {}, citation.quote || t("cite.removed")),
     !citation.supported && h("p", { class: "small" }, `? ${t("cite.unsupported")}`));
-  render();
   card.showPopover();
   place(card, made.getBoundingClientRect());
-  card.dataset.of = citation.id;
   made.setAttribute("aria-describedby", "quote");
-  if (citation.places || !citation.source_id) return;
-  const whole = await get(`/citations/${citation.id}`).catch(() => ({}));
-  citation.places = whole.places ?? [];
-  if (held.has(made)) made.setAttribute("aria-label", label(citation));
-  if (card.dataset.of === citation.id && card.matches(":popover-open")) render();
 }
 
 function hide() {
@@ -140,7 +122,10 @@ function hide() {
 
 const chipOf = (event) => (event.target instanceof Element ? event.target.closest(".chip") : null);
 for (const name of ["pointerover", "focusin"])
-  document.addEventListener(name, (event) => (chipOf(event) && held.has(chipOf(event)) ? show(chipOf(event)) : hide()));
+  document.addEventListener(name, (event) => {
+    if (card?.contains(event.target)) return; // it may be read, and its words taken
+    held.has(chipOf(event)) ? show(chipOf(event)) : hide();
+  });
 document.addEventListener("focusout", hide);
 document.addEventListener("scroll", hide, true);
 document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
@@ -148,5 +133,5 @@ document.addEventListener("click", (event) => {
   const found = held.get(chipOf(event));
   if (!found) return;
   hide();
-  if (found.citation.source_id) go(target(found.citation, found.notebook));
+  if (found.citation.source_id && !found.citation.removed_at) go(target(found.citation, found.notebook));
 });

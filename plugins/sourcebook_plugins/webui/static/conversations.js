@@ -25,6 +25,7 @@ export class Conversations {
   show(conversation) {
     this.current = conversation;
     this.title.textContent = conversation?.title || t("talk.untitled");
+    this.chooser.setAttribute("aria-label", `${t("talk.list")}: ${this.title.textContent}`); // "+" has the same words
     this.more.hidden = !conversation;
   }
 

@@ -1,6 +1,6 @@
 // Building the page: elements from data, text only as text. `trusted` is the one way for HTML to come in.
 
-import { words } from "./strings.js";
+import { t, words } from "./strings.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
@@ -113,7 +113,7 @@ export function toast(text, { action, ms = 6000, problem = false, gone } = {}) {
   };
   const act = action && button("", { class: "quiet", onclick: () => (end(true), action.run()) }, action.label);
   const shown = h("div", { class: problem ? "toast bad" : "toast", role: problem ? "alert" : "status" },
-    h("span", {}, text), act, button("close", { label: toast.close, onclick: () => end(false) }));
+    h("span", {}, text), act, button("close", { label: t("close"), onclick: () => end(false) }));
   for (const name of ["pointerenter", "focusin"]) shown.addEventListener(name, () => clearTimeout(timer));
   for (const name of ["pointerleave", "focusout"]) shown.addEventListener(name, wait);
   toasts.append(shown);
@@ -126,6 +126,13 @@ export function failed(error) {
   if (error?.name === "AbortError" || error?.status === 401) return; // the sign-in is on the screen then
   toast(words(error), { problem: true, ms: 12000 });
 }
+
+/** A problem in its own words, with its remedy, and where `again` is given a way to try again. */
+export const trouble = (problem, again) => [
+  h("strong", { class: "problem row" }, icon("warn"), problem.title || t("error.plain")),
+  h("p", { class: "small" }, words(problem)),
+  again && button("retry", { class: "small", onclick: again }, t("retry")),
+];
 
 /** A modal dialog. `body(close)` gives its nodes; `close(value)` ends it. Resolves with the value, null when dismissed. */
 export function dialog(title, body, kind = "") {
@@ -140,7 +147,7 @@ export function dialog(title, body, kind = "") {
     shown.addEventListener("cancel", (event) => (event.preventDefault(), close()));
     shown.addEventListener("pointerdown", (event) => event.target === shown && close());
     shown.append(h("div", { class: "dialog" },
-      h("header", {}, heading, button("close", { label: toast.close, onclick: () => close() })), body(close)));
+      h("header", {}, heading, button("close", { label: t("close"), onclick: () => close() })), body(close)));
     document.body.append(shown);
     shown.showModal();
   });

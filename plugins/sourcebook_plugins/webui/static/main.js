@@ -1,27 +1,15 @@
 // The page of Sourcebook. One module a subject, no build step; views are custom elements without a shadow.
 //
-// Where things are
-//   dom.js       h() builds elements, trusted() is the one way in for HTML; toast, dialog, ask, confirm, menu, announce
-//   api.js       get/post/patch/remove, all/pages (lists), events (streams that resume), upload, download, Problem
-//   strings.js   t("key", {count}); the words are in strings.<language>.js, a language is added to LANGUAGES
-//   router.js    address(notebook, source, query) and go(); route() tells where we are
-//   base.css     tokens (--ink, --accent...) and what all views share: .button, .card, .stack, .row, .muted, .pill
-//
-// Where views plug in
-//   views/notebooks.js   <sb-notebooks>   `#/`          the list of notebooks, first run
-//   views/status.js      <sb-status>      `#/status`    plugins, pipelines, health
-//   views/notes.js       <sb-notes>       third pane of a notebook; gets `.notebook` (the API's object) before it is
-//                                         connected, and hears these events on `window`:
-//     "save-note"        detail {message_id, title?} or {text, title?, citations?}: keep an answer or a selection
-//   A citation's chips are made by citations.js: `chipped(fragment, citations, notebookId)` puts them into rendered HTML.
-//   To open a source at a place: go(address(notebook, source, {document, start, end})).
-//   An element stops what it began (streams, timers) in disconnectedCallback; `failed(error)` tells of any error.
+// dom.js builds elements (h), and lets HTML in at one place (trusted); api.js speaks to the API; strings.js has the words
+// (t), one file a language; router.js knows where we are; base.css has the tokens, and what all views share. A view stops
+// in disconnectedCallback what it began. `save-note` on window ({message_id} or {message_id, text}) keeps an answer or a
+// part of it; `turn-to` on a notebook's element brings one of its panes forward.
 
 import { key, session, signedIn, signOut } from "./api.js";
-import { button, failed, fill, fixtures, h, toast } from "./dom.js";
+import { button, failed, fill, fixtures, h, trouble } from "./dom.js";
 import { route } from "./router.js";
 import { signInView } from "./signin.js";
-import { choose, language, LANGUAGES, load, t, words } from "./strings.js";
+import { choose, language, LANGUAGES, load, t } from "./strings.js";
 import "./workspace.js";
 import "./views/notebooks.js";
 import "./views/status.js";
@@ -38,7 +26,7 @@ function bar() {
     h("a", { class: "brand", href: "#/" }, h("img", { src: "static/icon.svg", alt: "", width: 26, height: 26 }), "Sourcebook"),
     h("div", { class: "crumb", id: "crumb" }),
     h("nav", { "aria-label": t("nav") },
-      Object.keys(LANGUAGES).length > 1 && languages,
+      languages,
       h("a", { class: "button quiet", href: "#/status" }, t("status.link")),
       key() && button("", { class: "quiet", onclick: leave }, t("signout"))));
 }
@@ -67,7 +55,7 @@ async function start() {
   try {
     if (!(await signedIn())) return askForKey();
   } catch (error) {
-    return fill(app, h("main", { class: "centre" }, h("h1", {}, t("error.start")), h("p", {}, words(error)), button("retry", { onclick: start }, t("retry"))));
+    return fill(app, h("main", { class: "centre" }, h("h1", {}, t("error.start")), trouble(error, start)));
   }
   fill(app, bar(), main);
   show();
@@ -85,6 +73,5 @@ session.addEventListener("signed-out", askForKey);
 addEventListener("hashchange", () => main.isConnected && show());
 addEventListener("unhandledrejection", (event) => failed(event.reason));
 await load();
-toast.close = t("close");
 fixtures();
 start();

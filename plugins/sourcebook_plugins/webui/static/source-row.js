@@ -1,8 +1,8 @@
 // One source as a row: made once, then patched. What it cannot do itself it tells the pane: see `actions`.
 
-import { button, fill, h, icon, menu } from "./dom.js";
+import { fill, h, menu, trouble } from "./dom.js";
 import { address } from "./router.js";
-import { left, number, size, t, words } from "./strings.js";
+import { left, number, size, t } from "./strings.js";
 
 const WORKING = new Set(["queued", "parsing", "chunking", "embedding", "indexing"]);
 
@@ -68,7 +68,8 @@ export class SourceRow {
   /** How far it is: `stage`, and `done` of `total` passages where there is something to count. */
   progress({ stage, done, total, left_seconds }) {
     const counted = total > 0 && done !== undefined;
-    const words = [t(`stage.${stage}`), counted && t("source.passages", { done: number(done), total: number(total) }), left_seconds > 2 && t("source.left", { time: left(left_seconds) })];
+    const pages = Number(this.source.document?.metadata?.pages);
+    const words = [t(`stage.${stage}`), pages > 0 && t("source.pages", { count: pages }), counted && t("source.passages", { done: number(done), total: number(total) }), left_seconds > 2 && t("source.left", { time: left(left_seconds) })];
     fill(this.state, words.filter(Boolean).join(" · "));
     const bar = this.more.querySelector("progress") ?? h("progress", {});
     bar.setAttribute("aria-label", t("source.progress", { name: this.source.name }));
@@ -78,10 +79,9 @@ export class SourceRow {
   }
 
   failed(problem) {
-    fill(this.state, h("span", { class: "problem row" }, icon("warn"), problem.title));
     const locked = problem.code === "encrypted";
-    fill(this.more, h("p", { class: "small" }, words(problem)),
-      locked ? this.password() : button("retry", { class: "small", onclick: () => this.actions.retry(this) }, t("retry")));
+    fill(this.state);
+    fill(this.more, trouble(problem, !locked && (() => this.actions.retry(this))), locked && this.password());
   }
 
   password() {

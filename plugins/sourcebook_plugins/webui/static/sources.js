@@ -2,7 +2,6 @@
 
 import { download, events, get, pages, patch, post, remove, send } from "./api.js";
 import { Adding, addDialog, dropsOn } from "./adding.js";
-import { names } from "./citations.js";
 import { announce, ask, button, failed, fill, h, toast } from "./dom.js";
 import { address, go, route } from "./router.js";
 import { isReady, isWorking, SourceRow } from "./source-row.js";
@@ -65,7 +64,6 @@ customElements.define("sb-sources", class extends HTMLElement {
   /** Show sources as they are now: known rows are patched, new ones put where their age says. */
   take(sources) {
     for (const source of sources) {
-      names.set(source.id, source.name);
       const row = this.rows.get(source.id);
       if (row) row.update(source);
       else this.insert(source);
@@ -117,7 +115,7 @@ customElements.define("sb-sources", class extends HTMLElement {
     if (ready.length && !on.length) return null;
     off.push(...this.leaving.keys());
     if (!off.length) return {};
-    return on.length <= MOST_IDS ? { sources: on } : { filters: { not: { source: off.slice(0, MOST_IDS) } } };
+    return on.length <= MOST_IDS || off.length > MOST_IDS ? { sources: on } : { filters: { not: { source: off } } };
   }
 
   tickAll(ticked) {

@@ -3,7 +3,7 @@
 import english from "./strings.en.js";
 
 /** Language -> its own name. Each has a file `strings.<language>.js` with the keys of the English one. */
-export const LANGUAGES = { en: "English" };
+export const LANGUAGES = { en: "English", de: "Deutsch" };
 
 let strings = english;
 export let language = "en";
@@ -12,7 +12,7 @@ export let language = "en";
 export async function load() {
   const wanted = [localStorage.getItem("language"), ...navigator.languages].map((name) => name?.slice(0, 2));
   language = wanted.find((name) => name in LANGUAGES) ?? "en";
-  if (language !== "en") strings = { ...english, ...(await import(`./strings.${language}.js`)).default };
+  if (language !== "en") strings = (await import(`./strings.${language}.js`)).default;
   document.documentElement.lang = language;
 }
 
@@ -25,7 +25,8 @@ export function choose(name) {
 /** The words for a key, `{name}` in them replaced by `values.name`. An entry that is an object has a form for each
  * plural category of its language (`one`, `other`...), chosen by `values.count`. */
 export function t(key, values = {}) {
-  let entry = strings[key] ?? key;
+  const [group, ...name] = key.split(".");
+  let entry = typeof strings[group] === "string" ? strings[group] : (strings[group]?.[name.join(".")] ?? key);
   if (typeof entry === "object")
     entry = entry[new Intl.PluralRules(language).select(values.count)] ?? entry.other;
   return entry.replace(/\{(\w+)\}/g, (whole, name) => {

@@ -1,10 +1,9 @@
 // A source opened at a place: its pages as pictures with the passage marked, or its text with the passage marked in it.
 
 import { blobUrl, download, get } from "./api.js";
-import { names } from "./citations.js";
-import { button, failed, fill, h, icon } from "./dom.js";
+import { button, failed, fill, h, trouble } from "./dom.js";
 import { address, go } from "./router.js";
-import { t, words } from "./strings.js";
+import { t } from "./strings.js";
 
 const PIECE = 6000; // code points of text that are loaded at once
 const DOTS = 2; // pixels of a page's picture for one of the points that boxes are measured in
@@ -15,7 +14,7 @@ customElements.define("sb-viewer", class extends HTMLElement {
     this.stop = new AbortController();
     this.range = query.end > 0 ? { start: Number(query.start) || 0, end: Number(query.end) } : null;
     this.document_ = query.document || undefined;
-    this.heading = h("h3", { class: "cut grow", tabindex: "-1" }, names.get(id) ?? t("loading"));
+    this.heading = h("h3", { class: "cut grow", tabindex: "-1" }, t("loading"));
     this.modes = h("div", { class: "row modes", role: "group", "aria-label": t("view.as"), hidden: true });
     this.body = h("div", { class: "view-body" });
     fill(this, h("header", { class: "row view-bar" }, button("back", { label: t("view.back"), onclick: () => this.leave() }), this.heading,
@@ -185,6 +184,6 @@ customElements.define("sb-viewer", class extends HTMLElement {
 
   trouble(error) {
     if (error.name === "AbortError" || error.status === 401) return;
-    fill(this.body, h("div", { class: "empty stack" }, h("p", { class: "problem row" }, icon("warn"), error.title || t("error.plain")), h("p", {}, words(error))));
+fill(this.body, h("div", { class: "empty stack" }, trouble(error)));
   }
 });
