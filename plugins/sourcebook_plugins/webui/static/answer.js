@@ -149,7 +149,9 @@ export class Answer {
       began = performance.now();
     }
     // A marker that Markdown swallowed, such as one behind a table's last cell, must not cost its citation.
-    if (next.querySelectorAll(".chip").length < message.citations.length) next.append(...unplaced(message, next, this.notebook));
+    const placed = new Set([...next.querySelectorAll(".chip")].map((made) => Number(made.textContent)));
+    const missing = new Map(message.citations.filter(({ n }) => !placed.has(n)).map((made) => [made.n, made]));
+    if (missing.size) next.append(h("p", { class: "small muted" }, t("answer.sources"), [...missing].map(([n, made]) => chip(n, made, this.notebook))));
     this.body.replaceWith(next);
     this.body = next;
   }
@@ -167,13 +169,6 @@ export class Answer {
     await copyText([this.text.trim(), lines.join("\n")].filter(Boolean).join("\n\n"));
     toast(t("answer.copied"), { ms: 3000 });
   }
-}
-
-function unplaced(message, shown, notebook) {
-  const next = queue(message.citations);
-  for (const one of shown.querySelectorAll(".chip")) next(Number(one.textContent));
-  const missing = [...new Set(message.citations.map((one) => one.n))].filter((n) => ![...shown.querySelectorAll(".chip")].some((one) => Number(one.textContent) === n));
-  return missing.length ? [h("p", { class: "small muted" }, t("answer.sources"), missing.map((n) => chip(n, next(n), notebook)))] : [];
 }
 
 /** A selection as text, its chips as `[n]`. */
