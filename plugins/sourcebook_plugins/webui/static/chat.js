@@ -17,8 +17,11 @@ customElements.define("sb-chat", class extends HTMLElement {
     this.end = h("div");
     this.welcome = h("div", { class: "empty" }, h("h3", {}, t("chat.welcome")), h("p", { class: "muted" }, t("chat.hint")));
     this.scroller = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("chat.turns") }, this.welcome, this.turns, this.end);
-    this.scroller.addEventListener("scroll", () => (this.pinned = this.near()), { passive: true });
+    this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.pinned = true;
+    // What comes into sight gets its real height only then.
+    this.growth = new ResizeObserver(() => this.follows());
+    this.growth.observe(this.turns);
     fill(this, this.talks.element, this.scroller, this.composer());
     this.closest("sb-notebook").addEventListener("sources-changed", (event) => this.told(event.detail), { signal: this.stop.signal });
     this.resume();
@@ -27,6 +30,7 @@ customElements.define("sb-chat", class extends HTMLElement {
   disconnectedCallback() {
     this.stop.abort();
     this.running?.abort.abort();
+    this.growth.disconnect();
   }
 
   composer() {
@@ -251,6 +255,14 @@ customElements.define("sb-chat", class extends HTMLElement {
   near() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     return scrollHeight - scrollTop - clientHeight < 60;
+  }
+
+  /** Only a reader goes up: then the end is no longer followed, until they are back there. */
+  scrolled() {
+    const { scrollTop } = this.scroller;
+    if (this.near()) this.pinned = true;
+    else if (scrollTop < this.top) this.pinned = false;
+    this.top = scrollTop;
   }
 
   /** Stay at the end, where the reader is. */

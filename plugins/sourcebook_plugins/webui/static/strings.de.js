@@ -208,7 +208,7 @@ status: {
   retrievers: "Suche",
   state: "Zustand",
   title: "Status",
-  who: "Sourcebook {version}. Du bist angemeldet als {owner}.",
+  who: "Version {version}, Eigentümer {owner}",
   words: "keine: Suche nach Wörtern",
 },
 talk: {

@@ -208,7 +208,7 @@ status: {
   retrievers: "Retrievers",
   state: "State",
   title: "Status",
-  who: "Sourcebook {version}. You are signed in as {owner}.",
+  who: "Version {version}, owner {owner}",
   words: "none: found by words",
 },
 talk: {

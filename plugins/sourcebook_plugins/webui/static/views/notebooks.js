@@ -50,19 +50,18 @@ customElements.define("sb-notebooks", class extends HTMLElement {
   card(one) {
     const { sources, working, failed: torn, notes, conversations } = one.counts;
     const facts = [["sources", sources], ["notes", notes], ["conversations", conversations]];
-    const item = h("li", { class: "notebook", "data-shown": JSON.stringify(one) },
+    return h("li", { class: "notebook", "data-shown": JSON.stringify(one) },
       h("a", { class: "card", href: address(one.id) },
         h("strong", { class: "clamp" }, one.title),
         one.description && h("span", { class: "small muted clamp" }, one.description),
         h("span", { class: "small facts" }, facts.filter(([, count], at) => !at || count).map(([key, count]) => h("span", {}, t(`${key}.count`, { count })))),
-        h("span", { class: "row small muted foot" }, h("span", { class: "grow" }, t("notebooks.used", { when: ago(one.used_at) })),
+        h("span", { class: "row small muted used" }, h("span", { class: "grow" }, t("notebooks.used", { when: ago(one.used_at) })),
           working > 0 && h("span", { class: "pill" }, t("notebooks.working", { count: working })),
           torn > 0 && h("span", { class: "pill bad" }, icon("warn"), t("notebooks.failed", { count: torn })))),
       this.writes && menu(t("notebooks.menu", { name: one.title }), () => [
         { label: t("source.rename"), icon: "edit", run: () => this.rename(one) },
         { label: t("source.delete"), icon: "trash", danger: true, run: () => this.drop(one) },
       ]));
-    return item;
   }
 
   /** Nothing is here yet: what this is, and two ways to begin. */

@@ -46,7 +46,7 @@ customElements.define("sb-notes", class extends HTMLElement {
   }
 
   row(note) {
-    const words = note.text.slice(0, 400).replace(/[#*_`>|]+|\[\d[\d,; ]*\]/g, "");
+    const words = note.text.slice(0, 400).replace(/[#*_`>|]+|\s*\[\d[\d,; ]*\]/g, "");
     return h("li", { class: "note-row" },
       h("button", { type: "button", class: "grow note-open", "data-note": note.id, onclick: () => this.show(note.id) },
         h("strong", { class: "clamp" }, note.title || t("notes.untitled")), h("span", { class: "small muted clamp" }, words), h("span", { class: "small muted" }, ago(note.updated_at))),
