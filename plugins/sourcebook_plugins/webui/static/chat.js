@@ -64,32 +64,34 @@ customElements.define("sb-chat", class extends HTMLElement {
   /** Where this tab was: the conversation, and the run that was being written when it went away. */
   async resume() {
     const run = JSON.parse(sessionStorage.getItem(this.memory("run")) ?? "null");
-    await this.open(run?.conversation ?? sessionStorage.getItem(this.memory("talk")) ?? "");
+    await this.open(run?.conversation ?? sessionStorage.getItem(this.memory("talk")) ?? "", true);
     if (!run || this.stop.signal.aborted) return;
-    const shown = this.querySelectorAll("article").length && [...this.turns.children].find((one) => one.answer?.id === run.message);
-    if (shown) return sessionStorage.removeItem(this.memory("run")); // it ended meanwhile, and is here
-    const answer = this.append();
-    await this.follow(answer, `/runs/${run.run}/events`);
+    const ended = [...this.turns.children].some((one) => one.answer?.id === run.message);
+    if (ended) this.forget();
+    else await this.follow(this.append(), `/runs/${run.run}/events`);
   }
 
   /** Show a conversation, or with "" an empty one. */
-  async open(id) {
-    this.running?.abort.abort();
-    this.busy(null);
+  async open(id, quiet = false) {
+    if (this.running) {
+      this.running.abort.abort();
+      this.forget();
+      this.busy(null);
+    }
     fill(this.turns);
     this.talks.show(null);
     this.talk = id;
     this.welcome.hidden = Boolean(id);
     sessionStorage[id ? "setItem" : "removeItem"](this.memory("talk"), id);
-    if (!id) return this.input.focus({ preventScroll: true });
+    if (!id) return quiet || this.input.focus({ preventScroll: true });
     try {
       const whole = await get(`/conversations/${id}`, { html: true, places: true }, { signal: this.stop.signal });
-      if (this.talk !== id) return;
-      this.talks.show(whole);
       for (const message of whole.messages) {
+        if (this.talk !== id) return; // another was opened meanwhile
         if (message.role === "user") this.turns.append(this.question(message.text, message.id));
         else await this.stored(message);
       }
+      this.talks.show(whole);
       this.pinned = true;
       this.follows();
     } catch (error) {
@@ -110,8 +112,7 @@ customElements.define("sb-chat", class extends HTMLElement {
   }
 
   append() {
-    const actions = { regenerate: (answer) => this.regenerate(answer), again: (answer) => this.again(answer) };
-    const answer = new Answer(this.notebook.id, actions, () => this.follows());
+    const answer = new Answer(this.notebook.id, this, () => this.follows());
     answer.element.answer = answer;
     this.turns.append(answer.element);
     return answer;

@@ -124,7 +124,6 @@ notes: {
   "none.readonly": "Noch keine Notizen.",
   open: "Öffnen",
   preview: "Vorschau",
-  removed: "eine entfernte Quelle",
   saved: "In den Notizen gespeichert.",
   text: "Text der Notiz",
   title: "Notizen",

@@ -124,7 +124,6 @@ notes: {
   "none.readonly": "Nothing is noted yet.",
   open: "Open",
   preview: "Preview",
-  removed: "a source that was removed",
   saved: "Saved to notes.",
   text: "Text of the note",
   title: "Notes",

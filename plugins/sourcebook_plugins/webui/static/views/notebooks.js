@@ -1,7 +1,7 @@
 // The list of notebooks, the last used first, and what a first visit shows.
 
 import { all, get, patch, post, remove, uuid } from "../api.js";
-import { announce, ask, button, confirm, dialog, failed, fill, h, icon, menu } from "../dom.js";
+import { announce, ask, button, confirm, dialog, failed, fill, h, icon, menu, trouble } from "../dom.js";
 import { may } from "../me.js";
 import { address, go } from "../router.js";
 import { ago, t } from "../strings.js";
@@ -17,7 +17,7 @@ customElements.define("sb-notebooks", class extends HTMLElement {
       this.writes = await may("write");
       await this.read();
     } catch (error) {
-      fill(this.body, h("p", { class: "problem" }, error.detail ?? error.message), button("retry", { onclick: () => this.connectedCallback() }, t("retry")));
+      fill(this.body, trouble(error, () => this.connectedCallback()));
     }
   }
 

@@ -68,7 +68,7 @@ customElements.define("sb-notes", class extends HTMLElement {
     try {
       const note = this.open = await get(`/notes/${id}`, { html: true });
       if (edit) return this.edit(note);
-      const body = note.html === null ? h("p", { class: "plain-text" }, note.text) : chipped(trusted(note.html), this.cited(note), this.notebook.id);
+      const body = note.html === null ? h("p", { class: "plain-text" }, note.text) : chipped(trusted(note.html), note.citations, this.notebook.id);
       const title = h("h3", { class: "grow", tabindex: "-1" }, note.title || t("notes.untitled"));
       const change = this.writes && button("edit", { label: t("notes.edit"), onclick: () => this.edit(note) });
       fill(this, h("div", { class: "row view-bar" }, button("back", { label: t("notes.back"), onclick: () => this.overview(id).catch(failed) }), title, change, this.menu(note)),
@@ -77,11 +77,6 @@ customElements.define("sb-notes", class extends HTMLElement {
     } catch (error) {
       failed(error);
     }
-  }
-
-  /** Its citations, as chips take them: one whose source is gone opens nothing, and says so. */
-  cited(note) {
-    return note.citations.map((one) => (one.removed_at ? { ...one, source_id: null, title: t("notes.removed") } : { ...one, title: one.source_name }));
   }
 
   /** Write a note, or change one. What is typed is kept in this tab until it is stored or given up. */
@@ -124,7 +119,7 @@ customElements.define("sb-notes", class extends HTMLElement {
     try {
       if (showing) {
         const { html } = await post("/markdown", { text: text.value });
-        fill(shown, html === null ? text.value : chipped(trusted(html), this.cited(note), this.notebook.id));
+        fill(shown, html === null ? text.value : chipped(trusted(html), note.citations, this.notebook.id));
       }
       [shown.hidden, text.hidden] = [!showing, showing];
       toggle.setAttribute("aria-pressed", String(showing));

@@ -1,7 +1,7 @@
 // What runs: health, pipelines and plugins. Nothing can be changed here.
 
 import { get } from "../api.js";
-import { button, fill, h } from "../dom.js";
+import { button, fill, h, trouble } from "../dom.js";
 import { t } from "../strings.js";
 
 const ORDER = ["failed", "active", "off"];
@@ -22,7 +22,7 @@ customElements.define("sb-status", class extends HTMLElement {
       const [health, me, pipelines, plugins] = await Promise.all([parts, get("/me"), get("/pipelines"), get("/plugins")]);
       if (this.isConnected) fill(this.body, this.health(health, me), this.pipelines(pipelines.items), this.plugins(plugins.items));
     } catch (error) {
-      fill(this.body, h("p", { class: "problem" }, [error.detail ?? error.message, error.remedy].filter(Boolean).join(" ")));
+      fill(this.body, trouble(error));
     }
   }
 
