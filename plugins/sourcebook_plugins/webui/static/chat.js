@@ -15,7 +15,7 @@ customElements.define("sb-chat", class extends HTMLElement {
     this.talks = new Conversations(this.notebook, (id) => this.open(id));
     this.turns = h("div", { class: "turns" });
     this.end = h("div");
-    this.welcome = h("div", { class: "empty" }, h("h3", {}, t("chat.welcome")), h("p", { class: "muted" }, t("chat.hint")));
+    this.welcome = h("div", { class: "empty" }, h("h3", {}, t("chat.welcome")), h("p", { class: "muted" }, t("chat.hint")), this.offers());
     this.scroller = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("chat.turns") }, this.welcome, this.turns, this.end);
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.pinned = true;
@@ -31,6 +31,12 @@ customElements.define("sb-chat", class extends HTMLElement {
     this.stop.abort();
     this.running?.abort.abort();
     this.growth.disconnect();
+  }
+
+  /** Questions that the notebook brings along, as the example does. */
+  offers() {
+    const found = [].concat(this.notebook.metadata.questions ?? []).map(String).slice(0, 4);
+    return h("div", { class: "offers" }, found.map((text) => button("", { onclick: () => this.running || this.ask(text) }, text)));
   }
 
   composer() {
