@@ -50,7 +50,7 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
-	@for script in startup plugins ingest search stream load parse; do $(BIN)/python bench/$$script.py || exit 1; done
+	@for script in startup plugins ingest search stream load parse page; do $(BIN)/python bench/$$script.py || exit 1; done
 
 proof: $(VENV)/.dev ## What takes longer than a test should: kills, faults, slow bombs, clients that go away, made-up requests
 	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py

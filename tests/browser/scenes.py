@@ -1,4 +1,4 @@
-"""The six main states of the page, as the bundled example shows them: for axe-core and for pictures."""
+"""The main states of the page, as the bundled example shows them: for axe-core and for pictures."""
 
 from __future__ import annotations
 
@@ -84,8 +84,15 @@ def pieces(text: str, length: int = 7) -> list[str]:
     return [text[i : i + length] for i in range(0, len(text), length)]
 
 
+def first(page: Page, example: Example) -> None:
+    """The first run: what stands in the place of a list that is empty."""
+    page.route("**/api/v1/notebooks?*", lambda route: route.fulfill(json={"items": [], "next_cursor": None}))
+    page.goto("/#/")
+    expect(page.get_by_role("button", name="Try the example")).to_be_visible()
+
+
 def notebooks(page: Page, example: Example) -> None:
-    """The list, with its offer for the first run."""
+    """The list."""
     page.goto("/#/")
     expect(page.get_by_role("heading", name="Notebooks", exact=True)).to_be_visible()
     expect(cards(page).first).to_be_visible()
@@ -134,5 +141,5 @@ def status(page: Page, example: Example) -> None:
 
 
 SCENES: dict[str, Callable[[Page, Example], None]] = {
-    scene.__name__: scene for scene in (notebooks, empty, answer, source, notes, status)
+    scene.__name__: scene for scene in (first, notebooks, empty, answer, source, notes, status)
 }

@@ -1,4 +1,4 @@
-"""Pictures of the six main states, light and dark, wide and narrow: `python -m tests.browser.screenshots FOLDER`."""
+"""Pictures of the main states, light and dark, wide and narrow: `python -m tests.browser.screenshots FOLDER`."""
 
 from __future__ import annotations
 

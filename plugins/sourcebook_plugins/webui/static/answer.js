@@ -11,16 +11,15 @@ const LONG = 40; // blocks; of a longer answer only what is in sight is laid out
 /** An answer's element and how it grows. `actions`: `regenerate(answer)`, `again(answer)`; `grown()` after each addition. */
 export class Answer {
   constructor(notebook, actions, grown) {
-    Object.assign(this, { notebook, actions, grown, began: performance.now(), text: "", citations: [] });
+    Object.assign(this, { notebook, actions, grown, began: performance.now() });
     this.reasoning = h("div", { class: "reasoning-text" });
     this.summary = h("summary", {}, t("answer.thinking"));
-    this.details = h("details", { class: "reasoning", hidden: true, open: true, ontoggle: () => (this.touched = true) }, this.summary, this.reasoning);
+    this.details = h("details", { class: "reasoning", hidden: true, open: true }, this.summary, this.reasoning);
     this.status = h("p", { class: "status small muted", role: "status" }, h("span", { class: "dots", "aria-hidden": "true" }), t("answer.searching"));
     this.body = h("div", { class: "prose streaming" });
     this.foot = h("div", { class: "foot" });
     this.element = h("article", { class: "answer", "aria-label": t("answer.label"), "aria-busy": "true" }, this.details, this.status, this.body, this.foot);
-    this.thoughts = new Writer(this.reasoning, notebook, grown);
-    this.writer = new Writer(this.body, notebook, grown);
+    this.restart();
   }
 
   /** Take one event of the run. */
@@ -59,7 +58,8 @@ export class Answer {
   }
 
   fold(seconds) {
-    if (this.details.hidden) return;
+    if (this.details.hidden || this.folded) return;
+    this.folded = true; // by itself once: then it is the reader's
     this.thoughts.flush();
     this.details.open = false;
     this.summary.textContent = seconds ? t("answer.thought", { time: left(seconds) }) : t("answer.thoughts");
