@@ -65,10 +65,9 @@ def tab_to(page: Page, name: str, key: str = "Tab") -> None:
     for _ in range(60):
         page.keyboard.press(key)
         held = page.evaluate(
-            """() => { const el = document.activeElement, label = el.getAttribute('aria-label');
-              return [label ?? el.labels?.[0]?.textContent ?? el.textContent, el.matches(':focus-visible'),
-                getComputedStyle(el).outlineStyle, getComputedStyle(el).boxShadow,
-                getComputedStyle(el.closest('.ask') ?? el).outlineStyle] }"""
+            """() => { const el = document.activeElement;
+              const name = el.getAttribute('aria-label') ?? el.labels?.[0]?.textContent ?? el.textContent;
+              return [el === document.body || el.tabIndex < 0 ? '' : name, el.matches(':focus-visible')] }"""
         )
         if name in held[0]:
             assert held[1], f"{name} has the focus, and nothing shows it"
