@@ -241,7 +241,7 @@ def test_the_status_page_tells_what_runs_and_why_something_does_not(visit: Visit
             expect(plugins).to_contain_text(plugin["reason"])
 
 
-def test_german_is_spoken_to_whoever_reads_it_and_can_be_chosen(visit: Visit, fresh: Sourcebook) -> None:
+def test_german_is_spoken_to_whoever_reads_it_and_can_be_chosen(fresh: Sourcebook, visit: Visit) -> None:
     page = visit(fresh, locale="de-DE").go()
     expect(page.get_by_role("heading", name="Notizbücher")).to_be_visible()
     assert page.locator("html").get_attribute("lang") == "de"
