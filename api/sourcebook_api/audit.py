@@ -62,6 +62,10 @@ class Audit:
         """What somebody did on the command line, who is whoever may read the data folder."""
         self._write({"at": now(), "address": "command line", "action": action, **values})
 
+    def signal(self, action: str, **values: Any) -> None:
+        """What a signal to this process did."""
+        self._write({"at": now(), "address": "signal", "action": action, **values})
+
     def close(self) -> None:
         """Close the file."""
         if self._handler is not None:
@@ -69,7 +73,7 @@ class Audit:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         line = orjson.dumps(entry).decode()
-        log.info("%s", line)
+        log.info("%s", entry["action"], extra={"fields": {k: v for k, v in entry.items() if k not in ("at", "action")}})
         if self._file is None:
             return
         try:

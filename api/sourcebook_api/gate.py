@@ -6,9 +6,11 @@ Whatever the routes let through as an exception ends here too, and what was done
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -17,9 +19,11 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sourcebook.about import about
 from sourcebook.app import Sourcebook
-from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, Unauthenticated
+from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, StoreError, Unauthenticated
 from sourcebook.owners import Principal
+from sourcebook_api.access_log import told, traced
 from sourcebook_api.audit import Audit, route_of
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
@@ -38,6 +42,8 @@ _UPLOAD = re.compile(
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY_NAMES = frozenset({"access_token", "api-key", "api_key", "apikey", "authorization", "x-api-key"})
 _KEY = re.compile(r"sbk_[\w-]{8}")
+# While the server stops: what is known of answers that are still being made, and what is counted.
+_GOES_ON = re.compile(r"/api/v1/runs/.*|/metrics")
 _RECHECK = 15.0  # seconds between two looks at the key of an open stream
 _ALLOWED = (
     b"authorization, content-type, idempotency-key, if-match, if-none-match, if-range, last-event-id, range, "
@@ -61,6 +67,7 @@ class Gate:
         limiter: Limiter,
         audit: Audit,
         permissions: Permissions,
+        stopping: asyncio.Event,
     ) -> None:
         self._app = app
         self._book = book
@@ -69,6 +76,7 @@ class Gate:
         self._limiter = limiter
         self._audit = audit
         self._permissions = permissions
+        self._stopping = stopping
         self._recheck = _RECHECK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,6 +94,10 @@ class Gate:
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "principal": None}
         out = Outgoing(scope, send, request_id, self._cors(headers))
         with ExitStack() as ending:
+            ending.enter_context(about(request_id=request_id))
+            if self._book.tracer is not None:
+                ending.enter_context(traced(self._book.tracer, scope, headers, out))
+            ending.callback(told, scope, out, time.perf_counter())
             ending.callback(self._audit_it, scope, out)
             try:
                 self._check_address(scope, headers)
@@ -164,6 +176,9 @@ class Gate:
         if needed is None:
             scope["state"]["principal"] = await self._authenticator.maybe(headers)
             return
+        if self._stopping.is_set() and not _GOES_ON.fullmatch(scope["path"]):
+            out.add({b"connection": b"close"})
+            raise StoreError("This server is stopping, and takes nothing new.", code="stopping", retry_after=1)
         self._limiter.admit()
         ending.callback(self._limiter.dismiss)
         principal = scope["state"]["principal"] = await self._principal(scope, headers)

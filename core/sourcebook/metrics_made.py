@@ -42,6 +42,11 @@ class Made:
         self.stages = Histogram(
             "sourcebook_stage_seconds", "A stage of reading a source.", ["stage"], registry=r, buckets=_LONG
         )
+        of = ["kind", "instance", "call"]
+        self.calls = Histogram("sourcebook_component_seconds", "A call of a component.", of, registry=r, buckets=_LONG)
+        self.call_failures = Counter(
+            "sourcebook_component_failures_total", "Calls of a component that raised.", of, registry=r
+        )
         self.hooks = Histogram(
             "sourcebook_hook_seconds", "A call of a plugin's hook.", ["plugin", "hook"], registry=r, buckets=_SHORT
         )
@@ -50,6 +55,9 @@ class Made:
             "Calls of a plugin's hook that raised or overran.",
             ["plugin", "hook"],
             registry=r,
+        )
+        self.reloads = Counter(
+            "sourcebook_config_reloads_total", "Reloads of the configuration.", ["outcome"], registry=r
         )
         self._gauges = {
             name: Gauge(f"sourcebook_{name}", meaning, registry=r)
@@ -60,6 +68,7 @@ class Made:
                 ("leased_jobs", "Jobs that are being done, by all processes."),
                 ("queue_age_seconds", "How long the job that waits longest has been due."),
                 ("plugins_failed", "Plugins that could not load."),
+                ("open_configurations", "Configurations that somebody works with: 1 where none is left of before."),
             )
         }
 

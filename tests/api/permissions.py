@@ -36,6 +36,7 @@ READ = {
     "GET /api/v1/plugins",
     "GET /api/v1/runs/{run_id}",
     "GET /api/v1/runs/{run_id}/events",
+    "GET /api/v1/runs/{run_id}/trace",
     "GET /api/v1/sources/{source_id}",
     "GET /api/v1/sources/{source_id}/content",
     "GET /api/v1/sources/{source_id}/pages/{page}.png",
@@ -88,6 +89,7 @@ ADMIN = {
     "GET /api/v1/config",
     "GET /metrics",
     "GET /api/v1/keys",
+    "POST /api/v1/config/reload",
     "POST /api/v1/keys",
 }
 """For the whole server: an administrator's key reaches every owner's keys, so these know no owners."""

@@ -169,7 +169,7 @@ async def ingest_all(
     book: Sourcebook, principal: Principal, target: Notebook, paths: Sequence[str], password: str | None = None
 ) -> list[Source]:
     """Accept everything, then wait; one bad path does not stop the others, and is named."""
-    from sourcebook.app import chunks_of
+    from sourcebook.accepting import chunks_of
 
     ids: list[str] = []
     for path in _expand(paths):

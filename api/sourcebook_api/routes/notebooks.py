@@ -75,7 +75,8 @@ async def list_notebooks(
 ) -> Listing[NotebookShown]:
     """The notebooks that this key may read. One that is used while the list is read goes to the front of `used`."""
     page = await asking.book.notebooks.listing(asking.principal, limit, cursor, order)
-    standings = await asking.book.specs.standing(page.items)
+    with asking.book.wirings.used() as wiring:
+        standings = await wiring.specs.standing(page.items)
     counted = await asking.counts(page.items) if counts else {}
     items = [NotebookShown.of(n, stale=standings[n.id].stale, counts=counted.get(n.id)) for n in page.items]
     return Listing[NotebookShown](items=items, next_cursor=page.next_cursor)
@@ -124,6 +125,7 @@ async def delete_notebook(asking: Asking, notebook_id: str) -> None:
 
 
 async def _shown(asking: Caller, notebook: Notebook, response: Response, if_none_match: str | None = None) -> Any:
-    standing = (await asking.book.specs.standing([notebook]))[notebook.id]
+    with asking.book.wirings.used() as wiring:
+        standing = (await wiring.specs.standing([notebook]))[notebook.id]
     shown = NotebookShown.of(notebook, stale=standing.stale)
     return versioned(shown, notebook.version, response, if_none_match)

@@ -5,8 +5,8 @@ from alembic import op
 
 from sourcebook.database.tables import UTCDateTime
 
-revision = "0010"
-down_revision = "0005"
+revision = "0011"
+down_revision = "0010"
 
 
 def upgrade() -> None:
