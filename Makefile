@@ -54,7 +54,7 @@ docs: $(VENV)/.dev ## Build a site of the documentation, in build/site
 	@echo "build/site/README.html"
 
 bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
-	@for script in startup plugins ingest search stream load parse; do $(BIN)/python bench/$$script.py || exit 1; done
+	@for script in startup plugins ingest search stream load parse page; do $(BIN)/python bench/$$script.py || exit 1; done
 
 proof: $(VENV)/.dev ## What takes longer than a test should: kills, faults, slow bombs, clients that go away, made-up requests
 	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py

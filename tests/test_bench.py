@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 BENCH = Path(__file__).parents[1] / "bench"
 # Each script, with how many ratios and tables it prints.
 SCRIPTS = {"startup": 1, "plugins": 1, "ingest": 2, "search": 2, "stream": 4, "load": 1, "parse": 1}
+# What drives a browser, where there is one.
+WITH_BROWSER = {"page": 4}
 # What asks for a collection or a model that is not in the repository.
 WITH_DATA = {"abstain", "chunking", "export_minilm"}
 
@@ -21,11 +25,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 def test_every_script_is_run_here() -> None:
     runnable = {path.stem for path in BENCH.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
-    assert runnable == SCRIPTS.keys() | WITH_DATA
+    assert runnable == SCRIPTS.keys() | WITH_BROWSER.keys() | WITH_DATA
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, *WITH_BROWSER])
 def test_a_benchmark_prints_its_ratios_and_leaves_nothing_behind(script: str, tmp_path: Path) -> None:
+    if script in WITH_BROWSER and (shutil.which("chromium") is None or find_spec("playwright") is None):
+        pytest.skip("there is no chromium, or no playwright")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SOURCEBOOK_")}
     run = subprocess.run(
         [sys.executable, str(BENCH / f"{script}.py"), "--quick"],
@@ -40,6 +46,6 @@ def test_a_benchmark_prints_its_ratios_and_leaves_nothing_behind(script: str, tm
     lines = run.stdout.splitlines()
     assert sum("cores" in line and "Python" in line for line in lines) == 1
     ratios = [line for line in lines if line.startswith("ratio")]
-    assert len(ratios) == SCRIPTS[script], run.stdout
+    assert len(ratios) == {**SCRIPTS, **WITH_BROWSER}[script], run.stdout
     assert all(re.search(r"\d\.\d\d", line) and "nan" not in line for line in ratios), ratios
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("bench-")] == []

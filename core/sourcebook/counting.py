@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,15 +38,15 @@ class Counting:
         """By notebook's id. Whether the principal may read them has been asked before."""
         if not notebook_ids:
             return {}
+        by_state: dict[str, Counter[str]] = {one: Counter() for one in notebook_ids}
         async with self._db.read() as c:
-            by_state = {row.notebook_id: row for row in (await c.execute(_sources(notebook_ids))).all()}
+            for notebook_id, state, count in (await c.execute(_sources(notebook_ids))).all():
+                by_state[notebook_id][str(state)] = int(count)
             written = dict(await _pairs(c, _notes(notebook_ids)))
             talk = dict(await _pairs(c, self._conversations(principal, notebook_ids)))
         counted = {}
-        for one in notebook_ids:
-            total, ready, failed = (
-                (by_state[one].total, by_state[one].ready, by_state[one].failed) if one in by_state else (0, 0, 0)
-            )
+        for one, states in by_state.items():
+            total, ready, failed = states.total(), states["ready"], states["failed"]
             counted[one] = Counts(total, ready, failed, total - ready - failed, written.get(one, 0), talk.get(one, 0))
         return counted
 
@@ -73,32 +74,19 @@ def each_of(column: sa.ColumnElement[Any], sqlite: bool) -> tuple[sa.TableValued
 
 def _sources(ids: Sequence[str]) -> sa.Select[Any]:
     """A source that serves is ready, whatever becomes of a later reading; any other is what its newest reading is."""
-    serves = sa.and_(generations.c.state == "ready", generations.c.index_spec_id == notebooks.c.index_spec_id)
+    mine = generations.c.source_id == sources.c.id
+    serving = sa.exists().where(
+        mine, generations.c.state == "ready", generations.c.index_spec_id == notebooks.c.index_spec_id
+    )
+    newest = sa.select(generations.c.state).where(mine, generations.c.state != SUPERSEDED)
+    latest = newest.order_by(generations.c.id.desc()).limit(1).scalar_subquery()
     each = (
-        sa.select(
-            sources.c.notebook_id,
-            sa.func.max(sa.case((serves, 1), else_=0)).label("serving"),
-            sa.func.max(sa.case((generations.c.state != SUPERSEDED, generations.c.id))).label("newest"),
-        )
+        sa.select(sources.c.notebook_id, sa.case((serving, "ready"), else_=latest).label("state"))
         .join(notebooks, notebooks.c.id == sources.c.notebook_id)
-        .outerjoin(generations, generations.c.source_id == sources.c.id)
         .where(sources.c.notebook_id.in_(ids), sources.c.deleted_at.is_(None))
-        .group_by(sources.c.id, sources.c.notebook_id)
         .subquery()
     )
-    newest = generations.alias()
-    ready = sa.or_(each.c.serving == 1, newest.c.state == "ready")
-    failed = sa.and_(each.c.serving == 0, newest.c.state == "failed")
-    return (
-        sa.select(
-            each.c.notebook_id,
-            sa.func.count().label("total"),
-            sa.func.sum(sa.case((ready, 1), else_=0)).label("ready"),
-            sa.func.sum(sa.case((failed, 1), else_=0)).label("failed"),
-        )
-        .select_from(each.outerjoin(newest, newest.c.id == each.c.newest))
-        .group_by(each.c.notebook_id)
-    )
+    return sa.select(each, sa.func.count()).group_by(each.c.notebook_id, each.c.state)
 
 
 def _notes(ids: Sequence[str]) -> sa.Select[str, int]:

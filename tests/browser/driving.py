@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,7 +43,7 @@ def make_notebook(page: Page, title: str) -> str:
 def open_notebook(page: Page, notebook: str) -> None:
     """At its address, until its parts are there."""
     page.goto(f"/#/n/{notebook}")
-    expect(page.get_by_role("heading", name="Sources", exact=True)).to_be_visible()
+    expect(page.locator("sb-notebook[data-pane]")).to_be_visible()
 
 
 def row(page: Page, name: str) -> Locator:
@@ -116,3 +117,27 @@ def picture(page: Page) -> bytes:
           return Array.from(bytes, byte => String.fromCharCode(byte)).join(''); }"""
     )
     return str(data).encode("latin-1")
+
+
+def turn_to(page: Page, pane: str) -> None:
+    """Show a pane where the screen has room for one alone."""
+    tab = page.get_by_role("navigation", name="Parts of the notebook").get_by_role("button", name=pane)
+    if tab.is_visible():
+        tab.click()
+
+
+def below(page: Page) -> float:
+    """How many pixels of the conversation lie below what is in sight."""
+    where = (
+        "const s = document.querySelector('sb-chat > .scroll'); return s.scrollHeight - s.scrollTop - s.clientHeight"
+    )
+    return float(page.evaluate(f"() => {{ {where} }}"))
+
+
+def until(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait for what `expect` has no word for."""
+    for _ in range(300):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("it did not come to be")

@@ -9,7 +9,7 @@ import pytest
 from sourcebook.testing.llm_server import FakeLLMServer, Hold, Recorded, Reply, Step, chunk, stream_of
 
 from .conftest import Visit
-from .driving import answered, answers, ask, expect, open_notebook
+from .driving import answered, answers, ask, below, expect, open_notebook, until
 from .serving import Sourcebook
 from .wire import Wire
 
@@ -228,7 +228,7 @@ def test_only_ticked_sources_are_asked(visit: Visit, modelled: Sourcebook, noteb
     expect(page.get_by_text("Answers from 1 of 2 sources")).to_be_visible()
     with page.expect_request("**/api/v1/chat") as asked:
         ask(page, QUESTION)
-    assert asked.value.post_data_json["sources"] == [other]
+    assert (asked.value.post_data_json or {})["sources"] == [other]
     answered(page)
     page.get_by_role("checkbox", name="Use ferry.md for answers").uncheck()
     ask(page, "And now?")
@@ -259,3 +259,41 @@ def test_conversations_are_listed_named_and_deleted(visit: Visit, modelled: Sour
     expect(page.get_by_role("article")).to_have_count(0)
     (left,) = modelled.read(f"/conversations?notebook={notebook}")["items"]
     assert left["title"] == "Which colour has the lamp?"
+
+
+def test_a_conversation_is_opened_at_its_end(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
+) -> None:
+    asked = {"question": "Question 0?", "notebooks": [notebook], "stream": False}
+    for turn in range(3):
+        # A question that follows another is condensed by the model first.
+        condensed = [Reply(stream_of(["a question"]))] if turn else []
+        llm.script(*condensed, Reply(stream_of([f"Paragraph {i} of turn {turn}. " * 12 + "\n\n" for i in range(12)])))
+        asked["conversation_id"] = modelled.made("/chat", asked)["conversation_id"]
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    page.get_by_title("Conversations").click()
+    page.get_by_role("dialog", name="Conversations").get_by_role("button", name="Question 0?").click()
+    expect(answers(page)).to_have_count(3)
+    expect(answers(page).last.get_by_role("button", name="Copy with citations")).to_be_in_viewport()
+    page.reload()
+    expect(answers(page)).to_have_count(3)
+    expect(answers(page).last.get_by_role("button", name="Copy with citations")).to_be_in_viewport()
+
+
+def test_a_reader_who_scrolls_up_is_left_alone(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
+) -> None:
+    long = [f"Paragraph {i}. " * 12 + "\n\n" for i in range(30)]
+    llm.script(held(content(*long), hold, content(*long, "The end.")))
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    ask(page, QUESTION)
+    expect(answers(page).last).to_contain_text("Paragraph 29.")
+    until(page, lambda: below(page) < 60)
+    page.get_by_role("region", name="Conversation").hover()
+    page.mouse.wheel(0, -1500)
+    until(page, lambda: below(page) > 1000)
+    hold.release()
+    expect(answered(page)).to_contain_text("The end.")
+    assert below(page) > 1000

@@ -92,7 +92,7 @@ export function addDialog(adding) {
       return [button(folder ? "sources" : "file", { class: folder ? "" : "primary", onclick: () => input.click() }, t(folder ? "add.folder" : "add.files")), input];
     };
     const url = h("input", { type: "url", required: true, placeholder: "https://", maxlength: 8000 });
-    const name = h("input", { required: true, maxlength: 200, value: t("add.text.name") });
+    const name = h("input", { required: true, maxlength: 200, value: t("add.text") });
     const text = h("textarea", { required: true, rows: 4 });
     const form = (submit, ...fields) => h("form", { class: "stack tight", onsubmit: (event) => (event.preventDefault(), submit(), close()) }, ...fields, h("div", { class: "actions" }, h("button", { class: "button" }, t("add"))));
     return h("div", { class: "stack" },

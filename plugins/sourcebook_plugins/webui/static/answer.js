@@ -11,16 +11,15 @@ const LONG = 40; // blocks; of a longer answer only what is in sight is laid out
 /** An answer's element and how it grows. `actions`: `regenerate(answer)`, `again(answer)`; `grown()` after each addition. */
 export class Answer {
   constructor(notebook, actions, grown) {
-    Object.assign(this, { notebook, actions, grown, began: performance.now(), text: "", citations: [] });
+    Object.assign(this, { notebook, actions, grown, began: performance.now() });
     this.reasoning = h("div", { class: "reasoning-text" });
     this.summary = h("summary", {}, t("answer.thinking"));
-    this.details = h("details", { class: "reasoning", hidden: true, open: true, ontoggle: () => (this.touched = true) }, this.summary, this.reasoning);
+    this.details = h("details", { class: "reasoning", hidden: true, open: true }, this.summary, this.reasoning);
     this.status = h("p", { class: "status small muted", role: "status" }, h("span", { class: "dots", "aria-hidden": "true" }), t("answer.searching"));
     this.body = h("div", { class: "prose streaming" });
     this.foot = h("div", { class: "foot" });
     this.element = h("article", { class: "answer", "aria-label": t("answer.label"), "aria-busy": "true" }, this.details, this.status, this.body, this.foot);
-    this.thoughts = new Writer(this.reasoning, notebook, grown);
-    this.writer = new Writer(this.body, notebook, grown);
+    this.restart();
   }
 
   /** Take one event of the run. */
@@ -59,7 +58,8 @@ export class Answer {
   }
 
   fold(seconds) {
-    if (this.details.hidden) return;
+    if (this.details.hidden || this.folded) return;
+    this.folded = true; // by itself once: then it is the reader's
     this.thoughts.flush();
     this.details.open = false;
     this.summary.textContent = seconds ? t("answer.thought", { time: left(seconds) }) : t("answer.thoughts");
@@ -149,7 +149,9 @@ export class Answer {
       began = performance.now();
     }
     // A marker that Markdown swallowed, such as one behind a table's last cell, must not cost its citation.
-    if (next.querySelectorAll(".chip").length < message.citations.length) next.append(...unplaced(message, next, this.notebook));
+    const placed = new Set([...next.querySelectorAll(".chip")].map((made) => Number(made.textContent)));
+    const missing = new Map(message.citations.filter(({ n }) => !placed.has(n)).map((made) => [made.n, made]));
+    if (missing.size) next.append(h("p", { class: "small muted" }, t("answer.sources"), [...missing].map(([n, made]) => chip(n, made, this.notebook))));
     this.body.replaceWith(next);
     this.body = next;
   }
@@ -167,13 +169,6 @@ export class Answer {
     await copyText([this.text.trim(), lines.join("\n")].filter(Boolean).join("\n\n"));
     toast(t("answer.copied"), { ms: 3000 });
   }
-}
-
-function unplaced(message, shown, notebook) {
-  const next = queue(message.citations);
-  for (const one of shown.querySelectorAll(".chip")) next(Number(one.textContent));
-  const missing = [...new Set(message.citations.map((one) => one.n))].filter((n) => ![...shown.querySelectorAll(".chip")].some((one) => Number(one.textContent) === n));
-  return missing.length ? [h("p", { class: "small muted" }, t("answer.sources"), missing.map((n) => chip(n, next(n), notebook)))] : [];
 }
 
 /** A selection as text, its chips as `[n]`. */

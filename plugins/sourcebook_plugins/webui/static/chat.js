@@ -9,16 +9,22 @@ import { t } from "./strings.js";
 
 const ENDS = (event) => event.event === "done";
 
+/** Questions to begin with, where the notebook knows some. */
+const offered = ({ metadata }) => [metadata.questions].flat().filter((one) => typeof one === "string").slice(0, 4);
+
 customElements.define("sb-chat", class extends HTMLElement {
   connectedCallback() {
     this.stop = new AbortController();
     this.talks = new Conversations(this.notebook, (id) => this.open(id));
     this.turns = h("div", { class: "turns" });
     this.end = h("div");
-    this.welcome = h("div", { class: "empty" }, h("h3", {}, t("chat.welcome")), h("p", { class: "muted" }, t("chat.hint")));
+    this.welcome = h("div", { class: "empty" }, h("h3", {}, t("chat.welcome")), h("p", { class: "muted" }, t("chat.hint")), this.offers());
     this.scroller = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("chat.turns") }, this.welcome, this.turns, this.end);
-    this.scroller.addEventListener("scroll", () => (this.pinned = this.near()), { passive: true });
+    this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.pinned = true;
+    // What comes into sight gets its real height only then.
+    this.growth = new ResizeObserver(() => this.follows());
+    this.growth.observe(this.turns);
     fill(this, this.talks.element, this.scroller, this.composer());
     this.closest("sb-notebook").addEventListener("sources-changed", (event) => this.told(event.detail), { signal: this.stop.signal });
     this.resume();
@@ -27,6 +33,13 @@ customElements.define("sb-chat", class extends HTMLElement {
   disconnectedCallback() {
     this.stop.abort();
     this.running?.abort.abort();
+    this.growth.disconnect();
+  }
+
+  /** Questions that the notebook brings along, as the example does. */
+  offers() {
+    const found = [].concat(this.notebook.metadata.questions ?? []).map(String).slice(0, 4);
+    return h("div", { class: "offers" }, found.map((text) => button("", { onclick: () => this.running || this.ask(text) }, text)));
   }
 
   composer() {
@@ -60,32 +73,34 @@ customElements.define("sb-chat", class extends HTMLElement {
   /** Where this tab was: the conversation, and the run that was being written when it went away. */
   async resume() {
     const run = JSON.parse(sessionStorage.getItem(this.memory("run")) ?? "null");
-    await this.open(run?.conversation ?? sessionStorage.getItem(this.memory("talk")) ?? "");
+    await this.open(run?.conversation ?? sessionStorage.getItem(this.memory("talk")) ?? "", true);
     if (!run || this.stop.signal.aborted) return;
-    const shown = this.querySelectorAll("article").length && [...this.turns.children].find((one) => one.answer?.id === run.message);
-    if (shown) return sessionStorage.removeItem(this.memory("run")); // it ended meanwhile, and is here
-    const answer = this.append();
-    await this.follow(answer, `/runs/${run.run}/events`);
+    const ended = [...this.turns.children].some((one) => one.answer?.id === run.message);
+    if (ended) this.forget();
+    else await this.follow(this.append(), `/runs/${run.run}/events`);
   }
 
   /** Show a conversation, or with "" an empty one. */
-  async open(id) {
-    this.running?.abort.abort();
-    this.busy(null);
+  async open(id, quiet = false) {
+    if (this.running) {
+      this.running.abort.abort();
+      this.forget();
+      this.busy(null);
+    }
     fill(this.turns);
     this.talks.show(null);
     this.talk = id;
     this.welcome.hidden = Boolean(id);
     sessionStorage[id ? "setItem" : "removeItem"](this.memory("talk"), id);
-    if (!id) return this.input.focus({ preventScroll: true });
+    if (!id) return quiet || this.input.focus({ preventScroll: true });
     try {
       const whole = await get(`/conversations/${id}`, { html: true, places: true }, { signal: this.stop.signal });
-      if (this.talk !== id) return;
-      this.talks.show(whole);
       for (const message of whole.messages) {
+        if (this.talk !== id) return; // another was opened meanwhile
         if (message.role === "user") this.turns.append(this.question(message.text, message.id));
         else await this.stored(message);
       }
+      this.talks.show(whole);
       this.pinned = true;
       this.follows();
     } catch (error) {
@@ -106,8 +121,7 @@ customElements.define("sb-chat", class extends HTMLElement {
   }
 
   append() {
-    const actions = { regenerate: (answer) => this.regenerate(answer), again: (answer) => this.again(answer) };
-    const answer = new Answer(this.notebook.id, actions, () => this.follows());
+    const answer = new Answer(this.notebook.id, this, () => this.follows());
     answer.element.answer = answer;
     this.turns.append(answer.element);
     return answer;
@@ -250,6 +264,14 @@ customElements.define("sb-chat", class extends HTMLElement {
   near() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     return scrollHeight - scrollTop - clientHeight < 60;
+  }
+
+  /** Only a reader goes up: then the end is no longer followed, until they are back there. */
+  scrolled() {
+    const { scrollTop } = this.scroller;
+    if (this.near()) this.pinned = true;
+    else if (scrollTop < this.top) this.pinned = false;
+    this.top = scrollTop;
   }
 
   /** Stay at the end, where the reader is. */

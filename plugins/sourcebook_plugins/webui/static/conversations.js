@@ -24,7 +24,7 @@ export class Conversations {
   /** Name what is open: a conversation, or null for an empty one. */
   show(conversation) {
     this.current = conversation;
-    this.title.textContent = conversation?.title || t("talk.untitled");
+    this.title.textContent = conversation?.title || t("talk.new");
     this.chooser.setAttribute("aria-label", `${t("talk.list")}: ${this.title.textContent}`); // "+" has the same words
     this.more.hidden = !conversation;
   }
@@ -38,7 +38,7 @@ export class Conversations {
       const found = await all("/conversations", { notebook: this.notebook.id });
       const take = (one) => () => (this.list.hidePopover(), this.open(one.id));
       fill(this.list, found.map((one) => h("button", { type: "button", "aria-current": one.id === this.current?.id && "true", onclick: take(one) },
-        h("span", { class: "grow cut" }, one.title || t("talk.untitled")), h("span", { class: "small muted" }, ago(one.updated_at)))));
+        h("span", { class: "grow cut" }, one.title || t("talk.new")), h("span", { class: "small muted" }, ago(one.updated_at)))));
       if (!found.length) fill(this.list, h("p", { class: "small muted" }, t("talk.none")));
       this.list.querySelector("button")?.focus();
     } catch (error) {
@@ -57,7 +57,7 @@ export class Conversations {
   }
 
   async rename(one) {
-    const title = await ask(t("talk.rename"), { value: one.title, label: t("talk.name"), action: t("save") });
+    const title = await ask(t("talk.rename"), { value: one.title, label: t("notebooks.name"), action: t("save") });
     if (title) await patch(`/conversations/${one.id}`, { title }).then((changed) => this.show(changed), failed);
   }
 

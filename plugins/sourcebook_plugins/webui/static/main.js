@@ -27,7 +27,7 @@ function bar() {
     h("div", { class: "crumb", id: "crumb" }),
     h("nav", { "aria-label": t("nav") },
       languages,
-      h("a", { class: "button quiet", href: "#/status" }, t("status.link")),
+      h("a", { class: "button quiet", href: "#/status" }, t("status.title")),
       key() && button("", { class: "quiet", onclick: leave }, t("signout"))));
 }
 

@@ -4,7 +4,7 @@ import { get, key } from "./api.js";
 
 let known = {};
 
-/** Whether the reader may do this (`read`, `write`, `admin`). The server decides all the same: this hides what it would refuse. */
+/** Whether the reader may do this (`read`, `write`, `admin`): what the server would refuse is not offered. */
 export async function may(permission) {
   if (known.key !== key() || !known.me) known = { key: key(), me: get("/me") };
   const { me } = known;

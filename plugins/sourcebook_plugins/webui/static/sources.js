@@ -3,6 +3,7 @@
 import { download, events, get, pages, patch, post, remove, send } from "./api.js";
 import { Adding, addDialog, dropsOn } from "./adding.js";
 import { announce, ask, button, failed, fill, h, toast } from "./dom.js";
+import { may } from "./me.js";
 import { address, go, route } from "./router.js";
 import { isReady, isWorking, SourceRow } from "./source-row.js";
 import { left, t } from "./strings.js";
@@ -24,6 +25,7 @@ customElements.define("sb-sources", class extends HTMLElement {
     this.stop = new AbortController();
     this.unticked = new Set(JSON.parse(sessionStorage.getItem(this.memory()) ?? "[]"));
     this.build();
+    may("write").then((writes) => this.toggleAttribute("readonly", !writes), failed);
     addEventListener("pagehide", () => this.flush(), { signal: this.stop.signal });
     this.read().then(() => this.follow(), failed);
   }

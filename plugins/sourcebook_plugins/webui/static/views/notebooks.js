@@ -42,7 +42,7 @@ customElements.define("sb-notebooks", class extends HTMLElement {
   show(found) {
     if (!found.length) return fill(this.body, this.first());
     const list = this.body.querySelector(".cards") ?? h("ul", { class: "cards" });
-    const before = new Map([...list.children].map((item) => [item.dataset.shown, item]));
+    const before = new Map([...list.children].map((item) => [item.shown, item]));
     list.replaceChildren(...found.map((one) => before.get(JSON.stringify(one)) ?? this.card(one)));
     if (!list.isConnected) fill(this.body, list);
   }
@@ -50,11 +50,11 @@ customElements.define("sb-notebooks", class extends HTMLElement {
   card(one) {
     const { sources, working, failed: torn, notes, conversations } = one.counts;
     const facts = [["sources", sources], ["notes", notes], ["conversations", conversations]];
-    return h("li", { class: "notebook", "data-shown": JSON.stringify(one) },
+    const item = h("li", { class: "notebook" },
       h("a", { class: "card", href: address(one.id) },
         h("strong", { class: "clamp" }, one.title),
         one.description && h("span", { class: "small muted clamp" }, one.description),
-        h("span", { class: "small facts" }, facts.filter(([, count], at) => !at || count).map(([key, count]) => h("span", {}, t(`${key}.count`, { count })))),
+        h("span", { class: "small" }, facts.filter(([, count], at) => !at || count).map(([key, count]) => t(`${key}.count`, { count })).join(" · ")),
         h("span", { class: "row small muted used" }, h("span", { class: "grow" }, t("notebooks.used", { when: ago(one.used_at) })),
           working > 0 && h("span", { class: "pill" }, t("notebooks.working", { count: working })),
           torn > 0 && h("span", { class: "pill bad" }, icon("warn"), t("notebooks.failed", { count: torn })))),
@@ -62,6 +62,7 @@ customElements.define("sb-notebooks", class extends HTMLElement {
         { label: t("source.rename"), icon: "edit", run: () => this.rename(one) },
         { label: t("source.delete"), icon: "trash", danger: true, run: () => this.drop(one) },
       ]));
+    return Object.assign(item, { shown: JSON.stringify(one) });
   }
 
   /** Nothing is here yet: what this is, and two ways to begin. */

@@ -41,7 +41,7 @@ customElements.define("sb-notes", class extends HTMLElement {
     if (this.open || !this.isConnected) return;
     fill(this.list, found.map((note) => this.row(note)));
     const make = this.writes && h("div", { class: "pane-head" }, button("add", { class: "wide", onclick: () => this.edit() }, t("notes.new")));
-    fill(this, make, found.length ? this.list : h("p", { class: "empty muted" }, t(this.writes ? "notes.none" : "notes.none.readonly")));
+    fill(this, make, found.length ? this.list : h("p", { class: "empty muted" }, t("notes.none"), " ", this.writes && t("notes.none.hint")));
     if (focus) (this.querySelector(`[data-note="${CSS.escape(focus)}"]`) ?? this.querySelector("button"))?.focus();
   }
 

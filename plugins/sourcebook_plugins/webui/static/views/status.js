@@ -34,7 +34,7 @@ customElements.define("sb-status", class extends HTMLElement {
   pipelines(found) {
     const named = (one) => one && h("span", { title: one.use }, one.name === one.use ? one.name : `${one.name} (${one.use})`);
     const list = (many) => many.flatMap((one, at) => [at > 0 && ", ", named(one)]);
-    return section("pipelines", table(["pipeline", "chunker", "embedder", "retrievers", "reranker", "llms"], found.map((one) =>
+    return section("pipelines", table(["pipeline", ...["chunker", "embedder", "retrievers", "reranker", "llm"].map((key) => h("code", {}, key))], found.map((one) =>
       [h("strong", {}, one.name), named(one.chunker), named(one.embedder) ?? t("status.words"), list(one.retrievers), named(one.reranker) ?? "–",
         [list(one.llms), !one.generates && h("div", { class: "small muted" }, t("status.quotes"))]])));
   }
@@ -58,6 +58,6 @@ const section = (name, ...body) => h("section", { class: "card stack tight", "ar
 
 function table(heads, rows) {
   return h("div", { class: "wide-table", tabindex: "0", role: "region", "aria-label": t(`status.${heads[0]}`) }, h("table", {},
-    h("thead", {}, h("tr", {}, heads.map((key) => h("th", { scope: "col" }, t(`status.${key}`))))),
+    h("thead", {}, h("tr", {}, heads.map((key) => h("th", { scope: "col" }, key.localName ? key : t(`status.${key}`))))),
     h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
 }
