@@ -18,7 +18,7 @@ from sourcebook.testing.llm_server import FakeLLMServer, Reply, stream_of
 
 from .conftest import Visit
 from .driving import answered, answers, ask, cards, expect, open_notebook, viewer
-from .payloads import ALL, INSPECT, MARKDOWN, ONE_LINE, PRETENDING, SCRIPTS
+from .payloads import ALL, INSPECT, MARKDOWN, ONE_LINE, SCRIPTS
 from .scenes import pieces
 from .serving import PATIENCE, Sourcebook
 
@@ -137,17 +137,29 @@ def test_a_whole_answer_of_them_in_one_piece(visit: Visit, modelled: Sourcebook,
     assert link.get_attribute("rel") == "noopener noreferrer nofollow ugc"
 
 
-def test_notes(visit: Visit, plain: Sourcebook) -> None:
-    for payloads in turns([*SCRIPTS, *MARKDOWN, *PRETENDING]):
-        notebook = plain.notebook()
-        for payload in payloads:
-            plain.made(
-                f"/notebooks/{notebook}/notes", {"title": plain_text(payload)[:200], "text": f"{PASSAGE}\n\n{payload}"}
-            )
-        page = visit(plain).page
-        open_notebook(page, notebook)
-        expect(page.locator("sb-notes").get_by_text(PASSAGE).first).to_be_visible()
-        settled(page)
+def test_notes_as_they_are_listed_read_and_edited(visit: Visit, plain: Sourcebook) -> None:
+    notebook = plain.notebook()
+    for payload in ALL:
+        note = {"title": plain_text(payload)[:200], "text": f"{PASSAGE}\n\n{payload}"}
+        plain.made(f"/notebooks/{notebook}/notes", note)
+    page = visit(plain).page
+    open_notebook(page, notebook)
+    rows = page.locator("sb-notes .note-open")
+    expect(rows).to_have_count(len(ALL))
+    settled(page)
+    for at in range(len(ALL)):
+        rows.nth(at).click()
+        expect(page.locator("sb-notes article")).to_contain_text(PASSAGE)
+        assert page.evaluate(INSPECT) == []
+        if at % 10 == 0:
+            page.locator("sb-notes").get_by_role("button", name="Edit").click()
+            page.get_by_role("button", name="Preview").click()
+            expect(page.get_by_role("region", name="Preview")).to_contain_text(PASSAGE)
+            settled(page)
+            page.get_by_role("button", name="Cancel").click()
+            expect(page.locator("sb-notes article")).to_contain_text(PASSAGE)
+        page.locator("sb-notes").get_by_role("button", name="All notes").click()
+    settled(page)
 
 
 @pytest.mark.parametrize("payload", [SCRIPTS[0], SCRIPTS[5], SCRIPTS[9], MARKDOWN[0], '"><img src=x onerror=pwned(1)>'])

@@ -9,6 +9,9 @@ import { t } from "./strings.js";
 
 const ENDS = (event) => event.event === "done";
 
+/** Questions to begin with, where the notebook knows some. */
+const offered = ({ metadata }) => [metadata.questions].flat().filter((one) => typeof one === "string").slice(0, 4);
+
 customElements.define("sb-chat", class extends HTMLElement {
   connectedCallback() {
     this.stop = new AbortController();
