@@ -74,7 +74,7 @@ interop: $(VENV)/.dev $(INTEROP)/.made ## Real model servers before us, real Ope
 		$(INTEROP)/bin/python tests/interop/check.py
 
 # All but sentence-transformers: which torch it brings, for which processor, is the operator's to choose.
-PINNED := dev fastembed mcp ocr onnx postgres qdrant-server testing tokenizers
+PINNED := dev fastembed mcp ocr onnx postgres qdrant-server s3 testing tokenizers
 constraints: ## Pin every dependency anew (needs uv)
 	uv pip compile --universal --no-header --no-annotate --python-version 3.11 $(PINNED:%=--extra %) pyproject.toml -o constraints.txt
 

@@ -19,7 +19,17 @@ from sourcebook.app import Sourcebook
 from sourcebook.bundle import BundleReader, BundleWriter
 from sourcebook.configuration import Configuration
 from sourcebook.database.engine import now
-from sourcebook.database.tables import SCHEMA, generations, jobs, metadata, owners, run_segments, runs, sources
+from sourcebook.database.tables import (
+    SCHEMA,
+    generations,
+    jobs,
+    metadata,
+    owners,
+    run_segments,
+    runs,
+    server_secrets,
+    sources,
+)
 from sourcebook.database.upgrade import revisions
 from sourcebook.errors import BlobMissing, Conflict, InvalidInput
 from sourcebook.rebuilding import reindex_again
@@ -110,7 +120,8 @@ async def _check_empty(book: Sourcebook) -> None:
 
 async def _fill(book: Sourcebook, bundle: BundleReader) -> int:
     async with book.database.write() as c:
-        await c.execute(owners.delete())  # `local`, which opening may have made
+        for made in (owners, server_secrets):  # `local` and the key of links, which opening may have made
+            await c.execute(made.delete())
         for table in metadata.sorted_tables:
             if table.name == sources.name:
                 await _fill_sources(c, bundle)
