@@ -2,6 +2,9 @@
 
 Beside it, what cannot be avoided: a process that imports the server's libraries and nothing else. `/readyz` is 200 only
 when the database has its schema and the index process has answered, so both are part of the time.
+
+`--install` weighs instead: packages and megabytes of a fresh venv with the wheel alone. It needs a package index, or
+`--venv`, a venv that has it already; it exits with 1 where the budget is exceeded.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 
 from measuring import Words, machine, median, processes_below, table, workspace
 from serving import environment, serving
+from weighing import install, weigh
 
 _IMPORTS = "import fastapi, uvicorn, sqlalchemy.ext.asyncio, pydantic, dynaconf"
 _ROLES = (("index process", "sourcebook_plugins.qdrant.child"), ("jail's parent", "jail"), ("serving process", "serve"))
@@ -50,7 +54,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="once: to see that it runs")
+    parser.add_argument("--install", action="store_true", help="weigh a fresh venv with the wheel")
+    parser.add_argument("--venv", type=Path, help="weigh this venv, which has the wheel already")
     given = parser.parse_args()
+    if given.install or given.venv:
+        with workspace("install") as folder:
+            print(machine())
+            sys.exit(not weigh(given.venv or install(folder)))
     rounds = 1 if given.quick else given.rounds
     with workspace("startup") as folder:
         (folder / "warm").mkdir()

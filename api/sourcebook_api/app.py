@@ -61,8 +61,8 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
         permissions=app.state.permissions,
     )
     add_handlers(app)
+    app.router.routes.extend(routes.api())
     app.include_router(health.router)
-    app.include_router(routes.api())
     app.include_router(openai.router)
     app.include_router(opened.router)
     return app

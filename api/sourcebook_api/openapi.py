@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
@@ -87,6 +87,11 @@ def _example(status: int, code: str, what: str) -> dict[str, Any]:
 def operation_id(route: APIRoute) -> str:
     """The function's name, so that generated clients keep theirs."""
     return route.name
+
+
+def api_router(tag: str, prefix: str = "") -> APIRouter:
+    """A router of whole paths below `/api/v1`, whose routes an application can take as they are."""
+    return APIRouter(tags=[tag], prefix=f"/api/v1{prefix}", generate_unique_id_function=operation_id)
 
 
 class Described(FastAPI):

@@ -120,7 +120,7 @@ async def _check_empty(book: Sourcebook) -> None:
 
 async def _fill(book: Sourcebook, bundle: BundleReader) -> int:
     async with book.database.write() as c:
-        for made in (owners, server_secrets):  # `local` and the key of links, which opening may have made
+        for made in (owners, server_secrets):  # by opening: `local`, and a key for links that nobody has yet
             await c.execute(made.delete())
         for table in metadata.sorted_tables:
             if table.name == sources.name:

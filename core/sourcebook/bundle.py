@@ -38,6 +38,8 @@ class BundleWriter:
         self._files: dict[str, str] = {}
 
     def __enter__(self) -> Self:
+        if self._path.is_dir():
+            raise StoreError(f"{self._path} cannot be written: it is a folder.", transient=False)
         try:
             descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -52,6 +54,8 @@ class BundleWriter:
             with suppress(Exception):  # an entry may still be open: what is thrown away need not be ended well
                 self._zip.close()
             self._file.close()
+        if isinstance(error, OSError):
+            raise StoreError(f"{self._path} cannot be written: {error.strerror}.", transient=False) from error
 
     @contextmanager
     def table(self, name: str, table: sa.Table) -> Iterator[Callable[[Iterable[Mapping[str, Any]]], int]]:

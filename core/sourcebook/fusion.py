@@ -9,8 +9,7 @@ better with lexical and dense legs of 100 hits each: see docs/evaluation.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sourcebook.interfaces import Hit
 
@@ -20,14 +19,22 @@ SPREAD = 3.0
 """Standard deviations on both sides of the mean that are told apart."""
 
 
-@dataclass(frozen=True)
-class Fused:
-    """`score` lies in 0 to 1: 1 is best in every leg. `scores` and `ranks` (from 1) are each leg's own."""
+class Fused(NamedTuple):
+    """`score` lies in 0 to 1: 1 is best in every leg. `legs` are what was fused, which all share."""
 
     passage_id: str
     score: float
-    scores: Mapping[str, float]
-    ranks: Mapping[str, int] = field(default_factory=dict)
+    legs: Mapping[str, Mapping[str, tuple[int, float]]]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Each leg's own, by its name."""
+        return {leg: found[self.passage_id][1] for leg, found in self.legs.items() if self.passage_id in found}
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The same, from 1."""
+        return {leg: found[self.passage_id][0] for leg, found in self.legs.items() if self.passage_id in found}
 
 
 def fuse(
@@ -39,19 +46,18 @@ def fuse(
     """
     used = {leg: _once(hits) for leg, hits in legs.items() if hits and _weight(leg, weights) > 0}
     totals: dict[str, float] = {}
-    scores: dict[str, dict[str, float]] = {}
-    ranks: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, tuple[int, float]]] = {}
     best = 0.0
     for leg, hits in used.items():
         weight = _weight(leg, weights)
         values = _ranked(hits, k) if method == "rrf" or len(used) == 1 else _scaled(hits)
         best += weight
+        mine = found[leg] = {}
         for rank, (hit, value) in enumerate(zip(hits, values, strict=True), start=1):
             totals[hit.passage_id] = totals.get(hit.passage_id, 0.0) + weight * value
-            scores.setdefault(hit.passage_id, {})[leg] = hit.score
-            ranks.setdefault(hit.passage_id, {})[leg] = rank
-    ordered = sorted(totals, key=lambda i: (-totals[i], i))
-    return [Fused(i, totals[i] / best, scores[i], ranks[i]) for i in ordered]
+            mine[hit.passage_id] = (rank, hit.score)
+    ordered = sorted((-total, passage_id) for passage_id, total in totals.items())
+    return [Fused(passage_id, -total / best, found) for total, passage_id in ordered]
 
 
 def _once(hits: Sequence[Hit]) -> list[Hit]:
@@ -68,12 +74,13 @@ def _ranked(hits: Sequence[Hit], k: int) -> list[float]:
 
 def _scaled(hits: Sequence[Hit]) -> list[float]:
     """0 to 1 by distance from the mean; all in the middle where all score the same."""
-    mean = sum(hit.score for hit in hits) / len(hits)
-    deviation = (sum((hit.score - mean) ** 2 for hit in hits) / len(hits)) ** 0.5
+    scores = [hit.score for hit in hits]
+    mean = sum(scores) / len(scores)
+    deviation = (sum([(score - mean) ** 2 for score in scores]) / len(scores)) ** 0.5
     if deviation <= 0:
         return [0.5] * len(hits)
     low, width = mean - SPREAD * deviation, 2 * SPREAD * deviation
-    return [min(max((hit.score - low) / width, 0.0), 1.0) for hit in hits]
+    return [min(max((score - low) / width, 0.0), 1.0) for score in scores]
 
 
 def _weight(leg: str, weights: Mapping[str, float]) -> float:

@@ -205,7 +205,7 @@ class Notebooks:
     async def scope(self, principal: Principal, notebook_ids: Sequence[str]) -> Scoped:
         """The scope of one request. Raises `NotFound` for any notebook that is not the principal's to read."""
         asked = {"ids": list(notebook_ids), "owner": principal.owner_id}
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             found = {row["id"]: _notebook(row) for row in (await c.execute(_SCOPED, asked)).mappings()}
         if missing := [n for n in notebook_ids if n not in found]:
             raise NotFound(f"There is no notebook {missing[0]}.")

@@ -167,13 +167,13 @@ class Owners:
     async def any_keys(self) -> bool:
         """Whether there is an active key: then every request needs one."""
         query = sa.select(keys.c.id).where(keys.c.revoked_at.is_(None)).limit(1)
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             return (await c.execute(query)).scalar() is not None
 
     async def authenticate(self, secret: str) -> Principal:
         """Who this secret stands for. Raises `Unauthenticated`: unknown, revoked and expired are not told apart."""
         query = sa.select(keys, owners.c.name.label("owner")).join(owners).where(keys.c.hash == _hash(secret))
-        async with self._db.read() as c:
+        async with self._db.read(small=True) as c:
             row = (await c.execute(query)).mappings().first() if may_be_a_key(secret) else None
         if row is None or row["revoked_at"] or (row["expires_at"] and row["expires_at"] <= now()):
             raise Unauthenticated(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,14 +19,17 @@ from sourcebook.fusion import fuse, kind_of
 from sourcebook.interfaces import Hit, Retriever, Scope, SearchQuery
 from sourcebook.metrics import Metrics
 from sourcebook.notebooks import Notebook
+from sourcebook.passages import Confirmed, View
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.plugins import Plugins
-from sourcebook.reading import Confirmed, Reading
+from sourcebook.reading import Reading
 from sourcebook.specs import Specs
 
 if TYPE_CHECKING:
     from sourcebook.interfaces import Vectors
 
+
+_FEW = 256  # hits that SQL looks up within a millisecond or two
 
 Mode = Literal["hybrid", "lexical", "dense"]
 Legs = Mapping[str, Sequence[Hit]]
@@ -145,20 +148,22 @@ class Searching:
         if explanation:
             counts = {leg: len(hits) for leg, hits in legs.items()}
             explanation.stage("search", pipeline=pipeline.name, legs=counts)
-        known = await self._confirmed(legs, asked, scope)
-        confirmed = {leg: [h for h in hits if h.passage_id in known] for leg, hits in legs.items()}
-        fused = fuse(confirmed, options.weights, options.fusion_k, options.fusion)
-        fused = [f for f in fused if f.score >= options.threshold]
-        weight_of = {i: asked.weights.get(one.row["notebook_id"], 1.0) for i, one in known.items()}
-        if asked.weights:
-            fused.sort(key=lambda f: -f.score * weight_of[f.passage_id])
-        if explanation:
-            dropped = len({h.passage_id for hits in legs.values() for h in hits}) - len(known)
-            explanation.stage("fusion", pipeline=pipeline.name, method=options.fusion, unconfirmed=dropped)
-            explanation.fused(fused, weight_of)
-        # Text and places cost more than all else here: the rest of what was over-fetched goes without.
-        fused = fused[: wanted * options.overfetch if pipeline.reranker or options.diversity else wanted]
-        read = await self._reading.filled(known[f.passage_id] for f in fused)
+        hits = {h.passage_id for found in legs.values() for h in found}
+        async with self._reading.view(few=len(hits) <= _FEW) as view:
+            known = await self._confirmed(view, hits, asked, scope)
+            confirmed = {leg: [h for h in found if h.passage_id in known] for leg, found in legs.items()}
+            fused = fuse(confirmed, options.weights, options.fusion_k, options.fusion)
+            fused = [f for f in fused if f.score >= options.threshold]
+            weight_of = {i: asked.weights.get(one.notebook_id, 1.0) for i, one in known.items()}
+            if asked.weights:
+                fused.sort(key=lambda f: -f.score * weight_of[f.passage_id])
+            if explanation:
+                method, dropped = options.fusion, len(hits) - len(known)
+                explanation.stage("fusion", pipeline=pipeline.name, method=method, unconfirmed=dropped)
+                explanation.fused(fused, weight_of)
+            # Text and places cost more than all else here: the rest of what was over-fetched goes without.
+            fused = fused[: wanted * options.overfetch if pipeline.reranker or options.diversity else wanted]
+            read = await view.filled([f.passage_id for f in fused])
         ranked = [
             replace(read[f.passage_id], score=f.score * weight_of[f.passage_id], scores=f.scores)
             for f in fused
@@ -196,13 +201,13 @@ class Searching:
             self._vectors.put(key, vectors)
         return vectors
 
-    async def _confirmed(self, legs: Legs, asked: Asked, scope: Scope) -> dict[str, Confirmed]:
+    async def _confirmed(self, view: View, hits: Iterable[str], asked: Asked, scope: Scope) -> dict[str, Confirmed]:
         """An index is derived and may be behind: only what SQL confirms is ranked at all."""
-        known = await self._reading.confirmed((h.passage_id for hits in legs.values() for h in hits), scope)
+        known = await view.confirmed(hits, scope)
         if asked.sources is not None:
             known = {i: one for i, one in known.items() if one.source_id in asked.sources}
         if asked.where is not None:
-            known = await self._reading.matching(known, asked.where, self._keys)
+            known = await view.matching(known, asked.where, self._keys)
         return known
 
     async def _legs(self, retrievers: Sequence[Retriever[Any]], query: SearchQuery) -> dict[str, Sequence[Hit]]:

@@ -19,6 +19,30 @@ from sourcebook.owners import Principal
 
 _TITLE = 80
 
+# Every answer asks these: to build them takes about as long as to run them.
+_END = (
+    runs.update()
+    .where(runs.c.id == sa.bindparam("ended_run"), runs.c.state == "running")
+    .values(
+        state=sa.bindparam("ended_as"),
+        last_seq=sa.bindparam("ended_with"),
+        finished_at=sa.bindparam("ended_at"),
+    )
+)
+_ANSWERED = runs.update().where(runs.c.id == sa.bindparam("ended_run")).values(message_id=sa.bindparam("ended_by"))
+_CITED = (
+    sa.select(citations.c.message_id, citations.c.removed_at)
+    .where(
+        citations.c.message_id.in_(
+            sa.select(runs.c.message_id).where(runs.c.id.in_(sa.bindparam("ended", expanding=True)))
+        )
+    )
+    .with_for_update(read=True)
+)
+_ALIVE = sa.select(sources.c.id).where(
+    sources.c.id.in_(sa.bindparam("cited", expanding=True)), sources.c.deleted_at.is_(None)
+)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -59,7 +83,8 @@ class Turns:
     async def begin(self, principal: Principal, asked: Asked, run_id: str, worker: str, lease: datetime) -> str:
         """Store the question and the run that will answer it; the conversation's id. Raises `NotFound`."""
         at = now()
-        async with self._db.write() as c:
+        # A turn that replaces others touches all that came after.
+        async with self._db.write(small=not (asked.replaces or asked.again)) as c:
             conversation_id = await _conversation(c, principal, asked, at)
             if asked.replaces or asked.again:
                 await _give_way(c, conversation_id, asked, at)
@@ -76,13 +101,12 @@ class Turns:
 
         False where the run has been ended by somebody else: then nothing is stored.
         """
-        ended = {"state": answer.outcome, "last_seq": answer.last_seq, "finished_at": now()}
-        running = sa.and_(runs.c.id == run_id, runs.c.state == "running")
-        async with self._db.write() as c:
-            if (await c.execute(runs.update().where(running).values(**ended))).rowcount == 0:
+        ended = {"ended_run": run_id, "ended_as": answer.outcome, "ended_with": answer.last_seq, "ended_at": now()}
+        async with self._db.write(small=True) as c:
+            if (await c.execute(_END, ended)).rowcount == 0:
                 return False
             await _store(c, conversation_id, message_id, answer)
-            await c.execute(runs.update().where(runs.c.id == run_id).values(message_id=message_id))
+            await c.execute(_ANSWERED, {"ended_run": run_id, "ended_by": message_id})
             await drop_frames(c, [run_id])
         return True
 
@@ -124,9 +148,7 @@ async def drop_frames(c: AsyncConnection, run_ids: Sequence[str]) -> None:
     Whoever follows one is told the stored answer. The citations are held until the commit, so that a deletion at the
     same time either sees the frames or is seen.
     """
-    of = sa.select(runs.c.message_id).where(runs.c.id.in_(run_ids))
-    cited = sa.select(citations.c.message_id, citations.c.removed_at).where(citations.c.message_id.in_(of))
-    found = (await c.execute(cited.with_for_update(read=True))).all()
+    found = (await c.execute(_CITED, {"ended": run_ids})).all()
     if gone := {message_id for message_id, removed_at in found if removed_at is not None}:
         those = sa.select(runs.c.id).where(runs.c.message_id.in_(gone))
         await c.execute(run_segments.delete().where(run_segments.c.run_id.in_(those)))
@@ -173,9 +195,8 @@ async def _store(c: AsyncConnection, conversation_id: str, message_id: str, answ
     await c.execute(messages.insert(), {"conversation_id": conversation_id, **row, **made})
     if answer.citations:
         # A source that was deleted while it was cited leaves no quote behind.
-        cited = sources.c.id.in_({e.source_id for e in answer.citations})
-        alive = sa.select(sources.c.id).where(cited, sources.c.deleted_at.is_(None))
-        there = set((await c.execute(alive)).scalars())
+        cited = {"cited": list({e.source_id for e in answer.citations})}
+        there = set((await c.execute(_ALIVE, cited)).scalars())
         rows = [_citation_row(message_id, e, gone=e.source_id not in there) for e in answer.citations]
         await c.execute(citations.insert(), rows)
 

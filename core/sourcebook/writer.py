@@ -81,8 +81,7 @@ class DocumentWriter:
         """
         if kind not in BLOCK_KINDS:
             raise ValueError(f"unknown block kind {kind!r}; known: {', '.join(BLOCK_KINDS)}")
-        cleaned = _compose([(pieces, None)] if isinstance(pieces, str) else pieces)
-        cleaned = _strip(cleaned)
+        cleaned = _strip(_compose([(pieces, None)] if isinstance(pieces, str) else list(pieces)))
         if not cleaned:
             return
         if kind != "table_row":
@@ -91,11 +90,8 @@ class DocumentWriter:
         start = self._size
         if kind == "table_row" and self._table is None:
             self._table = start
-        for text, place in cleaned:
-            start_of_piece = self._size
-            self._append(text)
-            if place is not None:
-                self._locate(start_of_piece, place)
+        self._append([text for text, _ in cleaned])
+        self._locate(start, cleaned)
         self._blocks.append(Block(start, self._size, kind, level))
         self._last_kind = kind
 
@@ -141,24 +137,29 @@ class DocumentWriter:
 
     def _separate(self, kind: str) -> None:
         if self._size:
-            self._append("\n" if kind in _TIGHT and kind == self._last_kind else "\n\n")
+            self._append(["\n" if kind in _TIGHT and kind == self._last_kind else "\n\n"])
 
-    def _append(self, text: str) -> None:
-        if self._size + len(text) > self._max:
+    def _append(self, texts: Sequence[str]) -> None:
+        size = self._size + sum(map(len, texts))
+        if size > self._max:
             raise LimitExceeded(
                 f"The file's text is longer than {self._max:,} characters.",
                 code="text_too_long",
                 limit=self._max,
             )
-        self._text.append(text)
-        self._size += len(text)
+        self._text += texts
+        self._size = size
 
-    def _locate(self, start: int, place: Place) -> None:
+    def _locate(self, start: int, pieces: Sequence[tuple[str, Place | None]]) -> None:
         # Neighbours at one place are one locator, so that cutting into segments and joining gives the same document.
-        last = self._locators[-1] if self._locators else None
-        if last is not None and last.end == start and last.place == place:
-            start = self._locators.pop().start
-        self._locators.append(Locator(start, self._size, place))
+        found = self._locators
+        for text, place in pieces:
+            end = start + len(text)
+            if place is not None:
+                if found and found[-1].end == start and found[-1].place == place:
+                    start = found.pop().start
+                found.append(Locator(start, end, place))
+            start = end
 
     def _close_table(self) -> None:
         if self._table is not None:
@@ -167,12 +168,15 @@ class DocumentWriter:
             self._last_kind = "table"
 
 
-def _compose(pieces: Iterable[tuple[str, Place | None]]) -> list[tuple[str, Place | None]]:
+def _compose(pieces: list[tuple[str, Place | None]]) -> list[tuple[str, Place | None]]:
     """Clean every piece, so that their sum is NFC too.
 
     A piece may begin with a mark that composes with the end of the one before; then the two are normalised together
     and the boundary falls after the composed character.
     """
+    whole = "".join([text for text, _ in pieces])
+    if whole.isprintable() and (whole.isascii() or unicodedata.is_normalized("NFC", whole)):
+        return [piece for piece in pieces if piece[0]]  # nothing to do: so it is for nearly all blocks
     done: list[tuple[str, Place | None]] = []
     for text, place in pieces:
         cleaned = clean(text)
@@ -211,6 +215,8 @@ def _common_tail(a: str, b: str) -> int:
 
 def _strip(pieces: list[tuple[str, Place | None]]) -> list[tuple[str, Place | None]]:
     """Without blank lines at the start and white space at the end: blocks begin and end with ink."""
+    if pieces and not pieces[0][0][0].isspace() and not pieces[-1][0][-1].isspace():
+        return pieces
     first, last = 0, len(pieces)
     while first < last and not pieces[first][0].strip():
         first += 1

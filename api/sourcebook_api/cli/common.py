@@ -73,6 +73,15 @@ def dim(text: str) -> str:
     return typer.style(text, dim=True) if sys.stdout.isatty() else text
 
 
+def audited(book: Sourcebook, action: str, **values: Any) -> None:
+    """Write into the audit log what was done on the command line."""
+    from sourcebook_api.audit import audit_of
+
+    log = audit_of(book)
+    log.command(action, **values)
+    log.close()
+
+
 def complain(error: SourcebookError) -> None:
     """An error as a sentence and a remedy."""
     say(typer.style("error: ", fg="red", bold=True) + error.detail)

@@ -14,7 +14,7 @@ from sourcebook_api.cli.common import Json, dim, give
 if TYPE_CHECKING:
     from sourcebook.looking import Look
 
-File = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)]
+File = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The file to read.")]
 Parser = Annotated[str, typer.Option(help="A parser, by its instance's name; default: as ingestion chooses.")]
 Pipeline = Annotated[str, typer.Option(help="Whose choice of parsers and whose chunker.")]
 Password = Annotated[str | None, typer.Option(envvar="SOURCEBOOK_PASSWORD", help="Of an encrypted file.")]

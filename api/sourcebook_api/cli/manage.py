@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sourcebook_api.cli import common
-from sourcebook_api.cli.common import Json, Owner, give, say
+from sourcebook_api.cli.common import Json, Owner, audited, give, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
 config = typer.Typer(help="Begin, check and show the configuration.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Its title or id.")]
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -61,12 +63,14 @@ def list_notebooks(context: typer.Context, owner: Owner = "local", json: Json = 
 
 
 @notebooks.command("remove")
-def remove_notebook(context: typer.Context, notebook: str, owner: Owner = "local") -> None:
+def remove_notebook(context: typer.Context, notebook: Name, owner: Owner = "local") -> None:
     """Delete a notebook and everything in it."""
 
     async def work(book: Sourcebook) -> None:
         principal = await book.owners.operator(owner)
-        await book.sources.delete_notebook(principal, await common.notebook_named(book, principal, notebook))
+        found = await common.notebook_named(book, principal, notebook)
+        await book.sources.delete_notebook(principal, found)
+        audited(book, "notebooks remove", owner=owner, ids=[found.id])
 
     common.with_book(common.configuration(context), work)
     say(f"{notebook!r} is gone; its sources are removed by the next worker that runs.")
@@ -75,7 +79,7 @@ def remove_notebook(context: typer.Context, notebook: str, owner: Owner = "local
 @notebooks.command("share")
 def share_notebook(
     context: typer.Context,
-    notebook: str,
+    notebook: Name,
     other: Annotated[str, typer.Argument(help="The other owner.")],
     owner: Owner = "local",
     write: Annotated[bool, typer.Option("--write", help="Let them write into it too.")] = False,
@@ -91,7 +95,7 @@ def share_notebook(
             await book.notebooks.unshare(principal, found.id, other_id)
         else:
             await book.notebooks.share(principal, found.id, other_id, "write" if write else "read")
-        _audited(book, "notebooks share", owner=owner, ids=[found.id], other=other, write=write, stop=stop)
+        audited(book, "notebooks share", owner=owner, ids=[found.id], other=other, write=write, stop=stop)
 
     common.with_book(common.configuration(context), work)
     how = "no longer shared" if stop else "shared for writing" if write else "shared for reading"
@@ -102,7 +106,9 @@ def share_notebook(
 def create_key(
     context: typer.Context,
     owner: Owner = "local",
-    permission: Annotated[list[str] | None, typer.Option(help="read, write or admin; may be repeated.")] = None,
+    permission: Annotated[
+        list[str] | None, typer.Option(help="read, write or admin; may be repeated; without: read and write.")
+    ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; without: never.")] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "",
     requests: Annotated[int | None, typer.Option(min=0, help="Requests a minute; without: the server's limit.")] = None,
@@ -116,7 +122,7 @@ def create_key(
 
     async def work(book: Sourcebook) -> tuple[Key, str]:
         made = await book.owners.create_key(owner, permission or ["read", "write"], name, expires, limits)
-        _audited(book, "keys create", owner=owner, key_id=made[0].id, permissions=made[0].permissions)
+        audited(book, "keys create", owner=owner, key_id=made[0].id, permissions=made[0].permissions)
         return made
 
     key, secret = common.with_book(common.configuration(context), work)
@@ -141,23 +147,15 @@ def list_keys(context: typer.Context, json: Json = False) -> None:
 
 
 @keys.command("revoke")
-def revoke_key(context: typer.Context, key_id: str) -> None:
+def revoke_key(context: typer.Context, key_id: Annotated[str, typer.Argument(help="As `keys list` shows it.")]) -> None:
     """Switch a key off, for good."""
 
     async def work(book: Sourcebook) -> None:
         await book.owners.revoke(key_id)
-        _audited(book, "keys revoke", key_id=key_id)
+        audited(book, "keys revoke", key_id=key_id)
 
     common.with_book(common.configuration(context), work)
     say(f"{key_id} is revoked.")
-
-
-def _audited(book: Sourcebook, action: str, **values: Any) -> None:
-    from sourcebook_api.audit import audit_of
-
-    log = audit_of(book)
-    log.command(action, **values)
-    log.close()
 
 
 @config.command("check")

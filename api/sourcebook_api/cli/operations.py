@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sourcebook_api.cli import common
-from sourcebook_api.cli.common import Json, Owner, give, say
+from sourcebook_api.cli.common import Json, Owner, audited, give, say
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 db = typer.Typer(help="See and upgrade the database's schema.", no_args_is_help=True)
 jobs = typer.Typer(help="See, cancel and retry jobs.", no_args_is_help=True)
 owners = typer.Typer(help="Remove an owner with everything that is theirs.", no_args_is_help=True)
+
+JobId = Annotated[str, typer.Argument(help="As `jobs list` shows it.")]
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -70,7 +72,7 @@ def current_db(context: typer.Context, json: Json = False) -> None:
 
 
 def _with_database(context: typer.Context, *, upgrade: bool) -> tuple[str | None, str | None]:
-    """The schema before and after."""
+    """The schema before and after. Whoever only asks makes neither the folder nor the file."""
     from sourcebook.database import upgrade as schemas
     from sourcebook.database.engine import Database
 
@@ -78,8 +80,10 @@ def _with_database(context: typer.Context, *, upgrade: bool) -> tuple[str | None
     folder = storage.path.expanduser().resolve()
 
     async def run() -> tuple[str | None, str | None]:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         database = Database(storage.database, folder)
+        if database.sqlite and not upgrade and not Path(str(database.url.database)).exists():
+            return None, None
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             before = await schemas.current(database)
             if upgrade:
@@ -95,10 +99,12 @@ def _with_database(context: typer.Context, *, upgrade: bool) -> tuple[str | None
 def list_jobs(
     context: typer.Context,
     state: Annotated[str, typer.Option(help="queued, leased, done, failed or cancelled; without: all but done.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Jobs, at most 1000.")] = 100,
     json: Json = False,
 ) -> None:
     """Jobs of all owners, the newest first."""
+    if state not in ("", "queued", "leased", "done", "failed", "cancelled"):
+        raise typer.BadParameter("must be queued, leased, done, failed or cancelled", param_hint="--state")
 
     async def work(book: Sourcebook) -> list[Job]:
         return await book.jobs.listing(state, limit)
@@ -113,22 +119,26 @@ def list_jobs(
 
 
 @jobs.command("cancel")
-def cancel_job(context: typer.Context, job_id: str, owner: Owner = "local") -> None:
-    """Stop an ingestion."""
-    job = _on_job(context, job_id, owner, "cancel")
+def cancel_job(context: typer.Context, job_id: JobId) -> None:
+    """Stop an ingestion, whoever's it is."""
+    job = _on_job(context, job_id, "cancel")
     say(f"{job.id} is {job.state}{', and stops at its next write' if job.state == 'leased' else ''}.")
 
 
 @jobs.command("retry")
-def retry_job(context: typer.Context, job_id: str, owner: Owner = "local") -> None:
+def retry_job(context: typer.Context, job_id: JobId) -> None:
     """Queue a failed or cancelled ingestion again, from the stage that it had reached."""
-    say(f"{_on_job(context, job_id, owner, 'retry').id} is queued again; a worker takes it up.")
+    say(f"{_on_job(context, job_id, 'retry').id} is queued again; a worker takes it up.")
 
 
-def _on_job(context: typer.Context, job_id: str, owner: str, action: str) -> Job:
+def _on_job(context: typer.Context, job_id: str, action: str) -> Job:
+    from sourcebook.errors import NotFound
+
     async def work(book: Sourcebook) -> Job:
-        principal = await book.owners.operator(owner)
-        job: Job = await getattr(book.jobs, action)(job_id, principal.owner_id)
+        try:
+            job: Job = await getattr(book.jobs, action)(job_id, None)
+        except NotFound as error:
+            raise NotFound(error.detail, remedy="`sourcebook jobs list` shows those that there are.") from error
         return job
 
     return common.with_book(common.configuration(context), work)
@@ -137,22 +147,29 @@ def _on_job(context: typer.Context, job_id: str, owner: str, action: str) -> Job
 @owners.command("remove")
 def remove_owner(
     context: typer.Context,
-    owner: str,
+    owner: Annotated[str, typer.Argument(help="Their name.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
     """Delete an owner with keys, notebooks, sources, conversations and notes; wait until all of it is gone."""
-    if not yes:
-        typer.confirm(f"Delete everything that belongs to {owner!r}, for good?", abort=True)
 
     async def work(book: Sourcebook) -> dict[str, Any]:
-        return await book.delete_owner(owner)
+        await book.owners.find(owner)
+        if not yes:
+            typer.confirm(f"Delete everything that belongs to {owner!r}, for good?", abort=True, err=True)
+        report = await book.delete_owner(owner)
+        audited(book, "owners remove", owner=owner)
+        return report
 
     report = common.with_book(common.configuration(context), work, workers=None)
-    give(report if json else f"{owner!r} is gone: {report}", as_json=json)
+    counts = ", ".join(f"{n} {what}" for what, n in report.items() if n) or "nothing"
+    give(report if json else f"{owner!r} is gone. Beside notebooks with their sources: {counts}.", as_json=json)
 
 
-def backup(context: typer.Context, file: Path) -> None:
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The file to write; one that is there is replaced.")],
+) -> None:
     """Write everything that cannot be made again into one file, while the server runs."""
     from sourcebook.backup import write_backup
 
@@ -161,7 +178,7 @@ def backup(context: typer.Context, file: Path) -> None:
     say(f"sourcebook restore {file}")
 
 
-def restore(context: typer.Context, file: Path) -> None:
+def restore(context: typer.Context, file: Annotated[Path, typer.Argument(help="What `backup` wrote.")]) -> None:
     """Fill an empty data folder (and an empty database) from a backup; the index is built again from it."""
     from sourcebook.backup import read_backup
 
@@ -174,7 +191,7 @@ def restore(context: typer.Context, file: Path) -> None:
 def export_notebook(
     context: typer.Context,
     notebook: Annotated[str, typer.Argument(help="Its title or id.")],
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="The file to write; one that is there is replaced.")],
     owner: Owner = "local",
 ) -> None:
     """Write a notebook into one portable file: sources, text, passages, vectors, conversations and notes."""
@@ -188,7 +205,11 @@ def export_notebook(
     say(f"{file}: " + ", ".join(f"{n} {what}" for what, n in done.items()))
 
 
-def import_notebook(context: typer.Context, file: Path, owner: Owner = "local") -> None:
+def import_notebook(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `export` wrote.")],
+    owner: Owner = "local",
+) -> None:
     """Make a notebook of such a file. What cannot be used as it is, is made anew from the sources."""
     from sourcebook.portable import import_
 

@@ -97,7 +97,9 @@ def list_plugins(context: typer.Context, json: Json = False) -> None:
 
 
 @plugins.command("show")
-def show_plugin(context: typer.Context, name: str) -> None:
+def show_plugin(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="As `plugins list` shows it.")]
+) -> None:
     """One plugin, whole, with the JSON schema of every component's settings."""
     found = _load(common.configuration(context))
     info = found.infos.get(name)

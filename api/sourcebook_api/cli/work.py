@@ -27,6 +27,7 @@ _POLL = 0.05
 _FINAL = ("ready", "failed")
 
 Name = Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Its title or id.")]
+Question = Annotated[str, typer.Argument(help="In plain words.")]
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -61,8 +62,8 @@ def ingest(
 def search(
     context: typer.Context,
     notebook: Name,
-    question: str,
-    limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
+    question: Question,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Passages, at most 100.")] = 5,
     mode: Annotated[str | None, typer.Option(help="hybrid, lexical or dense; else the pipeline's own.")] = None,
     filters: Annotated[str, typer.Option("--filter", help='JSON, such as {"tags": "contract"}.')] = "{}",
     explain: Annotated[bool, typer.Option("--explain", help="Also print each stage's ranks and scores.")] = False,
@@ -117,7 +118,7 @@ def _ranks(passage: dict[str, Any]) -> str:
 def ask(
     context: typer.Context,
     notebook: Name,
-    question: str,
+    question: Question,
     owner: Owner = "local",
     json: Json = False,
 ) -> None:

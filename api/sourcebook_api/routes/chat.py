@@ -6,14 +6,14 @@ import asyncio
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import Body, Query, Request, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.events import Done, ErrorEvent, Retrieval, RunStarted, UsageEvent
 from sourcebook.rendering import to_html
 from sourcebook.run import Run
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.routes.reading import shown
 from sourcebook_api.routes.runs import RUN_STREAM, event_stream
 from sourcebook_api.schemas.answers import ChatAnswer, Found, NewChat, NewSearch
@@ -21,7 +21,7 @@ from sourcebook_api.schemas.common import Html
 from sourcebook_api.schemas.library import FoundPassage
 from sourcebook_api.sse import unless_gone
 
-router = APIRouter(tags=["answers"])
+router = api_router("answers")
 
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"model": ChatAnswer, "content": RUN_STREAM, "description": "The answer."}

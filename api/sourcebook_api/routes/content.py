@@ -6,19 +6,19 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.responses import StreamingResponse
 
 from sourcebook.errors import InvalidInput
 from sourcebook.sources import Source
 from sourcebook_api.access import Asking
-from sourcebook_api.openapi import NOT_MODIFIED, problems
+from sourcebook_api.openapi import NOT_MODIFIED, api_router, problems
 from sourcebook_api.preconditions import IfMatch, not_modified
 from sourcebook_api.problems import ProblemResponse, problem_of
 from sourcebook_api.routes.uploads import RAW, typed_body
 from sourcebook_api.schemas.library import ReadAgain, SourceShown
 
-router = APIRouter(tags=["sources"])
+router = api_router("sources")
 
 _BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _CONTENT: dict[int | str, dict[str, Any]] = {

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import Body, Query, Response
 
 from sourcebook.conversations import Conversation
 from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.preconditions import IfMatch, etag
 from sourcebook_api.schemas.answers import (
     CitationShown,
@@ -22,7 +22,7 @@ from sourcebook_api.schemas.answers import (
 )
 from sourcebook_api.schemas.common import Cursor, Html, Limit, Listing
 
-router = APIRouter(tags=["conversations"])
+router = api_router("conversations")
 
 _NEW = {"harbour": {"value": {"title": "The harbour", "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"]}}}
 _CHANGED = {"rename": {"value": {"title": "Lights and tides"}}}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import Body, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook_api.access import Asking
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.indexing import Dropping, EstimateShown, IndexingShown, NewReindex, ReindexShown
 
-router = APIRouter(tags=["notebooks"])
+router = api_router("notebooks")
 
 _EXAMPLE = {"as configured": {"value": {}}, "another pipeline": {"value": {"pipeline": "default"}}}
 

@@ -7,18 +7,18 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.responses import StreamingResponse
 
 from sourcebook.jobs import ACTIVE, Job
 from sourcebook.progress import Following, NotebookProgress
 from sourcebook_api.access import Asking
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.routes.runs import STREAM
 from sourcebook_api.schemas.system import JobShown, ProgressShown
 from sourcebook_api.sse import EventStream
 
-router = APIRouter(tags=["jobs"])
+router = api_router("jobs")
 
 T = TypeVar("T")
 

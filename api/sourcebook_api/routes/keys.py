@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Request
+from fastapi import Body, Request
 
 from sourcebook_api.access import Asking
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
 from sourcebook_api.schemas.system import KeyMade, KeyShown, NewKey
 
-router = APIRouter(tags=["keys"])
+router = api_router("keys")
 
 _EXAMPLE = {"reader": {"value": {"owner": "ada", "permissions": ["read"], "name": "dashboard"}}}
 

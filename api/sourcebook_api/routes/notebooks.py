@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import Body, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.notebooks import Notebook
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import NOT_MODIFIED, problems
+from sourcebook_api.openapi import NOT_MODIFIED, api_router, problems
 from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
 from sourcebook_api.schemas.library import NewNotebook, NotebookChanges, NotebookShown
 
-router = APIRouter(tags=["notebooks"])
+router = api_router("notebooks")
 
 _EXAMPLE = {"harbour": {"value": {"title": "Tolvane harbour", "pipeline": "default"}}}
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import Body, Response
 
 from sourcebook.errors import InvalidInput
 from sourcebook.notes import Note
 from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import NOT_MODIFIED, problems
+from sourcebook_api.openapi import NOT_MODIFIED, api_router, problems
 from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.routes.conversations import cited
 from sourcebook_api.schemas.answers import NewNote, NoteChanges, NoteShown, WholeNote
 from sourcebook_api.schemas.common import Cursor, Html, Limit, Listing
 
-router = APIRouter(tags=["notes"])
+router = api_router("notes")
 
 _NEW = {
     "written": {"value": {"title": "Opening hours", "text": "Ask Ada about the winter."}},

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 
 from sourcebook.answering import passage_json
 from sourcebook.callers import MOST_TEXT, clipped
 from sourcebook.documents import Passage
 from sourcebook.errors import NotFound
 from sourcebook_api.access import Asking
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.common import Limit, Listing
 from sourcebook_api.schemas.library import PassageShown, PlaceRange, TextRange
 
-router = APIRouter(tags=["sources"])
+router = api_router("sources")
 
 Start = Annotated[int, Query(ge=0, le=2**31, description="First code point.")]
 End = Annotated[int | None, Query(ge=0, le=2**31, description=f"Behind the last one; at most {MOST_TEXT:,} at once.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 from starlette.responses import StreamingResponse
 
 from sourcebook.app import Sourcebook
@@ -13,11 +13,11 @@ from sourcebook.errors import InvalidInput
 from sourcebook.run import Run
 from sourcebook.runs import wires
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.answers import RunShown
 from sourcebook_api.sse import EventStream
 
-router = APIRouter(tags=["answers"])
+router = api_router("answers")
 
 STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
 RUN_STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"$ref": "#/components/schemas/RunEvent"}}}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path
+from fastapi import Body, Path
 
 from sourcebook.errors import NotFound
 from sourcebook_api.access import Asking
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
 from sourcebook_api.schemas.library import NewShare, ShareShown
 
-router = APIRouter(tags=["notebooks"], prefix="/notebooks/{notebook_id}/shares")
+router = api_router("notebooks", "/notebooks/{notebook_id}/shares")
 
 _EXAMPLE = {"read": {"value": {"permission": "read"}}}
 OwnerName = Annotated[str, Path(min_length=1, max_length=200, description="The other owner's name.")]

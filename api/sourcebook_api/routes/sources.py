@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+from fastapi import Body, Response
 
 from sourcebook.sources import Source
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.preconditions import IfMatch, etag
 from sourcebook_api.schemas.common import Cursor, Limit, Listing
 from sourcebook_api.schemas.library import Deleting, Password, ReadAgain, SourceChanges, SourceShown
 
-router = APIRouter(tags=["sources"])
+router = api_router("sources")
 
 _CHANGED = {"tags": {"value": {"tags": ["harbour", "2026"], "metadata": {"year": 2026}}}}
 _SAME: dict[int | str, dict[str, Any]] = {200: {"model": ReadAgain, "description": "The bytes are the same."}}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from sourcebook_api.access import Asking
+from sourcebook_api.openapi import api_router
 from sourcebook_api.schemas.common import Listing
 from sourcebook_api.schemas.system import ConfigurationShown, PluginShown
 
-router = APIRouter(tags=["server"])
+router = api_router("server")
 
 
 @router.get("/plugins")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import Body, Header, Query, Request, Response
 from pydantic import BaseModel, Json, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
@@ -14,13 +14,13 @@ from sourcebook.errors import InvalidInput, SourcebookError
 from sourcebook.notebooks import Notebook
 from sourcebook.sources import Source
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.openapi import problems
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.preconditions import edited_meanwhile
 from sourcebook_api.problems import problem_of
 from sourcebook_api.schemas.common import Listing, Metadata, Problem
 from sourcebook_api.schemas.library import Accepted, NewText, NewUrl, SourceShown, Tags
 
-router = APIRouter(tags=["sources"], prefix="/notebooks/{notebook_id}/sources")
+router = api_router("sources", "/notebooks/{notebook_id}/sources")
 
 _CHUNK = 256 * 1024
 _MAX_FILES = 100

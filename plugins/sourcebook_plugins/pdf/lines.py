@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import re
-import struct
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cache
+from itertools import pairwise, repeat
+from operator import sub
 from typing import Any
 
 from sourcebook.documents import Box
@@ -29,8 +31,7 @@ _TRANSLATED = re.compile(f"[{''.join(_LIGATURES)}]")
 _BOLD_NAME = re.compile(r"bold|black|heavy|demi|-medi$|^(?:cm|sf|ec|lm)bx", re.IGNORECASE)
 _MARK = re.compile(r"[^\w\s$€£¥#|%+-]{1,2}|\(?\w{1,3}[.)]")
 _SPACES = re.compile(r"\s+")
-_FOUR = struct.Struct("4d")
-_GET_RECT = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, *[ctypes.c_void_p] * 4)
+_AT_ONCE = 128  # rectangles that are read by one pass of calls; a line rarely has more
 _BOLD_WEIGHT = 600
 _SHORT = 90  # characters; only lines this short are asked for their weight, since only they may be headings
 # Gaps between cells, as parts of the size: one so wide tells a row from justified text; then narrower ones count too.
@@ -91,47 +92,93 @@ def lines_of(page: Any) -> list[Line]:
         textpage.close()
 
 
-class _Reader:
-    """Calls into pdfium with the same buffers over and over: most of the time of a page would go into making them."""
+class _Calls:
+    """Functions of pdfium that are called for every line or more often, and what they write into.
 
-    def __init__(self, handle: Any, view: View) -> None:
+    ctypes takes twice as long to check and convert arguments as pdfium takes to answer. So these have no declared
+    argument types, their pointers are made once, and they keep the interpreter's lock.
+    """
+
+    def __init__(self) -> None:
         import pypdfium2.raw as pdfium
 
-        self.pdfium = pdfium
+        def bare(function: Any) -> Any:
+            return ctypes.PYFUNCTYPE(ctypes.c_int)(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+        self.count_rects, self.get_rect = bare(pdfium.FPDFText_CountRects), bare(pdfium.FPDFText_GetRect)
+        self.char_box, self.font_box = bare(pdfium.FPDFText_GetCharBox), bare(pdfium.FPDFText_GetLooseCharBox)
+        self.font_info, self.weight = bare(pdfium.FPDFText_GetFontInfo), bare(pdfium.FPDFText_GetFontWeight)
+        self.unicode = bare(pdfium.FPDFText_GetUnicode)
+        numbers = (ctypes.c_double * (4 * _AT_ONCE))()
+        self.numbers = memoryview(numbers).cast("B").cast("d")
+        self.slots = [[ctypes.byref(numbers, 32 * i + 8 * k) for i in range(_AT_ONCE)] for k in range(4)]
+        self.four = [slot[0] for slot in self.slots]
+        self.rect = pdfium.FS_RECTF()
+        self.rect_at = ctypes.byref(self.rect)
+        self.name = ctypes.create_string_buffer(128)
+        self.flags = ctypes.byref(ctypes.c_int())
+
+    def rects(self, handle: Any, count: int) -> list[float]:
+        """left, top, right, bottom of each of the first `count` rectangles that were counted last, in page space."""
+        if count <= _AT_ONCE:
+            deque(map(self.get_rect, repeat(handle), range(count), *self.slots), maxlen=0)
+            return self.numbers[: 4 * count].tolist()
+        found: list[float] = []
+        for i in range(count):
+            self.get_rect(handle, i, *self.four)
+            found += self.numbers[:4].tolist()
+        return found
+
+    def char_lefts(self, handle: Any, indexes: Sequence[int]) -> list[float]:
+        """The left edges of at most `_AT_ONCE` characters, in page space."""
+        deque(map(self.char_box, repeat(handle), indexes, *self.slots), maxlen=0)
+        return self.numbers[: 4 * len(indexes) : 4].tolist()
+
+
+@cache
+def _calls() -> _Calls:
+    return _Calls()
+
+
+class _Reader:
+    """Reads a page. `view` tells how it is shown."""
+
+    def __init__(self, handle: Any, view: View) -> None:
+        self.calls = _calls()
         self.handle = handle
+        self.view = view
         self.box = view.box
         self.upright = view.rotation == 0
-        self.left, self.top, self.right, self.bottom = (ctypes.c_double() for _ in range(4))
-        self.rect = pdfium.FS_RECTF()
-        # Called thousands of times a page: with addresses, and without giving up the interpreter's lock.
-        self.buffer = ctypes.create_string_buffer(32)
-        self.at = ctypes.addressof(self.buffer)
-        self.address = ctypes.cast(handle, ctypes.c_void_p).value
-        self.get_rect = _GET_RECT(ctypes.cast(pdfium.FPDFText_GetRect, ctypes.c_void_p).value or 0)
-        self.name, self.flags = ctypes.create_string_buffer(128), ctypes.c_int()
         self.bold_names: dict[bytes, bool] = {}
 
     def lines(self) -> list[Line]:
-        count = self.pdfium.FPDFText_CountChars(self.handle)
+        import pypdfium2.raw as pdfium
+
+        count = pdfium.FPDFText_CountChars(self.handle)
         text = self._text(count) if count > 0 else ""
         found: list[Line] = []
         for match in _LINES.finditer(text):
             start, end = match.span()
             # pdfium writes U+FFFE for a hyphen at the line's end, and for what has no Unicode value.
-            hyphen = text[end - 1] in "\ufffe\x02" and self.pdfium.FPDFText_GetUnicode(self.handle, end - 1) == _HYPHEN
+            hyphen = text[end - 1] in "\ufffe\x02" and self.calls.unicode(self.handle, end - 1) == _HYPHEN
             if (line := self._line(text, start, end)) is not None:
                 line.hyphen = hyphen
-                _append(found, line)
+                if found and line.box[1] < found[-1].box[3]:
+                    _append(found, line)
+                else:
+                    found.append(line)
         return found
 
     def _text(self, count: int) -> str:
+        import pypdfium2.raw as pdfium
+
         buffer = ctypes.create_string_buffer(2 * count + 2)
         pointer = ctypes.cast(buffer, ctypes.POINTER(ctypes.c_ushort))
-        written = self.pdfium.FPDFText_GetText(self.handle, 0, count, pointer)
+        written = pdfium.FPDFText_GetText(self.handle, 0, count, pointer)
         text = buffer.raw[: 2 * max(written - 1, 0)].decode("utf-16-le", "surrogatepass")
         if len(text) == count:
             return text
-        codes = (self.pdfium.FPDFText_GetUnicode(self.handle, i) for i in range(count))
+        codes = (pdfium.FPDFText_GetUnicode(self.handle, i) for i in range(count))
         return "".join(chr(code) if 0 < code < 0x110000 else "\ufffe" for code in codes)
 
     def _line(self, text: str, start: int, end: int) -> Line | None:
@@ -147,9 +194,9 @@ class _Reader:
         if font is None:
             return None
         box, runs = self._runs(start, end, font)
-        bold = len(shown) <= _SHORT and self._bold(start, end)
+        bold = len(shown) <= _SHORT and self._bold_char(start) and self._bold_char(end - 1)
         line = Line(shown, box, font[1], font[3], bold, spaced=raw[-1] == " ")
-        if len(runs) > 1:
+        if runs:
             line.cells = self._cells(text, start, end, line, runs)
         # A row drawn in one go has gaps that show in no rectangle. Letters, as parts of the size, on average:
         elif box[2] - box[0] > (0.8 if shown.isascii() else 1.1) * line.size * len(shown):
@@ -157,94 +204,63 @@ class _Reader:
         return line
 
     def _runs(self, start: int, end: int, font: Box) -> tuple[Box, list[Box]]:
-        """The box around these characters, and the boxes between wide gaps, in page order; none where no gap is."""
-        count = self.pdfium.FPDFText_CountRects(self.handle, start, end - start)
-        if self.upright and count > 0:
-            return self._upright_runs(count, font)
-        boxes = [self._rect(i) for i in range(count)] or [self._char(start), self._char(end - 1)]
+        """The box around these characters, and the boxes between wide gaps; none where no gap is wide."""
+        count = self.calls.count_rects(self.handle, start, end - start)
+        if count < 1:
+            return _around([font, self._char(start), self._char(end - 1)]), []
+        found = self.calls.rects(self.handle, count)
+        lefts, tops, rights, bottoms = found[::4], found[1::4], found[2::4], found[3::4]
+        box = self.box
+        if not self.upright:
+            lefts, tops, rights, bottoms = map(list, zip(*map(box, lefts, bottoms, rights, tops), strict=True))
+            tops, bottoms, box = bottoms, tops, _as_shown
+        left, top, right, bottom = box(min(lefts), min(bottoms), max(rights), max(tops))
+        whole = (
+            left if left < font[0] else font[0],
+            top if top < font[1] else font[1],
+            right if right > font[2] else font[2],
+            bottom if bottom > font[3] else font[3],
+        )
         size = font[3] - font[1]
-        runs: list[Box] = []
-        widest = 0.0
-        for box in boxes:
-            gap = box[0] - runs[-1][2] if runs else 0.0
-            widest = max(widest, gap)
-            if runs and gap <= _CELL_GAP * size:
-                runs[-1] = _around([runs[-1], box])
-            else:
-                runs.append(box)
-        return _around([font, *boxes]), runs if widest > _ROW_GAP * size else []
+        if count == 1 or max(map(sub, lefts[1:], rights)) <= _ROW_GAP * size:
+            return whole, []
+        gaps = [i for i, gap in enumerate(map(sub, lefts[1:], rights), 1) if gap > _CELL_GAP * size]
+        parts = [slice(*ends) for ends in pairwise([0, *gaps, count])]
+        return whole, [box(min(lefts[p]), min(bottoms[p]), max(rights[p]), max(tops[p])) for p in parts]
 
-    def _upright_runs(self, count: int, font: Box) -> tuple[Box, list[Box]]:
-        """The same for pages that are not turned, in page space: this is where most of a page's time goes."""
-        get, a, b, c, d = self.get_rect, self.at, self.at + 8, self.at + 16, self.at + 24
-        handle, read, buffer = self.address, _FOUR.unpack_from, self.buffer
-        size = font[3] - font[1]
-        narrow, widest = _CELL_GAP * size, 0.0
-        get(handle, 0, a, b, c, d)
-        left, top, right, bottom = read(buffer)
-        runs: list[Box] = []
-        far_left, far_right, high, low = left, right, top, bottom
-        last = right
-        for i in range(1, count):
-            get(handle, i, a, b, c, d)
-            x, y, z, w = read(buffer)
-            if x - last > narrow:
-                runs.append((left, bottom, right, top))
-                widest = x - last if x - last > widest else widest
-                left, top, right, bottom = x, y, z, w
-            else:
-                left, right = x if x < left else left, z if z > right else right
-                top, bottom = y if y > top else top, w if w < bottom else bottom
-            last = z
-            far_left, far_right = x if x < far_left else far_left, z if z > far_right else far_right
-            high, low = y if y > high else high, w if w < low else low
-        inner = self.box(far_left, low, far_right, high)
-        box = (min(font[0], inner[0]), min(font[1], inner[1]), max(font[2], inner[2]), max(font[3], inner[3]))
-        if widest <= _ROW_GAP * size:
-            return box, []
-        return box, [self.box(*run) for run in (*runs, (left, bottom, right, top))]
-
-    def _rects(self, start: int, count: int) -> list[Box]:
-        return [self._rect(i) for i in range(self.pdfium.FPDFText_CountRects(self.handle, start, count))]
-
-    def _rect(self, index: int) -> Box:
-        """One of the rectangles that were counted last."""
-        self.pdfium.FPDFText_GetRect(self.handle, index, self.left, self.top, self.right, self.bottom)
-        return self.box(self.left.value, self.bottom.value, self.right.value, self.top.value)
+    def _rects(self, start: int, size: int) -> list[Box]:
+        found = self.calls.rects(self.handle, self.calls.count_rects(self.handle, start, size))
+        return list(map(self.box, found[::4], found[3::4], found[2::4], found[1::4]))
 
     def _font(self, index: int) -> Box | None:
         """The box of a character in its font's full height."""
-        r = self.rect
-        if not self.pdfium.FPDFText_GetLooseCharBox(self.handle, index, r):
+        r = self.calls.rect
+        if not self.calls.font_box(self.handle, index, self.calls.rect_at):
             return None
         left, top, right, bottom = self.box(r.left, r.bottom, r.right, r.top)
         return (left, top, right, bottom) if bottom > top else (left, top, right, top + 1)
 
-    def _bold(self, start: int, end: int) -> bool:
-        return self._bold_char(start) and self._bold_char(end - 1)
-
     def _bold_char(self, index: int) -> bool:
-        self.pdfium.FPDFText_GetFontInfo(self.handle, index, self.name, 128, self.flags)
-        name = self.name.value
+        calls = self.calls
+        calls.font_info(self.handle, index, calls.name, 128, calls.flags)
+        name = calls.name.value
         if not name:
-            return bool(self.pdfium.FPDFText_GetFontWeight(self.handle, index) >= _BOLD_WEIGHT)
+            return bool(calls.weight(self.handle, index) >= _BOLD_WEIGHT)
         if name not in self.bold_names:
             self.bold_names[name] = _BOLD_NAME.search(name.decode("utf-8", "replace").rpartition("+")[2]) is not None
         return self.bold_names[name]
 
     def _cells(self, text: str, start: int, end: int, line: Line, runs: list[Box]) -> Sequence[Line]:
-        """The parts of a line between wide gaps; empty where no gap falls on a space.
-
-        A gap is found among the spaces by halving: most lines have ten spaces and one gap.
-        """
+        """The parts of a line between wide gaps; empty where no gap falls on a space."""
         spaces = [match.span() for match in _SPACES.finditer(text, start, end)]
+        lefts = self._lefts([behind for _, behind in spaces])
         starts, boxes, at = [start], [runs[0]], 0
         for run in runs[1:]:
             edge = run[0] - 0.1
-            i = bisect_left(spaces, edge, lo=at, key=lambda space: self._char(space[1])[0])
-            found = i < len(spaces) and self._char(spaces[i][1])[0] - edge < 0.5 * line.size
+            i = bisect_left(lefts, edge, lo=at)
             # What follows a bullet or an item's number is set apart from it, and no cell.
-            if not found or (len(starts) == 1 and _MARK.fullmatch(text[start : spaces[i][0]])):
+            marked = i < len(spaces) and len(starts) == 1 and _MARK.fullmatch(text[start : spaces[i][0]])
+            if i == len(spaces) or lefts[i] - edge >= 0.5 * line.size or marked:
                 boxes[-1] = _around([boxes[-1], run])
                 continue
             starts.append(spaces[i][1])
@@ -273,9 +289,24 @@ class _Reader:
         ]
         return cells if len(cells) > 1 else ()
 
+    def _lefts(self, indexes: list[int]) -> list[float]:
+        """Where these characters begin."""
+        if not self.upright:
+            return [self._char(index)[0] for index in indexes]
+        begin = self.view.left
+        found: list[float] = []
+        for i in range(0, len(indexes), _AT_ONCE):
+            found += self.calls.char_lefts(self.handle, indexes[i : i + _AT_ONCE])
+        return [left - begin for left in found]
+
     def _char(self, index: int) -> Box:
-        self.pdfium.FPDFText_GetCharBox(self.handle, index, self.left, self.right, self.bottom, self.top)
-        return self.box(self.left.value, self.bottom.value, self.right.value, self.top.value)
+        self.calls.char_box(self.handle, index, *self.calls.four)
+        left, right, bottom, top = self.calls.numbers[:4]
+        return self.box(left, bottom, right, top)
+
+
+def _as_shown(left: float, top: float, right: float, bottom: float) -> Box:
+    return left, top, right, bottom
 
 
 def _shown(raw: str) -> str:
@@ -292,8 +323,8 @@ def _around(boxes: list[Box]) -> Box:
 
 def _append(lines: list[Line], line: Line) -> None:
     """Add a line; what stands right behind the last one on its baseline, such as a raised mark, goes on in it."""
-    last = lines[-1] if lines else None
-    if last is None or line.box[1] >= last.box[3] or last.hyphen or last.cells or line.cells:
+    last = lines[-1]
+    if last.hyphen or last.cells or line.cells:
         lines.append(line)
         return
     height = min(last.box[3] - last.box[1], line.box[3] - line.box[1])

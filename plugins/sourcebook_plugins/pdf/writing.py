@@ -117,4 +117,4 @@ def _place(number: int, box: Box) -> Place:
     left, top, right, bottom = box
     # To a tenth of a point. `round` takes twenty times as long.
     left, top, right, bottom = int(left * 10 + 0.5), int(top * 10 + 0.5), int(right * 10 + 0.5), int(bottom * 10 + 0.5)
-    return Place(page=number, box=(left / 10, top / 10, right / 10, bottom / 10))
+    return Place.on_page(number, (left / 10, top / 10, right / 10, bottom / 10))
