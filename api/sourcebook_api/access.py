@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -9,6 +10,7 @@ from fastapi import Depends, Request
 from sourcebook.app import Sourcebook
 from sourcebook.callers import Caller as Caller
 from sourcebook.errors import Unauthenticated
+from sourcebook.wiring import Wiring
 
 
 def book_of(request: Request) -> Sourcebook:
@@ -23,6 +25,14 @@ async def caller(request: Request) -> Caller:
         raise Unauthenticated("This request carries no key.")
     return Caller(book_of(request), request.state.principal)
 
+
+async def wired(request: Request) -> AsyncIterator[Wiring]:
+    """A dependency: the configuration that serves, which stays open until this request is answered."""
+    with book_of(request).wirings.used() as wiring:
+        yield wiring
+
+
+Wired = Annotated[Wiring, Depends(wired)]
 
 Asking = Annotated[Caller, Depends(caller)]
 """The gate has established who asks before any route runs."""

@@ -51,14 +51,18 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     app.add_middleware(Idempotent, book=book)
     app.state.audit = audit_of(book)
     app.state.permissions = Permissions()
+    limiter = Limiter(book.settings.limits)
+    book.reloading.listeners.append(lambda changed: hosts.change(changed.server))
+    book.reloading.listeners.append(lambda changed: limiter.change(changed.limits))
     app.add_middleware(
         Gate,
         book=book,
         hosts=hosts,
         authenticator=app.state.authenticator,
-        limiter=Limiter(book.settings.limits),
+        limiter=limiter,
         audit=app.state.audit,
         permissions=app.state.permissions,
+        stopping=app.state.stopping,
     )
     add_handlers(app)
     app.router.routes.extend(routes.api())

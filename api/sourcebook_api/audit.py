@@ -62,6 +62,10 @@ class Audit:
         """What somebody did on the command line, who is whoever may read the data folder."""
         self._write({"at": now(), "address": "command line", "action": action, **values})
 
+    def signal(self, action: str, **values: Any) -> None:
+        """What a signal to this process did."""
+        self._write({"at": now(), "address": "signal", "action": action, **values})
+
     def close(self) -> None:
         """Close the file."""
         if self._handler is not None:

@@ -6,6 +6,7 @@ Whatever the routes let through as an exception ends here too, and what was done
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -18,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook.app import Sourcebook
-from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, Unauthenticated
+from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, StoreError, Unauthenticated
 from sourcebook.owners import Principal
 from sourcebook_api.audit import Audit, route_of
 from sourcebook_api.authentication import Authenticator
@@ -38,6 +39,8 @@ _UPLOAD = re.compile(
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY_NAMES = frozenset({"access_token", "api-key", "api_key", "apikey", "authorization", "x-api-key"})
 _KEY = re.compile(r"sbk_[\w-]{8}")
+# While the server stops: what is known of answers that are still being made, and what is counted.
+_GOES_ON = re.compile(r"/api/v1/runs/.*|/metrics")
 _RECHECK = 15.0  # seconds between two looks at the key of an open stream
 _ALLOWED = (
     b"authorization, content-type, idempotency-key, if-match, if-none-match, if-range, last-event-id, range, "
@@ -61,6 +64,7 @@ class Gate:
         limiter: Limiter,
         audit: Audit,
         permissions: Permissions,
+        stopping: asyncio.Event,
     ) -> None:
         self._app = app
         self._book = book
@@ -69,6 +73,7 @@ class Gate:
         self._limiter = limiter
         self._audit = audit
         self._permissions = permissions
+        self._stopping = stopping
         self._recheck = _RECHECK
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,6 +169,9 @@ class Gate:
         if needed is None:
             scope["state"]["principal"] = await self._authenticator.maybe(headers)
             return
+        if self._stopping.is_set() and not _GOES_ON.fullmatch(scope["path"]):
+            out.add({b"connection": b"close"})
+            raise StoreError("This server is stopping, and takes nothing new.", code="stopping", retry_after=1)
         self._limiter.admit()
         ending.callback(self._limiter.dismiss)
         principal = scope["state"]["principal"] = await self._principal(scope, headers)

@@ -34,6 +34,10 @@ class Hosts:
     """The allow-lists of one server. Loopback names are always answered."""
 
     def __init__(self, server: Server) -> None:
+        self.change(server)
+
+    def change(self, server: Server) -> None:
+        """Go by these from now on."""
         named = [*server.allowed_hosts, *(() if server.host in _ANY else (server.host,))]
         self._names = {host_name(n) or n.lower() for n in named}
         self._origins = {o.rstrip("/").lower() for o in server.allowed_origins}

@@ -59,6 +59,10 @@ class Limiter:
         self._in_flight = 0
         self._counting: Any = None
 
+    def change(self, options: settings.Limits) -> None:
+        """Go by these from now on; where requests are counted stays as it was."""
+        self._options = options
+
     def admit(self) -> None:
         """Raises `Overloaded` where the server is full. Whoever was admitted is `dismiss`ed in the end."""
         if self._options.in_flight and self._in_flight >= self._options.in_flight:

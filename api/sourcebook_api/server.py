@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 
 from sourcebook.app import Sourcebook
 from sourcebook.configuration import Configuration
-from sourcebook.errors import ConfigError
+from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook_api.app import create_app
 from sourcebook_api.hosts import is_loopback
 
 log = logging.getLogger(__name__)
 
 OnReady = Callable[[str], None]
+
+_AT_ONCE = 1.0  # seconds after the second signal
 
 
 def serve(
@@ -30,9 +37,7 @@ def serve(
     Raises `ConfigError` where the address cannot be bound, or must not be: without a key, only loopback is.
     """
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = configuration.settings
-    settings = settings.model_copy(update={"server": settings.server.model_copy(update=given)})
-    configuration = Configuration(settings, configuration.origins, configuration.files, configuration.secrets)
+    configuration = configuration.under({"server": given}) if given else configuration
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(Server(Sourcebook(configuration), on_ready=on_ready).run_to_the_end())
 
@@ -54,7 +59,9 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
-        self._grace = book.settings.server.shutdown_grace
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._hung_up_early = False
+        self._told = False
         self._app = create_app(book)
         super().__init__(
             uvicorn.Config(
@@ -68,7 +75,6 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=30,
-                timeout_graceful_shutdown=max(1, round(self._grace / 2)),
             )
         )
 
@@ -77,6 +83,8 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         server = self.book.settings.server
         sock = bind(server.host, server.port)
+        with suppress(ValueError, RuntimeError):  # only the main thread is told of signals
+            self._loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         try:
             await self.book.open()
             await check_exposure(self.book)
@@ -94,33 +102,73 @@ class Server(uvicorn.Server):
         if self._on_ready is not None and sockets:
             self._on_ready(url_of(self.book.settings.server.host, sockets[0].getsockname()[1]))
         asyncio.get_running_loop().run_in_executor(None, self.book.metrics.load)  # not before: a start need not wait
+        if self._hung_up_early:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """SIGHUP: read the configuration again. Before the server is ready, that waits until it is."""
+        if not self.started:
+            self._hung_up_early = True
+            return
+        task = asyncio.create_task(self._reload(), name="SIGHUP")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self) -> None:
+        audit = self._app.state.audit
+        try:
+            done = await self.book.reload()
+        except Exception as error:  # the log says why; nobody waits for an answer
+            code = error.problem_code if isinstance(error, SourcebookError) else "internal"
+            audit.signal("config reload", refused=code)
+        else:
+            audit.signal("config reload", changed=done.changed, opened=done.opened)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal ends streams and then the server; the second ends it as it stands."""
-        self.stop(at_once=self.should_exit)
+        """The first signal drains and then ends the server; the second ends it as it stands."""
+        again = self._told
+        self.stop(at_once=again)
+        if again:  # whatever does not let itself be cancelled
+            last = threading.Timer(_AT_ONCE, os._exit, (1,))
+            last.daemon = True
+            last.start()
 
     def stop(self, *, at_once: bool = False) -> None:
         """What a signal does; may be called from any thread."""
-        self.should_exit = True
-        if at_once:
-            self.force_exit = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._tell_streams)
+        self._told = True
+        if at_once or self._loop is None:
+            self.should_exit = self.force_exit = True
+            return
+        self._loop.call_soon_threadsafe(self._begin_to_end)
 
-    def _tell_streams(self) -> None:
+    def _begin_to_end(self) -> None:
         self._app.state.stopping.set()
-        if self._ending is None and self.book.is_open:
-            self._ending = asyncio.create_task(self.book.runs.close())
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._drain(), name="drain")
+
+    async def _drain(self) -> None:
+        """Jobs go back to the queue, and answers to their end, for as long as they may take; then the server ends."""
+        options, began = self.book.settings.server, time.monotonic()
+        try:
+            await self.book.reloading.close()
+            if self.book.is_open:
+                await asyncio.gather(self.book.stop_working(), self.book.runs.drain(options.drain))
+                await self.book.runs.close()
+        finally:
+            left = max(0.0, options.drain - (time.monotonic() - began))
+            self.config.timeout_graceful_shutdown = max(1, round(left + options.shutdown_grace / 2))
+            self.should_exit = True
 
     async def _close(self) -> None:
         """Close the Sourcebook, within what is left of the grace."""
         if self.force_exit:
             return
+        seconds = max(1.0, self.book.settings.server.shutdown_grace / 2)
         try:
-            async with asyncio.timeout(max(1.0, self._grace / 2)):
+            async with asyncio.timeout(seconds):
                 await self.book.close()
         except TimeoutError:
-            log.error("some part did not close in %.0f seconds", self._grace / 2)
+            log.error("some part did not close in %.0f seconds", seconds)
 
 
 async def check_exposure(book: Sourcebook) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -15,15 +15,10 @@ from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import behind, current, prepare
-from sourcebook.deletion import Deletion
-from sourcebook.dropping import Dropping
-from sourcebook.embeddings import Embeddings, import_numpy
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
 from sourcebook.filters import parse
-from sourcebook.generations import Retiring
 from sourcebook.http import Http
 from sourcebook.idempotency import Idempotency
-from sourcebook.ingestion import Ingestion
 from sourcebook.interfaces import Fetched, Message
 from sourcebook.jail import Jail
 from sourcebook.jobs import Job, Jobs
@@ -33,13 +28,14 @@ from sourcebook.notebooks import Notebook, Notebooks, Scoped
 from sourcebook.notes import Notes
 from sourcebook.owners import Owners, Principal
 from sourcebook.pages import Pages
-from sourcebook.pipelines import Pipelines, jail_limits, preload
+from sourcebook.pipelines import Pipelines
 from sourcebook.plugins import Plugins
 from sourcebook.presence import Presence
 from sourcebook.progress import Following
 from sourcebook.quotas import Quotas
 from sourcebook.reading import Reading
 from sourcebook.reindexing import Reindexing
+from sourcebook.reloading import Reloaded, Reloading
 from sourcebook.run import Run
 from sourcebook.runs import Runs
 from sourcebook.searching import Found, Mode, Searching
@@ -47,6 +43,7 @@ from sourcebook.sources import Sources
 from sourcebook.specs import Specs
 from sourcebook.strays import sweep
 from sourcebook.turns import Asked
+from sourcebook.wiring import Wiring, Wirings
 from sourcebook.workers import Worker
 
 log = logging.getLogger(__name__)
@@ -69,10 +66,11 @@ class Sourcebook:
         self.configuration = configuration or load()
         self.settings = self.configuration.settings
         self.folder = self.settings.storage.path.expanduser().resolve()
-        self._workers = self.settings.jobs.workers if workers is None else workers
+        self.workers = self.settings.jobs.workers if workers is None else workers
         self.metrics = Metrics()
         self.plugins = Plugins(self.settings.plugins, self.settings.hook_deadline, metrics=self.metrics)
         self.http = Http()
+        self.reloading = Reloading(self)
         self._open = False
         self._waiting: asyncio.Task[None] | None = None
         self._sweeping: asyncio.Task[int] | None = None
@@ -81,6 +79,48 @@ class Sourcebook:
     def is_open(self) -> bool:
         """Whether `open` has succeeded and `close` was not called since."""
         return self._open
+
+    # Of the configuration that serves now. Who awaits more than once of these takes them of one `wirings.used()`.
+
+    @property
+    def pipelines(self) -> Pipelines:
+        """Its pipelines."""
+        return self.wirings.current.pipelines
+
+    @property
+    def specs(self) -> Specs:
+        """The index specs that notebooks have pinned."""
+        return self.wirings.current.specs
+
+    @property
+    def searching(self) -> Searching:
+        """Its searches."""
+        return self.wirings.current.searching
+
+    @property
+    def answering(self) -> Answering:
+        """Its answers."""
+        return self.wirings.current.answering
+
+    @property
+    def links(self) -> Links:
+        """Its links to citations."""
+        return self.wirings.current.links
+
+    @property
+    def jail(self) -> Jail:
+        """Where it reads files."""
+        return self.wirings.current.jail
+
+    @property
+    def pages(self) -> Pages:
+        """Its pictures of pages."""
+        return self.wirings.current.pages
+
+    @property
+    def reindexing(self) -> Reindexing:
+        """Its reindexing."""
+        return self.wirings.current.reindexing
 
     async def __aenter__(self) -> Self:
         try:
@@ -99,9 +139,9 @@ class Sourcebook:
         self.plugins.load()
         self.database = Database(self.settings.storage.database, self.folder)
         usable = await prepare(self.database)
-        self.pipelines = Pipelines(self.plugins, self.configuration, self.folder, self.http)
-        await self.pipelines.open()
-        self.blobs = await self.pipelines.blob_store()
+        pipelines = self._pipelines = Pipelines(self.plugins, self.configuration, self.folder, self.http)
+        await pipelines.open()
+        self.blobs = await pipelines.blob_store()
         self.owners = Owners(self.database)
         self.idempotency = Idempotency(self.database)
         self.notebooks = Notebooks(self.database)
@@ -111,26 +151,15 @@ class Sourcebook:
         presence = Presence(self.folder / "workers") if self.database.sqlite else None
         self.notes = Notes(self.database)
         self.jobs = Jobs(self.database, self.settings.jobs, presence)
-        self.sources = Sources(self.database, self.blobs, self.jobs, Quotas(self.settings.limits))
-        self.specs = Specs(self.database, self.pipelines)
-        await self.specs.check(mending=self._mending)
-        self.searching = Searching(
-            self.pipelines,
-            self.plugins,
-            self.reading,
-            self.specs,
-            self.settings.filters,
-            self.settings.cache.queries,
-            self.metrics,
-        )
-        self.links = Links(self.settings.links, self.database)
-        await self.links.open()
-        self.answering = Answering(self.pipelines, self.plugins, self.searching, self.reading, self.links)
-        self.runs = Runs(self.settings.runs, self.answering, self.conversations, self.database, self.metrics)
-        self._wire_jobs(presence)
+        self.quotas = Quotas(self.settings.limits)
+        self.sources = Sources(self.database, self.blobs, self.jobs, self.quotas)
+        first = Wiring(self, self.configuration, pipelines)
+        await first.open(mending=self._mending)
+        self.wirings = Wirings(first)
+        several = self.settings.server.workers > 1
+        self.runs = Runs(self.settings.runs, self.wirings, self.conversations, self.database, self.metrics, several)
+        self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
         self._open = True
-        if any(p.embedder for p in self.pipelines):
-            await import_numpy()
         await self.plugins.startup(self)
         self.runs.open()
         if usable:
@@ -138,57 +167,34 @@ class Sourcebook:
         else:
             self._waiting = asyncio.create_task(self._wait_for_upgrade(), name="schema")
 
-    def _wire_jobs(self, presence: Presence | None) -> None:
-        """What does the jobs, and the jail that it reads files in; nothing is begun yet."""
-        jail = self.settings.jail
-        self.jail = Jail(
-            jail_limits(jail),
-            preload(self.plugins),
-            jail.slots,
-            grants=jail.grants,
-            folder=self.folder,
-            readable=self.pipelines.jail_files(),
-        )
-        self.pages = Pages(self.reading, self.sources, self.pipelines, self.blobs, self.jail)
-        self._ingestion = Ingestion(
-            self.database,
-            self.jobs,
-            self.sources,
-            self.pipelines,
-            self.blobs,
-            self.jail,
-            self.specs,
-            self.settings.filters,
-            Embeddings(self.database, self.settings.cache.embeddings),
-            self.settings.jail,
-            self.metrics,
-        )
-        self._deletion = Deletion(self.database, self.jobs, self.pipelines, self.blobs)
-        self._retiring = Retiring(self.database, self.jobs, self.pipelines, self.blobs)
-        self._dropping = Dropping(self.database, self.jobs)
-        self.reindexing = Reindexing(
-            self.database, self.jobs, self.notebooks, self.pipelines, self.specs, self._dropping
-        )
-        self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
-
     async def close(self) -> None:
         """Stop the workers, end the runs, close the stores. Idempotent."""
+        await self.reloading.close()
         if self._open:
             self._open = False
-            if self._waiting is not None:
-                self._waiting.cancel()
-            await self._worker.close()
-            if self._sweeping is not None:
-                self._sweeping.cancel()
-                await asyncio.gather(self._sweeping, return_exceptions=True)
+            await self.stop_working()
             await self.runs.close()
             await self.plugins.shutdown(self)
-            await self.jail.close()
-        if hasattr(self, "pipelines"):
-            await self.pipelines.close()
+        if hasattr(self, "wirings"):
+            await self.wirings.close()
+        elif hasattr(self, "_pipelines"):
+            await self._pipelines.close()
         if hasattr(self, "database"):
             await self.database.close()
         await self.http.aclose()
+
+    async def stop_working(self) -> None:
+        """Take no job any more, and hand back those that are being done: others take them up at once. Idempotent."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        await self._worker.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again, and go over to it whole. Raises, with nothing changed: see `Reloading`."""
+        return await self.reloading.reload()
 
     # What the API and the command line both do.
 
@@ -248,8 +254,9 @@ class Sourcebook:
 
     async def _fetch(self, url: str, file: BinaryIO) -> Fetched:
         """What stands at an address, in `file`, at its beginning."""
-        fetcher = await self.pipelines.fetcher(url.partition(":")[0].lower())
-        fetched = await fetcher.fetch(url, file)
+        with self.wirings.used() as wiring:
+            fetcher = await wiring.pipelines.fetcher(url.partition(":")[0].lower())
+            fetched = await fetcher.fetch(url, file)
         file.seek(0)
         return fetched
 
@@ -274,17 +281,18 @@ class Sourcebook:
         `filters` is what a client writes (`sourcebook.filters`); the rest is as in `Searching.search`.
         """
         scope, notebooks = scoped or await self.notebooks.scope(principal, notebook_ids)
-        return await self.searching.search(
-            question,
-            scope,
-            notebooks,
-            limit=limit,
-            sources=sources,
-            filters=filters,
-            mode=mode,
-            weights=weights,
-            explain=explain,
-        )
+        with self.wirings.used() as wiring:
+            return await wiring.searching.search(
+                question,
+                scope,
+                notebooks,
+                limit=limit,
+                sources=sources,
+                filters=filters,
+                mode=mode,
+                weights=weights,
+                explain=explain,
+            )
 
     async def ask(
         self,
@@ -347,11 +355,11 @@ class Sourcebook:
 
     async def _start_workers(self) -> None:
         await self.jobs.bury()
-        if self._workers:
+        if self.workers:
             await self.reindexing.automatic()
             age = self.settings.storage.stray_age
             self._sweeping = asyncio.create_task(sweep(self.database, self.blobs, age), name="strays")
-        self._worker.start(self._workers)
+        self._worker.start(self.workers)
 
     async def _wait_for_upgrade(self) -> None:
         """What was here before can be read; work that writes new columns waits for them."""
@@ -361,20 +369,12 @@ class Sourcebook:
         await self._start_workers()
 
     async def _handle(self, job: Job) -> None:
-        await self._doing()[job.kind][0](job)
+        with self.wirings.used() as wiring:
+            await wiring.doing[job.kind][0](job)
 
     async def _failed(self, job: Job, error: SourcebookError) -> None:
-        await self._doing()[job.kind][1](job, error)
-
-    def _doing(self) -> dict[str, tuple[Callable[[Job], Awaitable[None]], Callable[..., Awaitable[None]]]]:
-        """Who does the jobs of a kind, and what becomes of one that fails."""
-        return {
-            "ingest": (self._ingestion.ingest, self._ingestion.failed),
-            "delete": (self._deletion.delete, self._deletion.failed),
-            "retire": (self._retiring.retire, self._retiring.failed),
-            "reindex": (self.reindexing.build, self.reindexing.failed),
-            "drop": (self._dropping.drop, self._dropping.failed),
-        }
+        with self.wirings.used() as wiring:
+            await wiring.doing[job.kind][1](job, error)
 
     def _make_folder(self) -> None:
         try:

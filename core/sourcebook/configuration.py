@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -30,14 +31,40 @@ _SECRET = re.compile(
 _PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
 
 
+@dataclass(frozen=True)
+class Layers:
+    """Where a configuration is read from: what `load` was given."""
+
+    path: Path | None = None
+    environ: Mapping[str, str] | None = None
+    overrides: Mapping[str, Any] | None = None
+
+
 class Configuration:
     """The settings with where each came from: `origins["llms.fast.model"] == "sourcebook.toml"`."""
 
-    def __init__(self, settings: Settings, origins: Mapping[str, str], files: list[Path], secrets: set[str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        origins: Mapping[str, str],
+        files: list[Path],
+        secrets: set[str],
+        layers: Layers | None = None,
+    ) -> None:
         self.settings = settings
         self.origins = origins
         self.files = files
         self.secrets = secrets
+        self._layers = layers or Layers()
+
+    def again(self) -> tuple[Configuration, list[ConfigError]]:
+        """The same layers, read anew: as `read`."""
+        return read(self._layers)
+
+    def under(self, overrides: Mapping[str, Any]) -> Configuration:
+        """The same layers below these options. Raises as `load` does."""
+        below = self._layers
+        return load(below.path, below.environ, _over(below.overrides or {}, overrides))
 
     def shown(self) -> dict[str, Any]:
         """Every value, with what came from a secret layer or is a secret by its name masked, whatever its type."""
@@ -53,21 +80,33 @@ def load(
     `path` is the `--config` option; else `SOURCEBOOK_CONFIG`, else `./sourcebook.toml` if there is one. `overrides`
     is a nested mapping that wins over everything (command line options, tests).
     """
-    environ = os.environ if environ is None else environ
-    main = _main_file(path, environ)
-    read = _reader()
-    layers: list[tuple[str, dict[str, Any], bool]] = [("defaults", read(_packaged()), False)]
+    configuration, wrong = read(Layers(path, environ, overrides))
+    raise_all(wrong)
+    return configuration
+
+
+def read(layers: Layers) -> tuple[Configuration, list[ConfigError]]:
+    """What stands in the layers, and every mistake in it; keys that are wrong are left at their defaults.
+
+    Raises `ConfigError` where a file cannot be read at all.
+    """
+    environ = os.environ if layers.environ is None else layers.environ
+    main = _main_file(layers.path, environ)
+    reader = _reader()
+    found: list[tuple[str, dict[str, Any], bool]] = [("defaults", reader(_packaged()), False)]
     used: list[Path] = []
     if main is not None:
         for file, secret in ((main, False), (main.with_name("secrets.toml"), True)):
             if file.is_file():
-                layers.append((str(file), read(file), secret))
+                found.append((str(file), reader(file), secret))
                 used.append(file)
-    layers.extend(_environment(environ))
-    if overrides:
-        layers.append(("options", _lower(dict(overrides)), False))
-    merged, origins, secrets = _merge(layers)
-    return Configuration(_validate(merged, origins), origins, used, secrets)
+    variables, wrong = _environment(environ)
+    found.extend(variables)
+    if layers.overrides:
+        found.append(("options", _lower(dict(layers.overrides)), False))
+    merged, origins, secrets = _merge(found)
+    settings = _validate(merged, origins, wrong)
+    return Configuration(settings, origins, used, secrets, layers), wrong
 
 
 def _packaged() -> Path:
@@ -119,8 +158,9 @@ def _lower(value: dict[str, Any], depth: int = 2) -> dict[str, Any]:
     return {k.lower(): _lower(v, depth - 1) if depth and isinstance(v, dict) else v for k, v in value.items()}
 
 
-def _environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, Any], bool]]:
-    layers = []
+def _environment(environ: Mapping[str, str]) -> tuple[list[tuple[str, dict[str, Any], bool]], list[ConfigError]]:
+    """A layer a variable; also those that name a file which cannot be read."""
+    layers, wrong = [], []
     for name, raw in sorted(environ.items()):
         if not name.startswith("SOURCEBOOK_") or "__" not in name:
             continue
@@ -130,12 +170,15 @@ def _environment(environ: Mapping[str, str]) -> list[tuple[str, dict[str, Any], 
             try:
                 value = Path(raw).read_text(encoding="utf-8").strip()
             except OSError as error:
-                raise ConfigError(f"{name} names {raw}, which cannot be read: {error.strerror}.") from error
+                message = f"{name} names {raw}, which cannot be read: {error.strerror}."
+                issue = {"key": ".".join(path), "origin": f"{name} (environment)", "message": message}
+                wrong.append(ConfigError(message, issues=[issue]))
+                continue
         tree: Any = _typed(value)
         for part in reversed(path):
             tree = {part: tree}
         layers.append((f"{name} (environment)", tree, secret))
-    return layers
+    return layers, wrong
 
 
 def _typed(raw: str) -> Any:
@@ -172,37 +215,69 @@ def _merge(layers: list[tuple[str, dict[str, Any], bool]]) -> tuple[dict[str, An
     return merged, origins, secrets
 
 
-def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
-    for pipeline in merged.get("pipelines", {}).values():
-        if isinstance(pipeline, dict):
-            for key in ("llm", "retrievers"):
-                if isinstance(pipeline.get(key), str):
-                    pipeline[key] = [pipeline[key]]
-    try:
-        resolve_extends(merged)
-        return Settings.model_validate(merged)
-    except ValidationError as error:
-        raise config_error(error, Settings, origins) from error
+def _validate(merged: dict[str, Any], origins: Mapping[str, str], wrong: list[ConfigError]) -> Settings:
+    """The settings; what is wrong is added to `wrong`, and left out."""
+    for pipeline in _tables(merged.get("pipelines")).values():
+        for key in ("llm", "retrievers"):
+            if isinstance(pipeline.get(key), str):
+                pipeline[key] = [pipeline[key]]
+    wrong += resolve_extends(merged, origins)
+    while True:
+        try:
+            return Settings.model_validate(merged)
+        except ValidationError as error:
+            wrong.append(config_error(error, Settings, origins))
+            for item in error.errors():
+                _drop(merged, item["loc"])
 
 
-def resolve_extends(merged: dict[str, Any]) -> None:
+def _tables(value: Any) -> dict[str, dict[str, Any]]:
+    """Those of a table's values that are tables."""
+    return {k: v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
+
+
+def _drop(tree: dict[str, Any], place: Sequence[int | str]) -> None:
+    """Leave out what stands at `place`: the whole list where it is an item, the table where a key is missing."""
+    first, *rest = place
+    under = tree.get(str(first))
+    if isinstance(under, dict) and rest and str(rest[0]) in under:
+        _drop(under, rest)
+    else:
+        tree.pop(str(first), None)
+
+
+def resolve_extends(merged: dict[str, Any], origins: Mapping[str, str]) -> list[ConfigError]:
     """`extends = "default"` in a pipeline: its keys over the other's, tables key by key.
 
-    A loop or an unknown name is a `ConfigError`.
+    What is wrong with them: a loop, or a name that there is not.
     """
-    pipelines: dict[str, Any] = merged.get("pipelines", {})
+    pipelines = _tables(merged.get("pipelines"))
+    wrong: list[ConfigError] = []
 
     def resolved(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-        if name in seen:
-            raise ConfigError(f"pipelines.{name}: extends itself by way of {' -> '.join(seen)}.")
-        if name not in pipelines:
-            raise ConfigError(f"pipelines.{seen[-1]}.extends: there is no pipeline {name!r}.")
         own = dict(pipelines[name])
         base = own.pop("extends", None)
-        return _over(resolved(str(base), (*seen, name)), own) if base else own
+        if not base:
+            return own
+        if base in (*seen, name):
+            raise _extends(name, f"extends itself by way of {' -> '.join((*seen, name))}.", origins)
+        if str(base) not in merged["pipelines"]:
+            raise _extends(name, f"there is no pipeline {base!r}.", origins)
+        return _over(resolved(str(base), (*seen, name)), own) if str(base) in pipelines else own
 
-    if all(isinstance(p, dict) for p in pipelines.values()):
-        merged["pipelines"] = {name: resolved(name, ()) for name in pipelines}
+    for name, pipeline in pipelines.items():
+        try:
+            merged["pipelines"][name] = resolved(name, ())
+        except ConfigError as error:
+            wrong.append(error)
+            merged["pipelines"][name] = {k: v for k, v in pipeline.items() if k != "extends"}
+    return list({e.detail: e for e in wrong}.values())
+
+
+def _extends(name: str, message: str, origins: Mapping[str, str]) -> ConfigError:
+    key = f"pipelines.{name}.extends"
+    issue = {"key": key, "origin": origin_of(key, origins), "message": message}
+    return ConfigError(f"{issue['origin']}: {key}: {message}", issues=[issue])
 
 
 def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

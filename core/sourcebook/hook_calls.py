@@ -33,7 +33,7 @@ class HookCalls:
 
     def __init__(self, deadline: float, *, trace: bool | None = None, metrics: Metrics | None = None) -> None:
         self.skipped: dict[tuple[str, str], int] = {}
-        self._deadline = deadline
+        self.deadline = deadline
         self._metrics = metrics
         self._trace = os.environ.get(TRACE, "0") not in ("", "0") if trace is None else trace
         self._failures: dict[tuple[str, str], tuple[int, float]] = {}
@@ -53,11 +53,11 @@ class HookCalls:
         """Call a hook under the deadline. A plain function has a thread, which is left behind when it overruns."""
         given = [arguments[name] for name in impl.argnames]
         with self._timed(hook, impl.plugin_name) as done:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self.deadline):
                 if inspect.iscoroutinefunction(impl.function):
-                    return done(await freed(impl.function(*given), self._deadline))
+                    return done(await freed(impl.function(*given), self.deadline))
                 result = await _in_thread(lambda: impl.function(*given), f"{hook} of {impl.plugin_name}")
-                return done(await freed(result, self._deadline) if inspect.isawaitable(result) else result)
+                return done(await freed(result, self.deadline) if inspect.isawaitable(result) else result)
 
     async def fold(
         self,
@@ -80,7 +80,7 @@ class HookCalls:
             began = time.monotonic()
             try:
                 got = await self.bounded(impl, hook, {**arguments, name: value})
-                if time.monotonic() - began > self._deadline:
+                if time.monotonic() - began > self.deadline:
                     raise TimeoutError("held the event loop beyond its deadline")
                 if got is not None and not valid(got):
                     raise TypeError(f"returned {got!r:.100}, which is not what the hook is for")

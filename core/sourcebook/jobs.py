@@ -127,7 +127,7 @@ class Jobs:
         longest ago: many jobs of one owner delay another's by one at most.
         """
         async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
-            at = await self._now(c)
+            at = await self._db.now(c)
             due = {"at": at, "far": at + timedelta(seconds=LONGEST_PAUSE)}
             kept = (await c.execute(claiming.KEPT, {"keeper": self.keeper, "at": at})).scalar() if self._keeps else None
             waiting = [] if kept_only else (await c.execute(claiming.WAITING, due)).all()
@@ -303,10 +303,6 @@ class Jobs:
                 await c.execute(jobs.update().where(of).values(lease_until=self._db.clock(-1)))
 
     # The parts of claiming.
-
-    async def _now(self, c: AsyncConnection) -> datetime:
-        at = self._db.clock()
-        return at if isinstance(at, datetime) else (await c.execute(sa.select(at))).scalar_one()
 
     async def _late(self, c: AsyncConnection, at: datetime, *, hurry: bool) -> list[tuple[str, datetime]]:
         """Leases that ran out; where there is other work (no `hurry`), looked for once in a while."""

@@ -8,17 +8,24 @@ from typing import Any
 
 import orjson
 
+from sourcebook.errors import SourcebookError
 from sourcebook.events import CitationEvent, Done, ErrorEvent, encode
 from sourcebook.ids import new_id
 from sourcebook.run_log import Segment
 from sourcebook.turns import Answer
 
-PROBLEM: dict[str, Any] = {
-    "code": "interrupted",
-    "title": "The answer was interrupted",
-    "detail": "The process that made this answer has ended. What it had written is kept.",
-    "remedy": "Ask again.",
-}
+
+class Interrupted(SourcebookError):
+    """The process that made an answer ended before the answer did."""
+
+    code = "interrupted"
+    title = "The answer was interrupted"
+    advice = "Ask again."
+    transient = True
+
+
+ENDED = "The process that made this answer has ended. What it had written is kept."
+PROBLEM: dict[str, Any] = Interrupted(ENDED).problem()
 _CITED = {f.name for f in fields(CitationEvent)}
 
 

@@ -81,6 +81,11 @@ class Metrics:
         if failed:
             self._made.hook_failures.labels(plugin, hook).inc()
 
+    def reloaded(self, outcome: str) -> None:
+        """The configuration was read again: done, unchanged, refused (as it stands) or failed (to open)."""
+        if self._made is not None:
+            self._made.reloads.labels(outcome).inc()
+
     def exposition(self, gauges: Mapping[str, float]) -> bytes:
         """All of it in Prometheus's text format; `gauges` are what is so now, by their names in `metrics_made`."""
         return self.load().exposition(gauges)

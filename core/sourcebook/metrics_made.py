@@ -51,6 +51,9 @@ class Made:
             ["plugin", "hook"],
             registry=r,
         )
+        self.reloads = Counter(
+            "sourcebook_config_reloads_total", "Reloads of the configuration.", ["outcome"], registry=r
+        )
         self._gauges = {
             name: Gauge(f"sourcebook_{name}", meaning, registry=r)
             for name, meaning in (
@@ -60,6 +63,7 @@ class Made:
                 ("leased_jobs", "Jobs that are being done, by all processes."),
                 ("queue_age_seconds", "How long the job that waits longest has been due."),
                 ("plugins_failed", "Plugins that could not load."),
+                ("open_configurations", "Configurations that somebody works with: 1 where none is left of before."),
             )
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sourcebook import choosing, settings
 from sourcebook.choosing import Candidate
 from sourcebook.configuration import Configuration, config_error, origin_of, raise_all
-from sourcebook.errors import ConfigError, PluginError, SourcebookError, UnsupportedType
+from sourcebook.errors import ConfigError, PluginError, SourcebookError, StoreError, UnsupportedType
 from sourcebook.filters import BUILT_IN
 from sourcebook.hanging import HELD, freed, overrun
 from sourcebook.http import Http
@@ -36,6 +36,7 @@ from sourcebook.interfaces import (
 )
 from sourcebook.jail import ComponentRef, JailLimits
 from sourcebook.plugins import Plugins
+from sourcebook.sharing import Shared
 
 log = logging.getLogger(__name__)
 C = TypeVar("C", bound=Component[Any])
@@ -66,17 +67,32 @@ class Pipeline:
 
 
 class Pipelines:
-    """Every pipeline of the settings, with its components built once and shared by name."""
+    """Every pipeline of the settings, with its components built once and shared by name.
 
-    def __init__(self, plugins: Plugins, configuration: Configuration, data: Path, http: Http) -> None:
+    What `before` has open with the same class and settings is taken over until `settle` says that all is built: both
+    use it then, and it is closed with the later of them.
+    """
+
+    def __init__(
+        self,
+        plugins: Plugins,
+        configuration: Configuration,
+        data: Path,
+        http: Http,
+        before: Pipelines | None = None,
+    ) -> None:
         self._plugins = plugins
         self._origins = configuration.origins
         self._settings = configuration.settings
         self._data = data
         self._http = http
-        self._open: dict[tuple[str, str], Component[Any]] = {}
+        self._before = before
+        self._open: dict[tuple[str, str], Shared[Component[Any]]] = {}
         self._opening = asyncio.Lock()
+        self._closed = False
         self._pipelines: dict[str, Pipeline] = {}
+        self.opened: list[str] = []
+        """What was built anew, as `llms.fast`."""
 
     async def open(self) -> None:
         """Build and open everything that is named. Raises `ConfigError` or `PluginError` naming the instance."""
@@ -87,11 +103,15 @@ class Pipelines:
             for index in pipeline.indexes:
                 await index.ensure(pipeline.spaces, {**self._settings.filters, **BUILT_IN})
 
-    async def close(self) -> None:
-        """Close every component; one that fails does not keep the others open."""
-        for component in reversed(self._open.values()):
-            await self._end(component)
-        self._open.clear()
+    def settle(self) -> None:
+        """What is asked for from now on is built here."""
+        self._before = None
+
+    async def close(self) -> list[str]:
+        """Close every component that nobody else uses, and name them; one that fails leaves none of the others open."""
+        self._closed = True
+        held, self._open = self._open, {}
+        return [f"{kind}.{name}" for (kind, name), one in reversed(held.items()) if await one.let_go()]
 
     async def _end(self, component: Component[Any]) -> None:
         try:
@@ -101,17 +121,26 @@ class Pipelines:
 
     def check(self) -> None:
         """Validate every instance and wiring without opening anything. Raises one error for all that is wrong."""
-        asked: list[tuple[str, Callable[[], Any]]] = [
-            (f"{kind}.{instance}", partial(self.resolve, kind, instance))
-            for kind in settings.KINDS
-            for instance in getattr(self._settings, kind)
+        raise_all(self.mistakes())
+
+    def mistakes(self, told: Collection[str] = ()) -> list[SourcebookError]:
+        """All that is wrong with instances and wirings, as far as it does not hang on keys that are `told` already."""
+        asked: list[tuple[str, str, Callable[[], Any]]] = [
+            (key, key, partial(self.resolve, *key.split(".")))
+            for key in (f"{kind}.{instance}" for kind in settings.KINDS for instance in getattr(self._settings, kind))
         ]
-        asked.append(("storage.blobs", partial(self.resolve, "blob_stores", self._settings.storage.blobs)))
-        asked += [(f"jail.grants.{i}", partial(self._check_grant, i)) for i in self._settings.jail.grants]
+        blobs = self._settings.storage.blobs
+        asked.append(("storage.blobs", f"blob_stores.{blobs}", partial(self.resolve, "blob_stores", blobs)))
+        grants = self._settings.jail.grants
+        asked += [(f"jail.grants.{i}", f"parsers.{i}", partial(self._check_grant, i)) for i in grants]
         for name, wiring in self._settings.pipelines.items():
-            asked += [(f"pipelines.{name}.{key}", partial(self.resolve, *of)) for key, *of in _named(wiring)]
+            for key, kind, instance in _named(wiring):
+                of = f"pipelines.{name}.{key}"
+                asked.append((of, f"{kind}.{instance}", partial(self.resolve, kind, instance)))
         wrong: dict[str, SourcebookError] = {}
-        for key, ask in asked:
+        for key, instance, ask in asked:
+            if any(_within(one, key) or _within(one, instance) for one in told):
+                continue
             try:
                 ask()
             except ConfigError as error:
@@ -121,7 +150,7 @@ class Pipelines:
                 issue = {"key": key, "origin": origin, "message": error.detail}
                 named = ConfigError(f"{origin}: {key}: {error.detail}", remedy=error.remedy, issues=[issue])
                 wrong.setdefault(error.detail, named)
-        raise_all(list(wrong.values()))
+        return list(wrong.values())
 
     def jail_files(self) -> list[Path]:
         """Files that parsers and chunkers read beside their documents, by their instances' settings."""
@@ -155,7 +184,7 @@ class Pipelines:
     @property
     def indexes(self) -> list[Index[Any]]:
         """Every open index, once."""
-        return [c for c in self._open.values() if isinstance(c, Index)]
+        return [one.thing for one in self._open.values() if isinstance(one.thing, Index)]
 
     async def blob_store(self) -> BlobStore[Any]:
         """The one that `[storage] blobs` names."""
@@ -232,14 +261,26 @@ class Pipelines:
         async with self._opening:  # some are asked for by requests, several at once
             found = self._open.get((kind, instance))
             if found is None:
-                table = dict(getattr(self._settings, kind).get(instance, {}))
-                cls = self._plugins.component(kind, str(table.pop("use", instance)))
-                found = cls(self._validated(cls, table, f"{kind}.{instance}."), instance)
-                await self._start(kind, instance, found)
-                self._open[(kind, instance)] = found
-        if not isinstance(found, interface):
+                found = await self._made(kind, instance)
+                if self._closed:
+                    await found.let_go()
+                    raise StoreError("The configuration was reloaded meanwhile.", code="reloaded", retry_after=1)
+                self._open[kind, instance] = found
+        if not isinstance(found.thing, interface):
             raise ConfigError(f"{kind}.{instance} is not a {interface.__name__}.")
-        return found
+        return found.thing
+
+    async def _made(self, kind: str, instance: str) -> Shared[Component[Any]]:
+        table = dict(getattr(self._settings, kind).get(instance, {}))
+        cls = self._plugins.component(kind, str(table.pop("use", instance)))
+        given = self._validated(cls, table, f"{kind}.{instance}.")
+        there = self._before._open.get((kind, instance)) if self._before else None
+        if there and type(there.thing) is cls and there.thing.settings == given:
+            return there.hold()
+        made: Component[Any] = cls(given, instance)
+        await self._start(kind, instance, made)
+        self.opened.append(f"{kind}.{instance}")
+        return Shared(made, self._end)
 
     async def beside(self, kind: str, instance: str, changes: Mapping[str, Any]) -> Component[Any]:
         """Another component with an instance's settings but for these, which replaces nothing; the caller closes it."""
@@ -307,6 +348,11 @@ def _named(wiring: settings.Pipeline) -> list[tuple[str, str, str]]:
     found += [("llm", "llms", name) for name in wiring.llm]
     found += [(f"parsers.{of}", "parsers", name) for of, names in wiring.parsers.items() for name in names]
     return found
+
+
+def _within(key: str, of: str) -> bool:
+    """Whether one of two keys lies in the other, or both are one."""
+    return f"{key}.".startswith(f"{of}.") or f"{of}.".startswith(f"{key}.")
 
 
 def jail_limits(jail: settings.Jail) -> JailLimits:

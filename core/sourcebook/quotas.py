@@ -22,19 +22,19 @@ class Quotas:
     """Asked within the transaction that would add a source, so that two uploads cannot both take the last room."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
 
     @property
     def light(self) -> bool:
         """Whether a check reads few rows: without a bound on what is stored, nothing is summed up."""
-        return not (self._limits.storage or self._limits.owners or self._limits.sources)
+        return not (self.limits.storage or self.limits.owners or self.limits.sources)
 
     async def check(self, c: AsyncConnection, owner_id: str, size: int = 0, *, added: bool = True) -> None:
         """Raises `StorageFull` where `size` bytes more are too much, `QuotaExceeded` where too many jobs wait.
 
         `added`: it is one source more, and not other bytes for one that is there.
         """
-        limits = self._limits
+        limits = self.limits
         if limits.storage or limits.owners or limits.sources:
             await self._storage(c, owner_id, size, added)
         if limits.queued:
@@ -60,7 +60,7 @@ class Quotas:
 
     async def _storage(self, c: AsyncConnection, owner_id: str, size: int, added: bool) -> None:
         name = (await c.execute(sa.select(owners.c.name).where(owners.c.id == owner_id))).scalar()
-        most = self._limits.owners.get(str(name), self._limits.storage)
+        most = self.limits.owners.get(str(name), self.limits.storage)
         held, number = await self.used(c, owner_id)
         if most and (held + size > most or held >= most):
             raise StorageFull(
@@ -69,11 +69,11 @@ class Quotas:
                 limit=most,
                 used=held,
             )
-        if added and self._limits.sources and number >= self._limits.sources:
+        if added and self.limits.sources and number >= self.limits.sources:
             raise StorageFull(
                 f"This owner has {number} sources, and no more may be added.",
                 remedy="Delete sources, or ask the operator for more room.",
-                limit=self._limits.sources,
+                limit=self.limits.sources,
                 used=number,
             )
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from sourcebook.database.engine import now
 from sourcebook.database.tables import jobs
 from sourcebook.database.upgrade import behind, current
 from sourcebook.errors import SourcebookError
@@ -22,14 +21,17 @@ async def ready(book: Sourcebook) -> dict[str, str]:
         state["database"] = behind(await current(book.database)) or "ok"
     except SourcebookError as error:
         state["database"] = error.detail
-    for index in book.pipelines.indexes:
-        try:
-            await index.ensure(())
-        except SourcebookError as error:
-            state["index"] = f"{index.instance}: {error.detail}"
+    with book.wirings.used() as wiring:
+        for index in wiring.pipelines.indexes:
+            try:
+                await index.ensure(())
+            except SourcebookError as error:
+                state["index"] = f"{index.instance}: {error.detail}"
     failed = [f"{i.name}: {i.reason}" for i in book.plugins.infos.values() if i.state == "failed"]
     if failed:
         state["plugins"] = "; ".join(failed)
+    if book.reloading.problem:
+        state["configuration"] = f"the last reload failed: {book.reloading.problem}"
     return state
 
 
@@ -39,12 +41,14 @@ async def gauges(book: Sourcebook) -> dict[str, float]:
     async with book.database.read() as c:
         counted = {str(row.state): int(row.number) for row in (await c.execute(_BY_STATE)).all()}
         due = (await c.execute(_LONGEST)).scalar()
+        at = await book.database.now(c)
     return {
         "open_runs": runs,
         "open_streams": streams,
         "queued_jobs": counted.get("queued", 0),
         "leased_jobs": counted.get("leased", 0),
-        "queue_age_seconds": max((now() - due).total_seconds(), 0.0) if due is not None else 0.0,
+        "queue_age_seconds": max((at - due).total_seconds(), 0.0) if due is not None else 0.0,
+        "open_configurations": len(book.wirings),
         "plugins_failed": sum(info.state == "failed" for info in book.plugins.infos.values()),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -58,6 +58,11 @@ class Run:
         """Start the task; somebody has to follow it soon."""
         self._task = asyncio.create_task(work, name=self.id)
         self._watch(max(self._grace, _FIRST))
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Call this once the task has ended, however it did."""
+        assert self._task is not None
+        self._task.add_done_callback(lambda _: call())
 
     def emit(self, event: Event) -> None:
         """Append one event and wake every follower."""

@@ -48,14 +48,17 @@ class Segment:
 
 
 class RunLog:
-    """Writes this process's runs, renews their leases, and sees who asks for their end."""
+    """Writes this process's runs, renews their leases, and sees who asks for their end.
 
-    def __init__(self, database: Database, options: settings.Runs) -> None:
+    `several`: other processes serve too, so that frames are written unless the options say otherwise.
+    """
+
+    def __init__(self, database: Database, options: settings.Runs, *, several: bool = False) -> None:
         self._db = database
         self.options = options
         self.worker = f"{socket.gethostname()[:60]}:{os.getpid()}:{new_id('w')[-6:]}"
         wanted = options.log
-        self.durable = wanted == "sql" or (wanted == "auto" and not database.sqlite)
+        self.durable = wanted == "sql" or (wanted == "auto" and (several or not database.sqlite))
         self._saved: dict[str, int] = {}  # run -> the last frame that is written
         self._runs: dict[str, Run] = {}
         self._task: asyncio.Task[None] | None = None

@@ -9,24 +9,26 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sourcebook import settings
-from sourcebook.answering import Answering, Progress, Question
+from sourcebook.answering import Progress, Question
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database, now
 from sourcebook.errors import Lost, SourcebookError, StoreError
 from sourcebook.events import Done, ErrorEvent, Event, RunStarted, Snapshot, encode
 from sourcebook.following import Following
 from sourcebook.ids import new_id
-from sourcebook.lost_runs import recovered
+from sourcebook.lost_runs import ENDED, Interrupted, recovered
 from sourcebook.metrics import Metrics
 from sourcebook.owners import Principal
 from sourcebook.run import Run
 from sourcebook.run_log import RunLog
 from sourcebook.turns import Answer, Asked, Turns
+from sourcebook.wiring import Wirings
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +41,19 @@ class Runs:
     def __init__(
         self,
         options: settings.Runs,
-        answering: Answering,
+        wirings: Wirings,
         conversations: Conversations,
         db: Database,
         metrics: Metrics | None = None,
+        several: bool = False,
     ) -> None:
         self._metrics = metrics or Metrics()
         self.options = options
         self.turns = Turns(db)
-        self._answering = answering
+        self._wirings = wirings
         self._conversations = conversations
         self._runs: dict[str, Run] = {}
-        self._log = RunLog(db, options)
+        self._log = RunLog(db, options, several=several)
         self._following = Following(self._log, self._recover)
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -58,8 +61,19 @@ class Runs:
         """Begin to look for lost runs."""
         self._sweeper = asyncio.create_task(self._sweeps(), name="runs sweeper")
 
+    def change(self, options: settings.Runs) -> None:
+        """Go by these from now on."""
+        self.options = self._log.options = options
+
+    async def drain(self, seconds: float) -> None:
+        """Until every run of this process has ended, for so long at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while running := [run for run in self._runs.values() if run.finished_at is None]:
+                    await asyncio.gather(*(run.wait() for run in running))
+
     async def close(self) -> None:
-        """Cancel what still runs; each ends with its `done`."""
+        """End what still runs as interrupted: `error`, then `done`; what was made is kept."""
         await asyncio.gather(*(run.cancel("shutdown") for run in self._runs.values()))
         await self._following.close()
         if self._sweeper is not None:
@@ -73,8 +87,10 @@ class Runs:
         run_id, message_id = new_id("run"), new_id("msg")
         grace = self.options.grace if grace is None else grace
         run = Run(run_id, principal.owner_id, grace, self.options)
+        wiring = self._wirings.take()  # to the end of the answer, whatever is reloaded meanwhile
+        leave = partial(self._wirings.leave, wiring)
         # It is searched while the question is being stored; nobody is told of anything before it is.
-        events = self._answering.answer(question, run.progress)
+        events = wiring.answering.answer(question, run.progress)
         first = asyncio.create_task(_next(events))
         try:
             conversation_id = await self.turns.begin(principal, asked, run_id, self._log.worker, self._log.lease())
@@ -82,6 +98,7 @@ class Runs:
             first.cancel()
             await asyncio.wait([first])
             await events.aclose()
+            leave()
             raise
         self._runs[run_id] = run
         self._log.add(run)
@@ -94,6 +111,7 @@ class Runs:
         )
         run.emit(started)
         run.begin(self._work(run, first, events, conversation_id, message_id))
+        run.when_over(leave)
         await asyncio.sleep(0)  # a task that is cancelled before its first step would end without a word
         return run
 
@@ -180,6 +198,9 @@ class Runs:
             finish = run.progress.finish
         except asyncio.CancelledError:
             outcome, finish = "cancelled", "cancelled"
+            if run.why_cancelled == "shutdown":
+                outcome, finish, run.error = "failed", "error", Interrupted(ENDED)
+                run.emit(ErrorEvent(problem=run.error.problem(), retryable=True))
         except SourcebookError as error:
             outcome, finish, run.error = "failed", "error", error
             run.emit(ErrorEvent(problem=error.problem(), retryable=error.transient))
@@ -229,7 +250,8 @@ class Runs:
                 for run_id in await self.turns.lost(now()):
                     await self._recover(run_id)
                 await self._log.prune()
-                await self._conversations.expire("openai", now() - timedelta(seconds=self._answering.links.lifetime))
+                lifetime = self._wirings.current.links.lifetime
+                await self._conversations.expire("openai", now() - timedelta(seconds=lifetime))
             except SourcebookError as error:
                 log.warning("lost runs could not be looked for: %s", error)
             await asyncio.sleep(self.options.lease)

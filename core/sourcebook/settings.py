@@ -41,7 +41,8 @@ class Server(Section):
     """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are.
 
     `require_if_match` refuses edits that do not say which version they are based on. `audit_log` is relative to the
-    data folder; empty writes none.
+    data folder; empty writes none. `workers` are processes on one port. After SIGTERM, answers may go on for `drain`
+    seconds; then closing gets `shutdown_grace`.
     """
 
     host: str = "127.0.0.1"
@@ -52,7 +53,9 @@ class Server(Section):
     max_body: int = Field(default=4 * 1024 * 1024, gt=0)
     require_if_match: bool = False
     audit_log: str = "audit.log"
-    shutdown_grace: float = Field(default=10.0, ge=0)
+    workers: int = Field(default=1, ge=1, le=64)
+    drain: float = Field(default=25.0, ge=0)
+    shutdown_grace: float = Field(default=5.0, ge=0)
 
 
 class Limits(Section):
@@ -126,7 +129,7 @@ class Prompts(Section):
 class Pipeline(Section):
     """A named wiring of component instances. `embedder = ""` is lexical retrieval only.
 
-    `reindex = "auto"` builds notebooks anew, at the next start, that an edit of this pipeline has made stale.
+    `reindex = "auto"` builds notebooks anew, at the next start or reload, that an edit of this pipeline has made stale.
     """
 
     chunker: Name = "markdown"

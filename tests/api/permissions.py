@@ -82,6 +82,7 @@ ADMIN = {
     "GET /api/v1/config",
     "GET /metrics",
     "GET /api/v1/keys",
+    "POST /api/v1/config/reload",
     "POST /api/v1/keys",
 }
 """For the whole server: an administrator's key reaches every owner's keys, so these know no owners."""

@@ -77,3 +77,46 @@ def test_the_schema_takes_our_own_files(schema: Draft202012Validator, name: str)
 )
 def test_the_schema_refuses_what_the_server_would(schema: Draft202012Validator, wrong: dict[str, Any]) -> None:
     assert not schema.is_valid(wrong)
+
+
+def test_check_names_the_cores_mistakes_with_those_of_instances(tmp_path: Path) -> None:
+    main = tmp_path / "sourcebook.toml"
+    main.write_text(
+        """
+[server]
+prot = 1
+port = "nine"
+[llms]
+gone = 3
+[llms.a]
+use = "openai"
+base_ur = "x"
+[pipelines.default]
+llm = ["gone", "ghost"]
+[pipelines.deep]
+extends = "nowhere"
+prompts.system = "missing.txt"
+"""
+    )
+    done = run("--config", str(main), "config", "check")
+    assert done.exit_code != 0
+    issues = {i["key"]: i["message"] for i in done.exception.details["issues"]}  # type: ignore[union-attr]
+    assert set(issues) == {
+        "server.prot",
+        "server.port",
+        "llms.gone",
+        "llms.a.base_ur",
+        "llms.a.model",
+        "pipelines.default.llm",
+        "pipelines.deep.extends",
+        "pipelines.deep.prompts",
+    }
+    assert "'ghost'" in issues["pipelines.default.llm"]  # and not `gone`, which is told at its own place
+    assert "nowhere" in issues["pipelines.deep.extends"]
+
+
+def test_where_the_plugins_are_wrong_their_components_are_not_judged(tmp_path: Path) -> None:
+    main = tmp_path / "sourcebook.toml"
+    main.write_text('[plugins]\nenabled = 7\n[pipelines.default]\nllm = ["theirs"]\n')
+    done = run("--config", str(main), "config", "check")
+    assert [i["key"] for i in done.exception.details["issues"]] == ["plugins.enabled"]  # type: ignore[union-attr]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,11 @@ import pytest
 from sourcebook.app import Sourcebook
 from sourcebook.configuration import load
 from sourcebook.errors import ConfigError
-from sourcebook.testing.llm_server import FakeLLMServer, Hold, Reply, chunk
+from sourcebook.testing.llm_server import DIMENSIONS, FakeLLMServer, Hold, Reply, chunk, stream_of
 from sourcebook_api.app import create_app
 from sourcebook_api.server import bind, serve, url_of
 
-from .support import Served, events
+from .support import Served, events, is_problem
 
 PROGRAM = """
 import sys
@@ -34,11 +36,12 @@ serve(load(Path(sys.argv[1]), environ={}), port=0, on_ready=lambda url: print(ur
 
 
 @contextmanager
-def process(folder: Path, llm: FakeLLMServer) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(folder: Path, llm: FakeLLMServer, more: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server as a process, and its address."""
     config = folder / "sourcebook.toml"
     config.write_text(
         f"""
+{more}
 storage.path = "{folder / "data"}"
 server.shutdown_grace = 120
 llms.fake = {{use = "openai", base_url = "{llm.url}", model = "fake"}}
@@ -56,16 +59,25 @@ pipelines.default = {{llm = ["fake"]}}
 
 
 @contextmanager
-def open_stream(url: str, llm: FakeLLMServer) -> Iterator[tuple[Any, Iterator[Any]]]:
-    """An answer that has begun and will not end by itself."""
+def open_stream(url: str, llm: FakeLLMServer, hold: Hold | None = None) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """An answer that has begun; without a `hold` that the test releases, it will not end by itself."""
     with httpx.Client(base_url=url, timeout=20) as client:
         notebook = client.post("/api/v1/notebooks", json={"title": "x"}).json()["id"]
         client.put(f"/api/v1/notebooks/{notebook}/sources/a.txt", content=b"Ten is the hour.")
-        llm.script(Reply([chunk({"content": "Ten "}), Hold()]))
+        llm.script(Reply([chunk({"content": "Ten "}), hold or Hold(), *stream_of(["it is."])]))
         asked = {"question": "When?", "notebooks": [notebook], "stream": True}
         with client.stream("POST", "/api/v1/chat", json=asked) as answer:
             coming = events(answer)
             yield next(e for e in coming if e.type == "content"), coming
+
+
+def stops(url: str) -> None:
+    """Wait until the server says that it takes nothing new."""
+    for _ in range(500):
+        if httpx.get(f"{url}/readyz").status_code == 503:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the server does not stop")
 
 
 def test_a_start_loads_nothing_that_only_some_requests_need(tmp_path: Path) -> None:
@@ -83,14 +95,102 @@ def test_a_start_loads_nothing_that_only_some_requests_need(tmp_path: Path) -> N
                 one.terminate()
 
 
-def test_sigterm_ends_streams_with_done_and_the_process_in_peace(tmp_path: Path) -> None:
-    with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url), open_stream(url, llm) as (_, coming):
+def test_after_sigterm_an_answer_comes_to_its_end_and_nothing_new_is_taken(tmp_path: Path) -> None:
+    hold = Hold()
+    with (
+        FakeLLMServer() as llm,
+        process(tmp_path, llm) as (running, url),
+        open_stream(url, llm, hold) as (first, coming),
+    ):
         running.send_signal(signal.SIGTERM)
-        last = list(coming)[-1]
-        assert (last.type, last.data["finish"], last.data["text"]) == ("done", "cancelled", "Ten ")
+        stops(url)
+        assert httpx.get(f"{url}/readyz").json()["parts"]["server"] == "stopping"
+        assert httpx.get(f"{url}/livez").status_code == 200
+        refused = httpx.post(f"{url}/api/v1/search", json={"question": "x", "notebooks": ["nb"]})
+        is_problem(refused, 503, "stopping")
+        assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+        run = first.data["run_id"]
+        assert httpx.get(f"{url}/api/v1/runs/{run}").json()["state"] == "running"
+        with httpx.stream("GET", f"{url}/api/v1/runs/{run}/events", timeout=20) as again:  # resumed meanwhile
+            hold.release()
+            for seen in (list(coming), list(events(again))):
+                assert (seen[-1].type, seen[-1].data["finish"], seen[-1].data["text"]) == ("done", "stop", "Ten it is.")
         assert running.wait(30) == 0
         assert running.stderr is not None
-        assert running.stderr.read() == ""
+        assert "Traceback" not in running.stderr.read()
+
+
+def test_an_answer_that_does_not_end_while_the_server_drains_is_interrupted(tmp_path: Path) -> None:
+    with FakeLLMServer() as llm:
+        with (
+            process(tmp_path, llm, "server.drain = 0.3") as (running, url),
+            open_stream(url, llm) as (first, coming),
+        ):
+            running.send_signal(signal.SIGTERM)
+            *_, error, done = coming
+            assert (error.type, error.data["problem"]["code"]) == ("error", "interrupted")
+            assert error.data["retryable"]
+            assert (done.type, done.data["finish"], done.data["text"]) == ("done", "error", "Ten ")
+            assert running.wait(30) == 0
+            assert running.stderr is not None
+            assert running.stderr.read() == ""
+        with process(tmp_path, llm) as (_, url):
+            shown = httpx.get(f"{url}/api/v1/runs/{first.data['run_id']}").json()
+            assert shown["state"] == "failed"
+            kept = httpx.get(f"{url}/api/v1/conversations/{shown['conversation_id']}").json()["messages"][-1]
+            assert (kept["state"], kept["text"]) == ("incomplete", "Ten ")
+
+
+def test_a_job_is_handed_back_at_the_first_signal(tmp_path: Path) -> None:
+    embedding = Hold()
+    more = f"""
+jobs = {{lease = 300, workers = 1}}
+embedders.fake = {{use = "openai", base_url = "URL", model = "fake", dimensions = {DIMENSIONS}}}
+pipelines.slow = {{extends = "default", embedder = "fake"}}
+"""
+    with (
+        FakeLLMServer() as llm,
+        process(tmp_path, llm, more.replace("URL", llm.url)) as (running, url),
+        open_stream(url, llm),
+    ):
+        slow = httpx.post(f"{url}/api/v1/notebooks", json={"title": "x", "pipeline": "slow"}).json()["id"]
+        llm.script(Reply([embedding]), path="/v1/embeddings")
+        made = httpx.put(f"{url}/api/v1/notebooks/{slow}/sources/b.txt", content=b"Nine.").json()
+        assert embedding.reached.wait(20)
+        running.send_signal(signal.SIGTERM)
+        stops(url)
+        command = [sys.executable, "-m", "sourcebook_api", "--config", str(tmp_path / "sourcebook.toml"), "worker"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as worker:
+            try:
+                # The first server still drains, and its lease would last for minutes.
+                until(lambda: state_of(tmp_path, made["job_id"]) == "done")
+                assert running.poll() is None
+            finally:
+                worker.terminate()
+                assert worker.wait(30) == 0
+
+
+def state_of(folder: Path, job_id: str) -> str:
+    """Of a job, in the database."""
+    with closing(sqlite3.connect(folder / "data" / "sourcebook.db")) as database:
+        return str(database.execute("SELECT state FROM jobs WHERE id = ?", [job_id]).fetchone()[0])
+
+
+def until(happened: Callable[[], bool]) -> None:
+    for _ in range(1500):
+        if happened():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen")
+
+
+def test_a_second_signal_ends_a_drain_at_once(tmp_path: Path) -> None:
+    with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url), open_stream(url, llm):
+        running.send_signal(signal.SIGTERM)
+        stops(url)
+        assert running.poll() is None
+        running.send_signal(signal.SIGTERM)
+        running.wait(20)  # the drain would last longer
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:

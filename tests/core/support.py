@@ -421,7 +421,7 @@ class Room:
         return self._component("blob_stores", "dict_blobs", MemoryBlobs)
 
     def _component(self, kind: str, name: str, cls: type[C]) -> C:
-        found = self.book.pipelines._open[(kind, name)]
+        found = self.book.pipelines._open[(kind, name)].thing
         assert isinstance(found, cls)
         return found
 
@@ -485,7 +485,7 @@ async def furnished(
         book.plugins.add(plugin)
     async with book:
         jail = FakeJail()
-        book._ingestion._jail = jail  # type: ignore[assignment]  # the fake has the one method that is called
+        book.wirings.current.ingestion._jail = jail  # type: ignore[assignment]  # the fake has the one method that is called
         me = await book.owners.local()
         notebook = await book.create_notebook(me, "Garden")
         yield Room(book, me, notebook, jail)

@@ -209,7 +209,7 @@ class Keen:
 @in_a_room(plugins=[Keen()], pipeline={"parsers": {"txt": ["keen"]}})
 async def test_the_generation_records_which_parser_served_and_why_not_the_first(room: Room) -> None:
     jail = Choosy()
-    room.book._ingestion._jail = cast(Any, jail)
+    room.book.wirings.current.ingestion._jail = cast(Any, jail)
     documents = [(await room.source(await room.ready("first.txt", "one"))).document]
     jail.bad = ("Keen",)
     documents.append((await room.source(await room.ready("second.txt", "two"))).document)

@@ -178,7 +178,7 @@ async def test_a_deletion_whose_lease_was_lost_does_not_kill_its_worker(room: Ro
     job = await room.book.jobs.claim("first")
     assert job is not None
     await room.change(jobs, jobs.c.id == job.id, worker="second")
-    await room.book._deletion.failed(job, StoreError("late"))
+    await room.book.wirings.current.deletion.failed(job, StoreError("late"))
     assert (await room.rows(jobs, jobs.c.id == job.id))[0]["worker"] == "second"
 
 

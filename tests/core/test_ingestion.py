@@ -306,9 +306,9 @@ async def test_a_worker_that_lost_its_lease_writes_nothing_more(room: Room) -> N
     await room.change(jobs, lease_until=now() - timedelta(seconds=1))
     await room.work()
     with pytest.raises(Lost):
-        await room.book._ingestion.ingest(job)
+        await room.book.wirings.current.ingestion.ingest(job)
     assert (await room.rows(generations))[0]["state"] == "ready"
-    await room.book._ingestion.failed(job, IndexUnavailable("late"))
+    await room.book.wirings.current.ingestion.failed(job, IndexUnavailable("late"))
     assert (await room.rows(generations))[0]["problem"] is None
 
 

@@ -160,13 +160,14 @@ def revoke_key(context: typer.Context, key_id: Annotated[str, typer.Argument(hel
 
 @config.command("check")
 def check_config(context: typer.Context) -> None:
-    """Read every layer and validate every instance; starts nothing."""
+    """Read every layer and validate every instance; starts nothing. Names all mistakes at once."""
+    from sourcebook.config_check import check
+    from sourcebook.configuration import Layers, read
     from sourcebook.http import Http
     from sourcebook.pipelines import Pipelines
 
-    settings = common.configuration(context)
-    found = _loaded(settings)
-    Pipelines(found, settings, settings.settings.storage.path, Http()).check()
+    settings, wrong = read(Layers(context.find_root().obj))
+    check(settings, wrong, Pipelines(_loaded(settings), settings, settings.settings.storage.path, Http()))
     say("The configuration is valid: " + (", ".join(map(str, settings.files)) or "packaged defaults"))
 
 

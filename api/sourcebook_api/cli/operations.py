@@ -44,13 +44,33 @@ def worker(
     count = workers or settings.settings.jobs.workers or 1
 
     async def work(book: Sourcebook) -> None:
-        stopped = asyncio.Event()
+        stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+        reloads: set[asyncio.Task[None]] = set()
+
+        def stop() -> None:
+            stopped.set()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)  # a second one ends it as it stands
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+            loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(_reload(book))))
         say(f"{count} jobs at a time from {book.database.url.render_as_string(hide_password=True)}")
         await stopped.wait()
 
     common.with_book(settings, work, workers=count)
+
+
+async def _reload(book: Sourcebook) -> None:
+    """SIGHUP: jobs that begin from now on go by the new configuration."""
+    from sourcebook.errors import SourcebookError
+
+    try:
+        done = await book.reload()
+    except SourcebookError as error:
+        common.complain(error)
+    else:
+        say(f"Reloaded: changed {', '.join(done.changed) or 'nothing'}; opened {', '.join(done.opened) or 'nothing'}")
 
 
 @db.command("upgrade")

@@ -43,7 +43,8 @@ async def create_notebook(
 async def list_notebooks(asking: Asking, limit: Limit = 50, cursor: Cursor = None) -> Listing[NotebookShown]:
     """The notebooks that this key may read, newest first."""
     page = await asking.book.notebooks.listing(asking.principal, limit, cursor)
-    standings = await asking.book.specs.standing(page.items)
+    with asking.book.wirings.used() as wiring:
+        standings = await wiring.specs.standing(page.items)
     items = [NotebookShown.of(n, stale=standings[n.id].stale) for n in page.items]
     return Listing[NotebookShown](items=items, next_cursor=page.next_cursor)
 
@@ -80,6 +81,7 @@ async def delete_notebook(asking: Asking, notebook_id: str) -> None:
 
 
 async def _shown(asking: Caller, notebook: Notebook, response: Response, if_none_match: str | None = None) -> Any:
-    standing = (await asking.book.specs.standing([notebook]))[notebook.id]
+    with asking.book.wirings.used() as wiring:
+        standing = (await wiring.specs.standing([notebook]))[notebook.id]
     shown = NotebookShown.of(notebook, stale=standing.stale)
     return versioned(shown, notebook.version, response, if_none_match)

@@ -13,9 +13,10 @@ from sourcebook.errors import InvalidInput, NotFound, SourcebookError
 from sourcebook.events import Event
 from sourcebook.interfaces import Embedder, Message
 from sourcebook.notebooks import Notebook
+from sourcebook.pipelines import Pipelines
 from sourcebook.run import Run
 from sourcebook_api import openai_wire as wire
-from sourcebook_api.access import Asking, Caller
+from sourcebook_api.access import Asking, Caller, Wired
 from sourcebook_api.openapi import problems
 from sourcebook_api.schemas.openai import (
     ChatCompletion,
@@ -96,13 +97,13 @@ async def create_chat_completion(
 
 @router.post("/embeddings", responses={**problems(404, 502), 400: _STREAM[400]})
 async def create_embeddings(
-    asking: Asking, body: Annotated[EmbeddingsRequest, Body(openapi_examples=_EMBED)]
+    asking: Asking, wired: Wired, body: Annotated[EmbeddingsRequest, Body(openapi_examples=_EMBED)]
 ) -> EmbeddingList:
     """Embed texts with the embedder of a notebook's pipeline, or with one that the configuration names."""
     texts = [body.input] if isinstance(body.input, str) else body.input
     if not all(isinstance(text, str) and text for text in texts):
         raise _bad("Only texts can be embedded here, not tokens.", "input")
-    embedder = await _embedder(asking, body.model)
+    embedder = await _embedder(asking, wired.pipelines, body.model)
     space = next((s for s in embedder.spaces if s.kind == "dense"), embedder.spaces[0])
     if body.dimensions not in (None, space.dimensions):
         raise _bad(f"The vectors of this model have {space.dimensions} dimensions.", "dimensions")
@@ -182,9 +183,8 @@ async def _notebook(asking: Caller, model: str) -> Notebook:
     return found
 
 
-async def _embedder(asking: Caller, model: str) -> Embedder[Any]:
+async def _embedder(asking: Caller, pipelines: Pipelines, model: str) -> Embedder[Any]:
     """That of a notebook's pipeline, or an instance by its name. Raises `NotFound`, code `model_not_found`."""
-    pipelines = asking.book.pipelines
     named = next((p.embedder for p in pipelines if p.embedder and p.embedder.instance == model), None)
     if named is not None:
         return cast(Embedder[Any], named)

@@ -19,7 +19,7 @@ from sourcebook.documents import Place
 from sourcebook.errors import NotFound
 from sourcebook.owners import Principal
 from sourcebook.sources import Source
-from sourcebook_api.access import book_of
+from sourcebook_api.access import Wired, book_of
 from sourcebook_api.openapi import problems
 from sourcebook_api.problems import status_of
 
@@ -84,7 +84,7 @@ async def open_citation(request: Request, token: str) -> Response:
 
 
 @router.get("/open/{token}/page.png", responses={**_PNG, **problems(404, 410, 422)}, response_class=Response)
-async def open_citation_page(request: Request, token: str) -> Response:
+async def open_citation_page(request: Request, wired: Wired, token: str) -> Response:
     """A picture of the page that the cited words stand on, with them marked."""
     book = book_of(request)
     found = await _opened(book, token)
@@ -92,7 +92,7 @@ async def open_citation_page(request: Request, token: str) -> Response:
         raise NotFound("This source has no pages to show.", code="no_pages")
     row = found.citation
     marked = {"document_id": row["document_id"], "start": row["start"], "end": row["end"]}
-    image = await book.pages.image(found.source, found.page, **marked)
+    image = await wired.pages.image(found.source, found.page, **marked)
     return Response(image, media_type="image/png", headers=_PRIVATE)
 
 

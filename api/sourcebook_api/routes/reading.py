@@ -10,7 +10,7 @@ from sourcebook.answering import passage_json
 from sourcebook.callers import MOST_TEXT, clipped
 from sourcebook.documents import Passage
 from sourcebook.errors import NotFound
-from sourcebook_api.access import Asking
+from sourcebook_api.access import Asking, Wired
 from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.common import Limit, Listing
 from sourcebook_api.schemas.library import PassageShown, PlaceRange, TextRange
@@ -84,6 +84,7 @@ async def get_passage(asking: Asking, passage_id: str) -> PassageShown:
 )
 async def get_page_image(
     asking: Asking,
+    wired: Wired,
     source_id: str,
     page: Annotated[int, Path(ge=1, le=1_000_000)],
     start: Start = 0,
@@ -97,7 +98,7 @@ async def get_page_image(
         _, document_id, length = await asking.document(source_id, document)
         first, last = clipped(start, end, length)
         marked = {"document_id": document_id, "start": first, "end": last}
-    image = await asking.book.pages.image(source, page, **marked)
+    image = await wired.pages.image(source, page, **marked)
     return Response(image, media_type="image/png", headers={"Cache-Control": "private, max-age=300"})
 
 

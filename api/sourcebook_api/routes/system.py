@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sourcebook.errors import ConfigError, InvalidInput
 from sourcebook_api.access import Asking
-from sourcebook_api.openapi import api_router
+from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.common import Listing
-from sourcebook_api.schemas.system import ConfigurationShown, PluginShown
+from sourcebook_api.schemas.system import ConfigurationReloaded, ConfigurationShown, PluginShown
 
 router = api_router("server")
 
@@ -25,3 +26,16 @@ async def get_config(asking: Asking) -> ConfigurationShown:
         origins=dict(configuration.origins),
         files=[str(file) for file in configuration.files],
     )
+
+
+@router.post("/config/reload", responses=problems(409, 422, 502, 503))
+async def reload_config(asking: Asking) -> ConfigurationReloaded:
+    """Read the configuration's files again and go over to them whole; SIGHUP does the same.
+
+    Everything is checked and opened first: where anything is wrong, or needs a restart, nothing is changed. New
+    answers, searches and jobs take the new configuration; those under way end with the one that they began with.
+    """
+    try:
+        return ConfigurationReloaded.model_validate(await asking.book.reload())
+    except ConfigError as error:
+        raise InvalidInput(error.detail, code="config_refused", remedy=error.remedy, **error.details) from error

@@ -116,6 +116,20 @@ class ConfigurationShown(Shown):
     files: list[str]
 
 
+class ConfigurationReloaded(Shown):
+    """What a reload did, in the process that answers.
+
+    `changed` names keys, never a value; `opened` the components that were built anew, as `llms.fast`. `number` counts
+    the configurations that the process has had; `in_use` those that it works with: 1 where no run is left of before.
+    """
+
+    changed: list[str]
+    opened: list[str]
+    number: int
+    in_use: int
+    at: datetime
+
+
 class Health(Shown):
     """`status` is `ok`; `parts` names each part's state."""
 

@@ -90,6 +90,11 @@ class Database:
         at: sa.ColumnElement[datetime] = sa.func.clock_timestamp(type_=UTCDateTime())
         return sa.type_coerce(at + sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds), UTCDateTime()) if seconds else at
 
+    async def now(self, c: AsyncConnection) -> datetime:
+        """That clock's time."""
+        at = self.clock()
+        return at if isinstance(at, datetime) else (await c.execute(sa.select(at))).scalar_one()
+
     def insert_or_ignore(self, table: Table) -> Insert:
         """An INSERT that leaves rows alone which are there already."""
         return insert_or_ignore(table, self.url.get_backend_name())
