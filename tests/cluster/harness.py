@@ -144,6 +144,19 @@ class Nginx(Process):
 
         until("nginx answers", answers)
 
+    def take_out(self, port: int, *, out: bool) -> None:
+        """Write `down` behind a server, or take it away, as an operator does before a restart and after."""
+        path, one = self.folder / "nginx.conf", f"server 127.0.0.1:{port} max_fails"
+        text = path.read_text(encoding="utf-8").replace(f"{one.removesuffix('max_fails')}down max_fails", one)
+        path.write_text(text.replace(one, f"server 127.0.0.1:{port} down max_fails") if out else text, encoding="utf-8")
+        before = self._children()
+        self.send(signal.SIGHUP)
+        until("nginx has reloaded", lambda: not before & self._children())
+
+    def _children(self) -> set[int]:
+        # Those that only end their last requests count: a stream may be sent to the server that was taken out.
+        return {int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()}
+
     def upstreams_of(self, request_id: str) -> list[str]:
         """Who was asked for this request, the last one last."""
         found = re.search(rf"id={re.escape(request_id)} upstream=([^ ]+(?:, [^ ]+)*) ", self.requests.read_text())

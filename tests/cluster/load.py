@@ -71,7 +71,9 @@ class Load:
     def _client(self, number: int) -> None:
         rng = random.Random(number)
         kinds = {"search": 4, "list": 3, "upload": 1, "ask": 2, "read": 2}
-        with httpx.Client(base_url=self.cluster.url, timeout=30, trust_env=False) as http:
+        # Without kept connections: nginx closes those when it reloads, which may be just when one is used.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=self.cluster.url, timeout=30, trust_env=False, limits=limits) as http:
             while not self._stop.is_set() and self.total() < MOST:
                 what = rng.choices(list(kinds), list(kinds.values()))[0]
                 self._one(http, what, f"load-{uuid.uuid4().hex}")
