@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from sourcebook.database.engine import Database
+from sourcebook.database.tables import SCHEMA
 from sourcebook.testing.llm_server import FakeLLMServer, Hold, Reply, stream_of
+from tests.next_version import upgraded_to_the_next
 from tests.postgres import Postgres
 from tests.s3 import S3Server
 
@@ -230,6 +235,31 @@ def test_under_load_servers_that_were_taken_out_of_the_proxy_are_restarted_and_n
             before = load.total()
             until("going on", lambda before=before: load.total() > before + 40)  # type: ignore[misc]
     print(f"\nrestarted under load: {load.report()}")
+    assert load.failures == []
+    settled(cluster, notebook)
+
+
+def test_under_load_the_database_is_upgraded_for_the_next_version_and_nothing_fails(
+    cluster: Cluster, notebook: str, tmp_path: Path
+) -> None:
+    """As every upgrade begins: the schema first, while this version's servers go on, and start, with the newer one."""
+
+    async def upgraded() -> None:
+        database = Database(cluster.database, tmp_path)
+        await upgraded_to_the_next(database, tmp_path / "next", since=SCHEMA)
+        await database.close()
+
+    with Load(cluster, notebook) as load:
+        until("warm", lambda: load.total() > 40)
+        asyncio.run(upgraded())
+        before = load.total()
+        until("going on", lambda: load.total() > before + 60)
+        cluster.nginx.take_out(cluster.a.port, out=True)
+        cluster.a.restart()
+        cluster.nginx.take_out(cluster.a.port, out=False)
+        before = load.total()
+        until("going on", lambda: load.total() > before + 40)
+    print(f"\nupgraded under load: {load.report()}")
     assert load.failures == []
     settled(cluster, notebook)
 

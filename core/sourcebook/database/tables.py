@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0005"
+SCHEMA = "0008"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -382,6 +382,9 @@ server_secrets = Table(
     Column("name", String(50), primary_key=True),
     Column("value", String(200), nullable=False),
 )
+
+# One row: the oldest schema whose code can go on with this database.
+schema_compatible = Table("schema_compatible", metadata, Column("since", String(32), primary_key=True))
 
 idempotency_keys = Table(
     "idempotency_keys",
