@@ -53,7 +53,7 @@ def again(room: Room) -> Sourcebook:
 @in_a_room()
 async def test_an_upgrade_writes_down_what_its_newest_migration_says(room: Room) -> None:
     (row,) = await room.rows(schema_compatible)
-    assert row["since"] == statements()[SCHEMA]
+    assert row == {"revision": SCHEMA, "since": statements()[SCHEMA]}
 
 
 @in_a_room()

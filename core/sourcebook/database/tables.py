@@ -383,8 +383,13 @@ server_secrets = Table(
     Column("value", String(200), nullable=False),
 )
 
-# One row: the oldest schema whose code can go on with this database.
-schema_compatible = Table("schema_compatible", metadata, Column("since", String(32), primary_key=True))
+# One row: the revision that the database has, and the oldest one whose code can go on with it.
+schema_compatible = Table(
+    "schema_compatible",
+    metadata,
+    Column("revision", String(32), primary_key=True),
+    Column("since", String(32), nullable=False),
+)
 
 idempotency_keys = Table(
     "idempotency_keys",

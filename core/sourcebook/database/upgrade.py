@@ -66,7 +66,7 @@ async def mismatch(database: Database) -> str:
     if have == SCHEMA:
         return ""
     if have is not None and have > SCHEMA:
-        return "" if await _goes_on(database) else _newer(have)
+        return "" if await _goes_on(database, have) else _newer(have)
     word = f"schema {have}" if have else "no schema yet"
     return f"The database has {word}, and this version needs {SCHEMA}: run `sourcebook db upgrade`."
 
@@ -121,21 +121,23 @@ def _state(connection: Connection) -> None:
     if sa.inspect(connection).has_table(schema_compatible.name):
         have = str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
         connection.execute(schema_compatible.delete())
-        connection.execute(schema_compatible.insert().values(since=statements()[have]))
+        connection.execute(schema_compatible.insert().values(revision=have, since=statements()[have]))
 
 
-async def _goes_on(database: Database) -> bool:
-    """Whether a newer schema says that this code can work with it."""
+async def _goes_on(database: Database, have: str) -> bool:
+    """Whether the newer schema `have` says that this code can work with it."""
     async with database.read() as connection:
         tables = await connection.run_sync(lambda c: sa.inspect(c).get_table_names())
         if schema_compatible.name not in tables:
             return False
-        since = (await connection.execute(sa.select(schema_compatible.c.since))).scalar()
+        since = (
+            await connection.execute(sa.select(schema_compatible.c.since).where(schema_compatible.c.revision == have))
+        ).scalar()
     return since is not None and str(since) <= SCHEMA
 
 
 async def _refuse_unless_compatible(database: Database, have: str) -> None:
-    if not await _goes_on(database):
+    if not await _goes_on(database, have):
         remedy = "Start the version that wrote it, or a later one. docs/upgrading.md says how to go back."
         raise StoreError(_newer(have), code="schema_newer", remedy=remedy, transient=False)
 

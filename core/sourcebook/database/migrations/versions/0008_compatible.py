@@ -12,6 +12,7 @@ def upgrade() -> None:
     """Add the table; `upgrade.py` writes its one row, from the newest migration that has run."""
     op.create_table(
         "schema_compatible",
+        sa.Column("revision", sa.String(length=32), nullable=False),
         sa.Column("since", sa.String(length=32), nullable=False),
-        sa.PrimaryKeyConstraint("since", name=op.f("pk_schema_compatible")),
+        sa.PrimaryKeyConstraint("revision", name=op.f("pk_schema_compatible")),
     )
