@@ -27,7 +27,8 @@ from typing import Any
 
 from measuring import machine, table
 
-from sourcebook.app import Sourcebook, chunks_of
+from sourcebook.accepting import chunks_of
+from sourcebook.app import Sourcebook
 from sourcebook.configuration import load
 from sourcebook.owners import Principal
 

@@ -30,7 +30,8 @@ from urllib.parse import urlsplit
 from measuring import Words, cpu_below, machine, median, processes_below, table, workspace
 from serving import serving
 
-from sourcebook.app import Sourcebook, chunks_of
+from sourcebook.accepting import chunks_of
+from sourcebook.app import Sourcebook
 from sourcebook.configuration import load
 from sourcebook.notebooks import Notebook
 from sourcebook.owners import Principal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,13 +14,18 @@ import pytest
 from pydantic import BaseModel, SecretStr
 from typer.testing import CliRunner
 
+from sourcebook.backup import write_backup
 from sourcebook.configuration import load
 from sourcebook.errors import SourcebookError
+from sourcebook.hookspecs import hookimpl
 from sourcebook.http import Http
 from sourcebook.pipelines import Pipelines
 from sourcebook.plugins import Plugins
 from sourcebook.settings import KINDS, PluginSettings
+from sourcebook.testing.llm_server import FakeLLMServer, Reply, json_reply, stream_of
 from sourcebook_api.cli import cli
+from tests.api.support import Served, events
+from tests.logged import logged
 
 CANARY = "canary-51f0a7"
 
@@ -91,7 +97,8 @@ def test_no_secret_of_a_component_comes_out(
     main = tmp_path / "sourcebook.toml"
     main.write_text("")
     (tmp_path / file).write_text(toml({f"{kind}.mine": instance}))
-    with caplog.at_level(logging.DEBUG):
+    logging_at = {"logging": {"level": "debug", "format": "json" if file == "secrets.toml" else "console"}}
+    with caplog.at_level(logging.DEBUG), logged(load(main, {}, logging_at)) as log:
         configuration = load(main, {})
         settings = cls.Settings.model_validate({k: v for k, v in instance.items() if k != "use"})
         seen = [orjson.dumps(configuration.shown()).decode(), repr(settings), str(settings), settings.model_dump_json()]
@@ -99,8 +106,64 @@ def test_no_secret_of_a_component_comes_out(
             done = CliRunner().invoke(cli, ["--config", str(main), *command])
             seen += [done.output, repr(done.exception)]
         seen.append(_complaint(main, tmp_path / file, kind, instance))
-    seen += [r.getMessage() + str(r.exc_info or "") for r in caplog.records]
+    seen += [r.getMessage() + str(r.exc_info or "") for r in caplog.records] + [log.getvalue()]
     assert all(CANARY not in text for text in seen)
+
+
+class Talkative:
+    """A plugin that logs and raises whatever it can see."""
+
+    @hookimpl
+    async def refine_query(self, question: str, queries: tuple[str, ...]) -> None:
+        logging.getLogger("talkative").error("I was told %s", CANARY)
+        raise RuntimeError(CANARY)
+
+
+def _everything(llm: FakeLLMServer) -> dict[str, dict[str, Any]]:
+    """An instance of every class that takes secrets, with one in each of their fields; the pipeline's own work."""
+    tables: dict[str, dict[str, Any]] = {}
+    for kind, name, cls, field in FIELDS:
+        instance = tables.setdefault(f"{kind}.{name}_mine", {"use": name, **filled(cls.Settings, field)})
+        instance[field] = value_for(cls.Settings, field)
+    for kind in ("llms", "embedders"):
+        at = {"use": "openai", "base_url": llm.url, "model": "fake"} | (
+            {"dimensions": 8} if kind == "embedders" else {}
+        )
+        tables[f"{kind}.working"] = at | {"api_key": CANARY, "headers": {"X-Token": CANARY}}
+    tables["pipelines.echo"] = {"extends": "default", "llm": ["working"], "embedder": "working"}
+    return tables
+
+
+def _asked(server: Served, llm: FakeLLMServer) -> Iterator[str]:
+    """What a server tells that works, and one whose model sends back what it was sent."""
+    notebook = server.notebook(pipeline="echo")
+    server.source(notebook)
+    for reply in (Reply(stream_of(["Ten [1]."])), json_reply({"error": {"message": f"bad key {CANARY}"}}, 401)):
+        llm.script(reply)
+        asked = {"question": "When does the harbour close?", "notebooks": [notebook], "stream": True}
+        run_id = next(e.data["run_id"] for e in events(server.http.post("/api/v1/chat", json=asked)))
+        yield server.http.get(f"/api/v1/runs/{run_id}/trace").text
+    yield server.http.get("/metrics").text
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_no_secret_comes_out_of_a_server(tmp_path: Path, form: str) -> None:
+    """Neither in its log, at its loudest, nor in traces, metrics and backups."""
+    with FakeLLMServer(dimensions=8) as llm:
+        main = tmp_path / "sourcebook.toml"
+        levels = {"httpcore": "debug", "asyncio": "debug", "sqlalchemy": "info"}
+        tables = _everything(llm) | {"logging": {"format": form, "level": "debug"}, "logging.levels": levels}
+        main.write_text(toml(tables))
+        server = Served(tmp_path, None, (Talkative(),), main)
+        with logged(server.book.configuration) as log, server:
+            told = list(_asked(server, llm))
+            server.run(write_backup(server.book, tmp_path / "backup"))
+        with zipfile.ZipFile(tmp_path / "backup") as backup:
+            told += [backup.read(name).decode("latin-1") for name in backup.namelist()]
+        assert any(CANARY in str(request.headers) for request in llm.requests), "it was really sent"
+    assert "httpcore" in log.getvalue()
+    assert "I was told ****" in log.getvalue()
+    assert all(CANARY not in text for text in [*told, log.getvalue()])
 
 
 def _complaint(main: Path, file: Path, kind: str, instance: Mapping[str, Any]) -> str:

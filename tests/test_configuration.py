@@ -41,6 +41,8 @@ HEADINGS = {
     "Runs": "[runs]",
     "Cache": "[cache]",
     "Links": "[links]",
+    "Logging": "[logging]",
+    "Tracing": "[tracing]",
 }
 
 

@@ -427,7 +427,7 @@ def test_the_tutorials_plugin_reads_a_film_and_cites_its_second(
     """Its blocks as files in a folder, loaded and used as the page says."""
     (tmp_path / "sourcebook_subrip.py").write_text(CODE.findall(TUTORIAL)[0])
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("sourcebook.app.Jail", partial(Jail, search_path=[tmp_path]))
+    monkeypatch.setattr("sourcebook.wiring.Jail", partial(Jail, search_path=[tmp_path]))
     try:
         book = sourcebook_in_process(import_module("sourcebook_subrip"))
         film = book.ingest("film.srt", b"1\n00:01:02,500 --> 00:01:04,000\nThe harbour opens at dawn.\n")

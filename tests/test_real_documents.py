@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sourcebook.app import Sourcebook, chunks_of
+from sourcebook.accepting import chunks_of
+from sourcebook.app import Sourcebook
 from sourcebook.configuration import load
 from sourcebook.documents import Passage
 from sourcebook.owners import Principal

@@ -69,6 +69,8 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     app.include_router(health.router)
     app.include_router(openai.router)
     app.include_router(opened.router)
+    app.include_router(health.front)
+    app.state.front = app.router.routes[-1]
     return app
 
 
@@ -90,7 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
     """Every plugin's routes under `/api/v1/x/<plugin>/`, or where `[plugins.mount]` says, each under a tag of its own.
 
-    The gate stands before all of them, wherever they are; a path that core has stays core's.
+    The gate stands before all of them, wherever they are; a path that core has stays core's, but for `/`.
     """
     hosts: list[RouteHost] = []
 
@@ -106,6 +108,9 @@ def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:
                 _mount(app, book, host)
             except Exception as error:  # such as a path that is none: one plugin's mistake must not cost the server
                 book.plugins.fail(host.plugin, error)
+    # `/` is the one address that a plugin may take for those whom it has something for, such as a page for browsers.
+    app.router.routes.remove(app.state.front)
+    app.router.routes.append(app.state.front)
     app.openapi_schema = None  # it may have been asked for before
 
 

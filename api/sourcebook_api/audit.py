@@ -73,7 +73,7 @@ class Audit:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         line = orjson.dumps(entry).decode()
-        log.info("%s", line)
+        log.info("%s", entry["action"], extra={"fields": {k: v for k, v in entry.items() if k not in ("at", "action")}})
         if self._file is None:
             return
         try:

@@ -55,7 +55,7 @@ class Incoming:
 
 
 class Outgoing:
-    """Adds our headers, and knows whether a response has begun."""
+    """Adds our headers, and knows whether a response has begun, and how many bytes of a body were sent."""
 
     def __init__(self, scope: Scope, send: Send, request_id: str, cors: Mapping[bytes, bytes]) -> None:
         self._send = send
@@ -65,6 +65,7 @@ class Outgoing:
         self.started = False
         self.streams = False
         self.status = 0
+        self.bytes = 0
         self.incoming: Incoming | None = None
 
     def add(self, headers: Mapping[bytes, bytes]) -> None:
@@ -83,6 +84,8 @@ class Outgoing:
                 if all(name != given for given, _ in headers):
                     headers.append((name, value))
             message = {**message, "headers": headers}
+        else:
+            self.bytes += len(message.get("body", b""))
         await self._send(message)
 
 

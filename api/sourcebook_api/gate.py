@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -18,9 +19,11 @@ from urllib.parse import parse_qsl
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sourcebook.about import about
 from sourcebook.app import Sourcebook
 from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, StoreError, Unauthenticated
 from sourcebook.owners import Principal
+from sourcebook_api.access_log import told, traced
 from sourcebook_api.audit import Audit, route_of
 from sourcebook_api.authentication import Authenticator
 from sourcebook_api.exchange import Incoming, Outgoing, refuse, too_large
@@ -91,6 +94,10 @@ class Gate:
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "principal": None}
         out = Outgoing(scope, send, request_id, self._cors(headers))
         with ExitStack() as ending:
+            ending.enter_context(about(request_id=request_id))
+            if self._book.tracer is not None:
+                ending.enter_context(traced(self._book.tracer, scope, headers, out))
+            ending.callback(told, scope, out, time.perf_counter())
             ending.callback(self._audit_it, scope, out)
             try:
                 self._check_address(scope, headers)

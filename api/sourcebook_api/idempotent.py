@@ -28,7 +28,7 @@ HEADER = "idempotency-key"
 REPLAYED = "idempotency-replayed"
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')
-_MADE = re.compile(r"/api/v1/(?!search$|keys$).*")
+_MADE = re.compile(r"/api/v1/(?!search$|markdown$|keys$).*")
 _NEVER = re.compile(r"/api/v1/keys")
 _LARGEST = 4 * 1024 * 1024  # of a kept answer
 _KEPT_HEADERS = frozenset({b"content-type", b"location", b"etag"})

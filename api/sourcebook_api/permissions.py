@@ -17,7 +17,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _ADMIN = re.compile(r"/api/v1/(?:keys|config)(?:/.*)?|/metrics")
 _ASKING = re.compile(
-    r"/api/v1/(?:search|chat|runs/[^/]+/cancel|messages/[^/]+/regenerate)|/v1/(?:chat/completions|embeddings)"
+    r"/api/v1/(?:search|chat|markdown|runs/[^/]+/cancel|messages/[^/]+/regenerate)|/v1/(?:chat/completions|embeddings)"
 )
 _LINK = re.compile(r"/open/[^/]+(?:/page\.png)?")
 _OURS = re.compile(r"/(?:api/v1/(?!x/)|v1/|open/).*|/metrics")

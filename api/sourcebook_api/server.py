@@ -16,6 +16,7 @@ from types import FrameType
 
 import uvicorn
 
+from sourcebook import logs
 from sourcebook.app import Sourcebook
 from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError, SourcebookError
@@ -38,6 +39,7 @@ def serve(
     """
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     configuration = configuration.under({"server": given}) if given else configuration
+    logs.configure(configuration)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(Server(Sourcebook(configuration), on_ready=on_ready).run_to_the_end())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
 
 from sourcebook.errors import UnsupportedType
 from sourcebook.media_types import is_specific, media_type_of, peeked, sniffed
@@ -10,6 +12,7 @@ from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipelines
 from sourcebook.sources import safe_name
 
+_PIECE = 256 * 1024
 VAGUE = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"})
 """What clients send when they know nothing; the name says more."""
 
@@ -51,3 +54,16 @@ async def typed(
 async def once(data: bytes) -> AsyncIterator[bytes]:
     """Bytes that are there already, for `Sources.accept`."""
     yield data
+
+
+async def pieces_of(file: BinaryIO) -> AsyncIterator[bytes]:
+    """An open file's bytes, for `Sources.accept`."""
+    while piece := file.read(_PIECE):
+        yield piece
+
+
+async def chunks_of(path: Path) -> AsyncIterator[bytes]:
+    """A local file's bytes, for `Sources.accept`."""
+    with path.open("rb") as file:
+        async for piece in pieces_of(file):
+            yield piece

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sourcebook.citations import Marker, MarkerReader, support
+from sourcebook.component_calls import called
 from sourcebook.documents import Passage
 from sourcebook.errors import LLMError
 from sourcebook.events import (
@@ -30,6 +31,7 @@ from sourcebook.events import (
 from sourcebook.ids import new_id
 from sourcebook.interfaces import LLMRequest, Message, Scope
 from sourcebook.links import Links
+from sourcebook.metrics import Metrics
 from sourcebook.notebooks import Notebook
 from sourcebook.pipelines import Pipeline, Pipelines
 from sourcebook.plugins import Plugins
@@ -37,6 +39,8 @@ from sourcebook.prompts import Fitted, Prompts, fit
 from sourcebook.reading import Reading
 from sourcebook.relevance import relevant
 from sourcebook.searching import Found, Mode, Searching
+from sourcebook.steps import step
+from sourcebook.trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +84,7 @@ class Progress:
     usage: Usage = field(default_factory=Usage)
     reader: MarkerReader = field(default_factory=lambda: MarkerReader(0))
     thoughts: list[str] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
 
     @property
     def text(self) -> str:
@@ -106,9 +111,16 @@ class Answering:
     """Answers questions from notebooks."""
 
     def __init__(
-        self, pipelines: Pipelines, plugins: Plugins, searching: Searching, reading: Reading, links: Links
+        self,
+        pipelines: Pipelines,
+        plugins: Plugins,
+        searching: Searching,
+        reading: Reading,
+        links: Links,
+        metrics: Metrics | None = None,
     ) -> None:
         self.links = links
+        self._metrics = metrics or Metrics()
         self._pipelines = pipelines
         self._plugins = plugins
         self._searching = searching
@@ -123,26 +135,9 @@ class Answering:
         """The events between `run.started` and `done`. Raises what went wrong; `progress` has what came before."""
         began = time.perf_counter()
         pipeline = self._pipelines[question.pipeline]
-        prompts = self.prompts(pipeline.name)
-        asked = await self._condensed(question, pipeline, prompts)
-        found = await self._searching.search(
-            asked,
-            question.scope,
-            question.notebooks,
-            limit=question.limit,
-            sources=question.sources,
-            filters=question.filters,
-            mode=question.mode,
-            weights=question.weights,
-            expand=True,
-        )
-        room = int(question.options.get("max_tokens") or _ANSWER_TOKENS)
-        fitting = relevant(asked, found.passages, pipeline.settings.search.relevance)
-        fitted = fit(pipeline.llms[0], prompts, question.text, fitting, question.history, room, question.instructions)
-        request = LLMRequest(fitted.messages, asked, fitted.passages, question.options)
-        request = await self._plugins.refine_prompt(asked, request)
+        request, told, retrieval_ms = await self._prepared(question, pipeline, progress.trace)
         # Only now are the numbers those of the prompt.
-        yield _retrieval(found, request.passages, fitted, len(found.passages) - len(fitting))
+        yield told
         first_token: float | None = None
         async with (
             aclosing(self._stream(pipeline, request, progress)) as deltas,
@@ -150,27 +145,65 @@ class Answering:
         ):
             async for event in events:
                 if first_token is None and isinstance(event, ContentDelta | ReasoningDelta):
+                    progress.trace.token()
                     first_token = (time.perf_counter() - began) * 1000
                 yield event
-        yield _usage(progress, found.took_ms, first_token, (time.perf_counter() - began) * 1000)
+        yield _usage(progress, retrieval_ms, first_token, (time.perf_counter() - began) * 1000)
 
-    async def _condensed(self, question: Question, pipeline: Pipeline, prompts: Prompts) -> str:
-        """The question on its own. Where no model generates, a short follow-up is joined to the question before it."""
+    async def _prepared(
+        self, question: Question, pipeline: Pipeline, trace: Trace
+    ) -> tuple[LLMRequest, Retrieval, float]:
+        """All that comes before the model: its request, what is told of the passages, and how long these took."""
+        prompts = self.prompts(pipeline.name)
+        with step("stage", "condense"):
+            asked, how = await self._condensed(question, pipeline, prompts)
+        trace.asked(asked, how)
+        with step("stage", "retrieve"):
+            found = await self._searching.search(
+                asked,
+                question.scope,
+                question.notebooks,
+                limit=question.limit,
+                sources=question.sources,
+                filters=question.filters,
+                mode=question.mode,
+                weights=question.weights,
+                expand=True,
+                explanation=trace.explanation,
+            )
+        trace.searched(found.queries, found.passages)
+        with step("stage", "prompt"):
+            room, llm = int(question.options.get("max_tokens") or _ANSWER_TOKENS), pipeline.llms[0]
+            fitting = relevant(asked, found.passages, pipeline.settings.search.relevance)
+            fitted = fit(llm, prompts, question.text, fitting, question.history, room, question.instructions)
+            trace.fitted(fitting, fitted, llm.context_window, room)
+            request = LLMRequest(fitted.messages, asked, fitted.passages, question.options)
+            request = await self._plugins.refine_prompt(asked, request)
+        trace.prompted(request)
+        told = _retrieval(found, request.passages, fitted, len(found.passages) - len(fitting))
+        return request, told, found.took_ms
+
+    async def _condensed(self, question: Question, pipeline: Pipeline, prompts: Prompts) -> tuple[str, str]:
+        """The question on its own, and how it came about, as `Trace.asked` takes it.
+
+        Where no model generates, a short follow-up is joined to the question before it.
+        """
         earlier = [m for m in question.history if m.role == "user"]
         if not earlier:
-            return question.text
+            return question.text, "as_asked"
         llm = pipeline.llms[0]
         if not llm.generates:
             short = len(question.text.split()) <= _SHORT
-            return f"{earlier[-1].content} {question.text}" if short else question.text
+            return (f"{earlier[-1].content} {question.text}", "joined") if short else (question.text, "as_asked")
         request = LLMRequest(prompts.condense(question.text, question.history), question.text)
         try:
-            async with aclosing(_closing(llm.stream(request))) as deltas:
+            async with aclosing(called(llm, request, self._metrics)) as deltas:
                 text = "".join([d.text async for d in deltas if isinstance(d, Text)])
         except LLMError as error:
             log.warning("the follow-up was not condensed: %s", error)
-            return question.text
-        return " ".join(text.split())[:2000] or question.text
+            return question.text, "not_condensed"
+        condensed = " ".join(text.split())[:2000]
+        return (condensed, "condensed") if condensed else (question.text, "not_condensed")
 
     async def _stream(self, pipeline: Pipeline, request: LLMRequest, progress: Progress) -> AsyncGenerator[Delta, None]:
         """The deltas of the first model that answers; the next one is tried only while nothing was received."""
@@ -178,7 +211,7 @@ class Answering:
             progress.llm = llm.instance
             received = False
             try:
-                async with aclosing(_closing(llm.stream(request))) as deltas:
+                async with aclosing(called(llm, request, self._metrics)) as deltas:
                     async for delta in deltas:
                         received = True
                         yield delta
@@ -238,17 +271,6 @@ class Answering:
             supported=found.supported,
             url=self.links.url(citation_id),
         )
-
-
-async def _closing(deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta, None]:
-    """A plugin may return any async iterator; this one can be closed, and closes it too."""
-    try:
-        async for delta in deltas:
-            yield delta
-    finally:
-        close = getattr(deltas, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def _storable(text: str) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from sourcebook import readiness
+from sourcebook.accepting import pieces_of
 from sourcebook.answering import Answering, Question
 from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import mismatch, prepare
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
+from sourcebook.explaining import Explanation
 from sourcebook.filters import parse
 from sourcebook.http import Http
 from sourcebook.idempotency import Idempotency
@@ -42,13 +43,16 @@ from sourcebook.searching import Found, Mode, Searching
 from sourcebook.sources import Sources
 from sourcebook.specs import Specs
 from sourcebook.strays import sweep
+from sourcebook.tracing import tracer_of
 from sourcebook.turns import Asked
 from sourcebook.wiring import Wiring, Wirings
 from sourcebook.workers import Worker
 
+if TYPE_CHECKING:
+    from sourcebook.tracing_made import OpenTelemetry
+
 log = logging.getLogger(__name__)
 
-_CHUNK = 256 * 1024
 _UPGRADE_POLL = 5.0  # seconds
 
 
@@ -68,6 +72,7 @@ class Sourcebook:
         self.folder = self.settings.storage.path.expanduser().resolve()
         self.workers = self.settings.jobs.workers if workers is None else workers
         self.metrics = Metrics()
+        self.tracer: OpenTelemetry | None = None
         self.plugins = Plugins(self.settings.plugins, self.settings.hook_deadline, metrics=self.metrics)
         self.http = Http()
         self.reloading = Reloading(self)
@@ -136,10 +141,13 @@ class Sourcebook:
     async def open(self) -> None:
         """Open every part. Raises the `SourcebookError` that says which one cannot, and what to do."""
         self._make_folder()
+        self.tracer = self.tracer or tracer_of(self.settings.tracing)
         self.plugins.load()
         self.database = Database(self.settings.storage.database, self.folder)
         usable = await prepare(self.database)
-        pipelines = self._pipelines = Pipelines(self.plugins, self.configuration, self.folder, self.http)
+        pipelines = self._pipelines = Pipelines(
+            self.plugins, self.configuration, self.folder, self.http, metrics=self.metrics
+        )
         await pipelines.open()
         self.blobs = await pipelines.blob_store()
         self.owners = Owners(self.database)
@@ -157,8 +165,10 @@ class Sourcebook:
         await first.open(mending=self._mending)
         self.wirings = Wirings(first)
         several = self.settings.server.workers > 1
-        self.runs = Runs(self.settings.runs, self.wirings, self.conversations, self.database, self.metrics, several)
-        self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence)
+        self.runs = Runs(
+            self.settings.runs, self.wirings, self.conversations, self.database, self.metrics, several, self.tracer
+        )
+        self._worker = Worker(self.jobs, self.database, self._handle, self._failed, presence, self.tracer)
         self._open = True
         await self.plugins.startup(self)
         self.runs.open()
@@ -182,6 +192,9 @@ class Sourcebook:
         if hasattr(self, "database"):
             await self.database.close()
         await self.http.aclose()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
+            self.tracer = None
 
     async def stop_working(self) -> None:
         """Take no job any more, and hand back those that are being done: others take them up at once. Idempotent."""
@@ -222,7 +235,7 @@ class Sourcebook:
             return await self.sources.accept(
                 notebook,
                 fetched.name,
-                _chunks(file),
+                pieces_of(file),
                 media_type=fetched.media_type,
                 url=fetched.url,
                 tags=tags,
@@ -246,7 +259,7 @@ class Sourcebook:
             return await self.sources.replace(
                 principal,
                 source_id,
-                _chunks(file),
+                pieces_of(file),
                 media_type=fetched.media_type,
                 url=fetched.url,
                 metadata=fetched.metadata,
@@ -291,7 +304,7 @@ class Sourcebook:
                 filters=filters,
                 mode=mode,
                 weights=weights,
-                explain=explain,
+                explanation=Explanation() if explain else None,
             )
 
     async def ask(
@@ -384,15 +397,3 @@ class Sourcebook:
                 f"storage.path: {self.folder} cannot be made: {error.strerror}.",
                 remedy="Name a folder that this user may write.",
             ) from error
-
-
-async def _chunks(file: Any) -> AsyncIterator[bytes]:
-    while chunk := file.read(_CHUNK):
-        yield chunk
-
-
-async def chunks_of(path: Path) -> AsyncIterator[bytes]:
-    """A local file's bytes, for `Sources.accept`."""
-    with path.open("rb") as file:
-        async for chunk in _chunks(file):
-            yield chunk

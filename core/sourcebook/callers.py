@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sourcebook.accepting import once, text_name, typed
+from sourcebook.counting import Counting, Counts
 from sourcebook.documents import Locator, join_segments
 from sourcebook.errors import Conflict, Forbidden, InvalidInput, NotFound
 from sourcebook.jobs import Job
@@ -83,6 +84,10 @@ class Caller:
             readable.append(notebook)
         return readable
 
+    async def counts(self, notebooks: Sequence[Notebook]) -> dict[str, Counts]:
+        """How much lies in each of these, which have been found for them already."""
+        return await Counting(self.book.database).of(self.principal, [n.id for n in notebooks])
+
     async def source(self, source_id: str, permission: Permission = "read") -> Source:
         """One source. Raises `NotFound` or `Forbidden`."""
         self._need(permission)
@@ -93,11 +98,14 @@ class Caller:
     async def search(self, question: str, notebook_ids: Sequence[str], **how: Any) -> Found:
         """The best passages of these notebooks; `how` is as in `Sourcebook.search`."""
         scoped = await self.notebooks(notebook_ids)
-        return await self.book.search(self.principal, question, notebook_ids, scoped=scoped, **how)
+        found = await self.book.search(self.principal, question, notebook_ids, scoped=scoped, **how)
+        await self.book.notebooks.note_use(scoped[1])
+        return found
 
     async def ask(self, text: str, notebook_ids: Sequence[str], **how: Any) -> Run:
         """Begin an answer from these notebooks; `how` is as in `Sourcebook.ask`. Follow the run that is returned."""
         scoped = await self.notebooks(notebook_ids)
+        await self.book.notebooks.note_use(scoped[1])  # before: a run that has begun is to be followed at once
         return await self.book.ask(self.principal, text, notebook_ids, scoped=scoped, **how)
 
     async def document(self, source_id: str, document_id: str | None = None) -> tuple[Source, str, int]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from sourcebook.documents import Passage
 from sourcebook.sentences import sentences, terms
 
-# Of bounded length, so that a growing answer is searched from a bounded distance before its end.
-_MARKER = re.compile(r"\[\d{1,3}(?:\s{0,2}[,;]\s{0,2}\d{1,3}){0,20}\]|【\d{1,3}】")
+MARKER = re.compile(r"\[\d{1,3}(?:\s{0,2}[,;]\s{0,2}\d{1,3}){0,20}\]|【\d{1,3}】")
+"""Of bounded length, so that a growing answer is searched from a bounded distance before its end."""
+
 _LONGEST = 192  # characters of a marker
 _NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*")
 _LOOKBACK = 3000  # characters of the answer in which a marker's sentence is looked for
@@ -65,11 +66,11 @@ class MarkerReader:
         found: list[Marker] = []
         # Nothing that ended before this piece was left over; a marker that ends in it began not long before.
         self._from = max(self._from, len(text) - len(piece) - _LONGEST)
-        for match in _MARKER.finditer(text, self._from):
+        for match in MARKER.finditer(text, self._from):
             self._from = match.end()
             start, end = sentence_before(text, match.start())
             stands = any(c.isalnum() for c in text[start:end])  # for a claim, not for a bullet or a bracket
-            for number in dict.fromkeys(map(int, re.findall(r"\d+", match.group()))):
+            for number in numbers_of(match.group()):
                 if 1 <= number <= self._passages and stands:
                     found.append(Marker(number, start, end))
                 else:
@@ -79,7 +80,17 @@ class MarkerReader:
 
 def without_markers(text: str) -> str:
     """An answer as a reader would quote it: its markers' numbers mean nothing elsewhere."""
-    return re.sub(rf"[ \t]*(?:{_MARKER.pattern})", "", text)
+    return re.sub(rf"[ \t]*(?:{MARKER.pattern})", "", text)
+
+
+def numbers_of(marker: str) -> list[int]:
+    """The numbers of one marker, each once: `[2, 5]` names two."""
+    return list(dict.fromkeys(map(int, re.findall(r"\d+", marker))))
+
+
+def numbers_in(text: str) -> set[int]:
+    """The numbers of all markers of a text."""
+    return {n for match in MARKER.finditer(text) for n in numbers_of(match.group())}
 
 
 def sentence_before(text: str, marker: int) -> tuple[int, int]:
@@ -88,7 +99,7 @@ def sentence_before(text: str, marker: int) -> tuple[int, int]:
     end = marker
     while True:  # markers before this one belong to the same sentence
         before = text[floor:end].rstrip()
-        previous = next((m for m in _MARKER.finditer(before) if m.end() == len(before)), None)
+        previous = next((m for m in MARKER.finditer(before) if m.end() == len(before)), None)
         end = floor + len(before)
         if previous is None:
             break
@@ -98,14 +109,14 @@ def sentence_before(text: str, marker: int) -> tuple[int, int]:
         return end, end
     start, stop = found[-1]
     # A sentence never begins with the marker of the one before.
-    lead = re.match(rf"(?:\s*(?:{_MARKER.pattern}))+\s*", text[floor + start : floor + stop])
+    lead = re.match(rf"(?:\s*(?:{MARKER.pattern}))+\s*", text[floor + start : floor + stop])
     return floor + start + (lead.end() if lead else 0), floor + stop
 
 
 def support(claim: str, passage: Passage) -> Support:
     """The range of what the model read of `passage` that best carries `claim`: verbatim, else by shared terms."""
     text, base = passage.prompt_text, passage.prompt_start
-    plain = _MARKER.sub(" ", claim).strip()
+    plain = MARKER.sub(" ", claim).strip()
     exact = _verbatim(plain, text)
     if exact is not None:
         start, end = exact

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook.settings import Settings
@@ -70,6 +71,10 @@ class Configuration:
         """Every value, with what came from a secret layer or is a secret by its name masked, whatever its type."""
         shown: dict[str, Any] = _masked(self.settings.model_dump(mode="json"), "", self.secrets)
         return shown
+
+    def secret_values(self) -> set[str]:
+        """Every text that `shown` would mask, and the passwords in addresses: so that nothing else tells them."""
+        return set(_secret_values(self.settings.model_dump(), "", self.secrets))
 
 
 def load(
@@ -331,6 +336,23 @@ def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
         kinds = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(t, type)]
         model = next((t for t in kinds if issubclass(t, BaseModel)), model)
     return list(model.model_fields)
+
+
+def _secret_values(value: Any, path: str, secrets: set[str]) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else ((None, inner) for inner in value)
+        for key, inner in items:
+            under = path if key is None else f"{path}.{key}" if path else str(key)
+            yield from _secret_values(inner, under, secrets)
+    elif isinstance(value, str) and value:
+        if path in secrets or _SECRET.search(path):
+            yield value
+            yield value.partition(" ")[2] or value  # `Bearer ...`
+        for password in (match[0].rpartition(":")[2][:-1] for match in _PASSWORD.finditer(value)):
+            yield password
+            yield unquote(password)
 
 
 def _masked(value: Any, path: str, secrets: set[str]) -> Any:

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.citations import without_markers
+from sourcebook.counting import each_of
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import citations, conversations, messages, note_citations, runs
+from sourcebook.database.tables import UTCDateTime, citations, conversations, messages, note_citations, runs, sources
 from sourcebook.errors import Conflict, NotFound
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Message
@@ -77,9 +78,14 @@ class Conversations:
         return _conversation(row)
 
     async def listing(
-        self, principal: Principal, limit: int = 50, cursor: str | None = None, origin: str = ""
+        self,
+        principal: Principal,
+        limit: int = 50,
+        cursor: str | None = None,
+        origin: str = "",
+        notebook_id: str | None = None,
     ) -> Page[Conversation]:
-        """Newest first, of one origin."""
+        """Newest first, of one origin; with `notebook_id` those over this notebook, alone or with others."""
         query = sa.select(conversations).where(
             conversations.c.owner_id == principal.owner_id,
             conversations.c.deleted_at.is_(None),
@@ -87,6 +93,9 @@ class Conversations:
         )
         if cursor:
             query = query.where(conversations.c.id < cursor)
+        if notebook_id is not None:
+            each, among = each_of(conversations.c.notebooks, self._db.sqlite)
+            query = query.where(sa.exists(sa.select(sa.true()).select_from(each).where(among == notebook_id)))
         async with self._db.read() as c:
             rows = (await c.execute(query.order_by(conversations.c.id.desc()).limit(limit + 1))).mappings()
             return page([_conversation(row) for row in rows], limit)
@@ -156,12 +165,13 @@ class Conversations:
         query = sa.select(messages).where(messages.c.conversation_id == conversation_id)
         if not replaced:
             query = query.where(messages.c.replaced_at.is_(None))
-        of = sa.select(citations).join(messages).where(messages.c.conversation_id == conversation_id)
+        of = cited().join(messages, messages.c.id == citations.c.message_id)
+        of = of.where(messages.c.conversation_id == conversation_id)
         async with self._db.read() as c:
             rows = (await c.execute(query.order_by(messages.c.created_at, messages.c.id))).mappings().all()
-            cited = (await c.execute(of.order_by(citations.c.answer_start, citations.c.n))).mappings().all()
+            found = (await c.execute(of.order_by(citations.c.answer_start, citations.c.n))).mappings().all()
         by_message: dict[str, list[Mapping[str, Any]]] = {}
-        for row in cited:
+        for row in found:
             by_message.setdefault(row["message_id"], []).append(dict(row))
         return [_message(row, by_message.get(row["id"], ())) for row in rows]
 
@@ -170,8 +180,8 @@ class Conversations:
         query = sa.select(messages).where(messages.c.id == message_id)
         async with self._db.read() as c:
             row = (await c.execute(query)).mappings().first()
-            cited = await c.execute(sa.select(citations).where(citations.c.message_id == message_id))
-            found = [dict(one) for one in cited.mappings()]
+            of = await c.execute(cited().where(citations.c.message_id == message_id))
+            found = [dict(one) for one in of.mappings()]
         missing = NotFound(f"There is no message {message_id}.")
         if row is None:
             raise missing
@@ -205,7 +215,8 @@ class Conversations:
     async def linked(self, citation_id: str) -> tuple[Mapping[str, Any], str]:
         """One citation, and the owner of the answer that it belongs to. Raises `NotFound`."""
         query = (
-            sa.select(citations, conversations.c.owner_id)
+            cited()
+            .add_columns(conversations.c.owner_id)
             .join(messages, messages.c.id == citations.c.message_id)
             .join(conversations, conversations.c.id == messages.c.conversation_id)
             .where(citations.c.id == citation_id)
@@ -216,6 +227,24 @@ class Conversations:
             raise NotFound(f"There is no citation {citation_id}.")
         found = dict(row)
         return found, str(found.pop("owner_id"))
+
+
+def cited() -> sa.Select[Any]:
+    """Citations as they are shown: with `source_name`, and without a word of a source that has been deleted."""
+    gone = sources.c.deleted_at.is_not(None)
+    shown = {
+        "document_id": sa.case((gone, None), else_=citations.c.document_id),
+        "passage_id": sa.case((gone, None), else_=citations.c.passage_id),
+        "quote": sa.case((gone, ""), else_=citations.c.quote),
+        "removed_at": sa.func.coalesce(citations.c.removed_at, sources.c.deleted_at, type_=UTCDateTime()),
+        "source_name": sa.case((gone, None), else_=sources.c.name),
+    }
+    plain = [column for column in citations.c if column.name not in shown]
+    return (
+        sa.select(*plain, *(value.label(name) for name, value in shown.items()))
+        .select_from(citations)
+        .outerjoin(sources, sources.c.id == citations.c.source_id)
+    )
 
 
 async def forget(c: AsyncConnection, conversation_ids: Sequence[str]) -> None:

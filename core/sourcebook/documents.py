@@ -204,7 +204,10 @@ def segments_of(document: Document) -> Iterator[Segment]:
         end = min(start + SEGMENT, len(document.text))
         first = bisect_left(blocks, start, key=lambda b: b.start)
         last = bisect_left(blocks, end, lo=first, key=lambda b: b.start)
-        inside = [Locator(max(x.start, start), min(x.end, end), x.place) for x in _meeting(locators, start, end)]
+        inside = list(_meeting(locators, start, end))
+        for i in (0, -1) if inside else ():
+            x = inside[i]
+            inside[i] = Locator(max(x.start, start), min(x.end, end), x.place)
         yield Segment(start, end, document.text[start:end], blocks[first:last], tuple(inside))
 
 

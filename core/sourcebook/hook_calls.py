@@ -21,6 +21,7 @@ from typing import Any
 
 from sourcebook.hanging import freed
 from sourcebook.metrics import Metrics
+from sourcebook.steps import step
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class HookCalls:
             key = (impl.plugin_name, hook)
             failures, rests_until = self._failures.get(key, (0, 0.0))
             if time.monotonic() < rests_until:
-                continue
+                with step("hook", hook, plugin=impl.plugin_name, hook=hook, resting=True):
+                    continue
             began = time.monotonic()
             try:
                 got = await self.bounded(impl, hook, {**arguments, name: value})
@@ -107,7 +109,8 @@ class HookCalls:
 
         began = time.perf_counter()
         try:
-            yield done
+            with step("hook", hook, plugin=plugin, hook=hook):
+                yield done
         except BaseException as error:
             said, failed = f"raised {type(error).__name__}", isinstance(error, Exception)
             raise

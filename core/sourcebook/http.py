@@ -33,6 +33,7 @@ from sourcebook.addresses import AddressGuard, guarded_backend
 from sourcebook.deadlines import Clock, Timeouts, Watch
 from sourcebook.errors import UpstreamError
 from sourcebook.inflating import Inflater
+from sourcebook.steps import outgoing
 
 if TYPE_CHECKING:
     import httpcore
@@ -203,6 +204,8 @@ class Http:
         self, method: str, url: str, headers: dict[str, str], content: bytes | None, limits: Timeouts
     ) -> AsyncGenerator[HttpStream, None]:
         clock = Clock(limits)
+        if self._guard is None:  # servers of the operator's; a stranger's is told nothing of us
+            headers = {**outgoing(), **headers}
         await self._load()
         request, where = _built(method, url, headers, content, limits)
         pool = await self._pool(request.url.scheme)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from sourcebook import settings
 from sourcebook.choosing import first_that_reads
+from sourcebook.component_calls import call
 from sourcebook.database.engine import Database
 from sourcebook.database.tables import documents, generations, passages
 from sourcebook.documents import Chunk
@@ -196,10 +197,16 @@ class Ingestion:
             head = await asyncio.to_thread(_checked_head, path, source)
             candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, head)
 
-            def read(parser: ComponentRef) -> Awaitable[Parsed]:
-                return self._jail.parse(
-                    path, name=name, media_type=media_type, parser=parser, chunker=pipeline.chunker, password=password
-                )
+            async def read(parser: ComponentRef) -> Parsed:
+                with call("parsers", parser.instance, "parse", self._metrics):
+                    return await self._jail.parse(
+                        path,
+                        name=name,
+                        media_type=media_type,
+                        parser=parser,
+                        chunker=pipeline.chunker,
+                        password=password,
+                    )
 
             begun = time.monotonic()
             try:

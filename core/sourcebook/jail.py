@@ -264,6 +264,7 @@ class Jail:
 
     async def _discard(self, server: ServerProcess) -> None:
         """This one is dead or does not answer; somebody else may have replaced it already."""
+        log.warning("the parser jail died while it read a file; another one is started")
         async with self._starting:
             if self._server is server:
                 self._server = None

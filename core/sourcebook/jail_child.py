@@ -110,12 +110,16 @@ def readable_folders(modules: Iterable[str] = (), more: Iterable[str] = ()) -> l
     return sorted(p for p in folders if not folders.intersection(p.parents))
 
 
-def run(config: Config, server: int, folders: Sequence[Path], base: int) -> None:
-    """Confine this process, answer one request on `CONNECTION`. `server`: the parent's process id."""
-    connection = socket.socket(fileno=CONNECTION)
+def run(config: Config, server: int, folders: Sequence[Path], base: int, due: Callable[[], None] | None = None) -> None:
+    """Confine this process, answer one request on `CONNECTION`. `server`: the parent's process id.
+
+    `due` returns when the request's files are open; None where they are already.
+    """
     memory = Memory(config.limits, base)
     states = confinement.confine(config.limits, folders, server, base, config.layers)
-    answer(connection, memory, states, load_parser)
+    if due is not None:
+        due()
+    answer(socket.socket(fileno=CONNECTION), memory, states, load_parser)
 
 
 def answer(

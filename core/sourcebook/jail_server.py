@@ -12,7 +12,6 @@ Where fork is not safe (macOS), a child is a new Python: `python -I -m sourceboo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import importlib
 import json
@@ -70,6 +69,14 @@ class _Child:
     reason: int = ENDED
 
 
+@dataclass
+class _Spare:
+    """A child that waits for its document. `way`: over which the files come to it."""
+
+    pid: int
+    way: socket.socket
+
+
 class Server:
     """One thread, one loop: orders in, children out, deadlines, reports."""
 
@@ -77,6 +84,7 @@ class Server:
         self._control = control
         self._config = config
         self._children: dict[int, _Child] = {}
+        self._spare: _Spare | None = None
         self._base = 0
         _lower_open_files()
         self._folders: list[Path] = []
@@ -97,6 +105,7 @@ class Server:
         self._base = confinement.address_space()
         self._folders = readable_folders(self._config.preload, self._config.readable)
         layers = {"single_thread": threads, "reaper": confinement.become_reaper(), **self._try_layers()}
+        self._fork_ahead()
         self._control.sendall(encode(Hello(layers, failed)))
 
     def run(self) -> None:
@@ -150,10 +159,11 @@ class Server:
             self._poll.register(leash, 0)  # a hang-up is reported all the same
         finally:
             os.close(fds[2])
+        self._fork_ahead()
 
     def _end(self) -> NoReturn:
         until = time.monotonic() + _LAST_SECONDS
-        for pid in self._children:
+        for pid in (*self._children, *self._waiting()):
             _kill(pid)
         while (self._children or _direct_children()) and time.monotonic() < until:
             self._reap()
@@ -163,18 +173,44 @@ class Server:
     def _start(self, connection: int, file: int) -> int:
         if not self._config.fork:
             return _spawn(connection, file, self._config)
+        for _ in range(2):  # the second time only where the one that waited has died
+            spare, self._spare = self._spare or self._forked(), None
+            with spare.way, contextlib.suppress(OSError):
+                socket.send_fds(spare.way, [b"D"], [connection, file])
+                return spare.pid
+        raise ChildProcessError
+
+    def _fork_ahead(self) -> None:
+        if self._config.fork and self._spare is None:
+            with contextlib.suppress(OSError):  # then the next document's order says so
+                self._spare = self._forked()
+
+    def _forked(self) -> _Spare:
+        """A child that confines itself, and then waits."""
+        way, theirs = socket.socketpair()
         server = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            way.close()
+            raise
+        finally:
+            if os.getpid() == server:
+                theirs.close()
         if pid == 0:
             with _never_return():
                 os.setpgid(0, 0)
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _move_files(connection, file)
-                jail_child.run(self._config, server, self._folders, self._base)
+                os.dup2(os.dup2(theirs.fileno(), CONNECTION), FILE)  # the latter only keeps the number
+                os.closerange(FILE + 1, _OPEN_FILES)
+                jail_child.run(self._config, server, self._folders, self._base, _receive_files)
         with contextlib.suppress(OSError):  # the child does it too, and whoever is first is in time
             os.setpgid(pid, pid)
-        return pid
+        return _Spare(pid, way)
+
+    def _waiting(self) -> set[int]:
+        return {self._spare.pid} if self._spare else set()
 
     def _kill_due(self, ready: set[int]) -> None:
         now = time.monotonic()
@@ -195,13 +231,18 @@ class Server:
                 break
             if pid == 0:
                 break
+            if self._spare and pid == self._spare.pid:
+                self._spare.way.close()
+                self._spare = None
             child = self._children.pop(pid, None)
             if child is not None:
                 with contextlib.suppress(OSError):  # what it left behind in its group
                     os.killpg(pid, signal.SIGKILL)
                 self._poll.unregister(child.leash)
                 _report(child, status, usage)
-        for pid in _direct_children() - self._children.keys():  # they left their group, and came to us as orphans
+        for pid in (
+            _direct_children() - self._children.keys() - self._waiting()
+        ):  # they left their group, and came to us as orphans
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -273,12 +314,14 @@ def _lower_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def _move_files(connection: int, file: int) -> None:
-    """To the numbers that a child knows; everything else that is open belongs to others."""
-    connection, file = (fcntl.fcntl(fd, fcntl.F_DUPFD, FILE + 1) for fd in (connection, file))
-    os.dup2(connection, CONNECTION)
-    os.dup2(file, FILE)
-    os.closerange(FILE + 1, _OPEN_FILES)
+def _receive_files() -> None:
+    """In a child that waited on `CONNECTION`: its document's files, at the numbers that it knows."""
+    _, fds, _, _ = socket.recv_fds(socket.socket(fileno=CONNECTION), 1, 2)
+    if len(fds) < 2:  # the server is gone
+        os._exit(0)
+    for fd, number in zip(fds, (CONNECTION, FILE), strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
 
 
 def _spawn(connection: int, file: int, config: Config) -> int:

@@ -28,7 +28,7 @@ class Links:
 
     def __init__(self, options: settings.Links, database: Database) -> None:
         self.lifetime = options.lifetime
-        self._public = options.public_url.rstrip("/")
+        self.public = options.public_url.rstrip("/")
         self._db = database
         self._key = b""
 
@@ -46,7 +46,7 @@ class Links:
 
     def url(self, citation_id: str, base: str = "") -> str:
         """The address of a citation: below `links.public_url`, else below `base`, else on this server."""
-        return f"{self._public or base.rstrip('/')}/open/{self.token(citation_id)}"
+        return f"{self.public or base.rstrip('/')}/open/{self.token(citation_id)}"
 
     def token(self, citation_id: str, at: float | None = None) -> str:
         """A token that is good for `lifetime` seconds from `at`, and up to an hour more."""

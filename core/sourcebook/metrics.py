@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sourcebook.events import Event, Retrieval, UsageEvent
+from sourcebook.steps import Step, step
 
 if TYPE_CHECKING:
     from sourcebook.metrics_made import Made
@@ -68,10 +69,19 @@ class Metrics:
     @contextmanager
     def staged(self, name: str) -> Iterator[None]:
         """A stage of an ingest job (of each batch); one that fails is not counted."""
-        began = time.perf_counter()
-        yield
+        with step("stage", name) as made:
+            yield
         if self._made is not None:
-            self._made.stages.labels(name).observe(time.perf_counter() - began)
+            self._made.stages.labels(name).observe(made.seconds)
+
+    def called(self, call: Step, *, failed: bool) -> None:
+        """A call of a component, of the kind `call`, has come to its end."""
+        if self._made is None:
+            return
+        of = call.attributes["kind"], call.attributes["instance"], call.attributes["call"]
+        self._made.calls.labels(*of).observe(time.perf_counter() - call.began)
+        if failed:
+            self._made.call_failures.labels(*of).inc()
 
     def hook(self, plugin: str, hook: str, seconds: float, *, failed: bool) -> None:
         """One call of a plugin's hook."""

@@ -42,6 +42,11 @@ class Made:
         self.stages = Histogram(
             "sourcebook_stage_seconds", "A stage of reading a source.", ["stage"], registry=r, buckets=_LONG
         )
+        of = ["kind", "instance", "call"]
+        self.calls = Histogram("sourcebook_component_seconds", "A call of a component.", of, registry=r, buckets=_LONG)
+        self.call_failures = Counter(
+            "sourcebook_component_failures_total", "Calls of a component that raised.", of, registry=r
+        )
         self.hooks = Histogram(
             "sourcebook_hook_seconds", "A call of a plugin's hook.", ["plugin", "hook"], registry=r, buckets=_SHORT
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, cast
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, cast
 
 import orjson
 import sqlalchemy as sa
@@ -14,16 +15,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, insert_or_ignore, now
 from sourcebook.database.pages import Page, page
-from sourcebook.database.tables import grants, index_specs, notebooks, owners
-from sourcebook.errors import Conflict, InvalidInput, NotFound
+from sourcebook.database.tables import UTCDateTime, grants, index_specs, notebooks, owners
+from sourcebook.errors import Conflict, InvalidInput, NotFound, StoreError
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Scope, ScopedNotebook
 from sourcebook.owners import Principal
 
+log = logging.getLogger(__name__)
+
+_USED_EVERY = timedelta(minutes=1)
+
+Order = Literal["made", "used"]
+"""Of a list of notebooks: the newest first, or the last used first."""
+
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook as its owner sees it. `version` goes up with every edit, `epoch` with what is found in it."""
+    """A notebook as its owner sees it. `version` goes up with every edit, `epoch` with what is found in it.
+
+    `used_at`: when it was last asked, searched or changed; a question counts to the minute.
+    """
 
     id: str
     owner_id: str
@@ -35,6 +46,7 @@ class Notebook:
     version: int
     created_at: datetime
     updated_at: datetime
+    used_at: datetime
     epoch: int = 0
 
 
@@ -44,7 +56,13 @@ Scoped = tuple[Scope, list[Notebook]]
 
 def touched(notebook_id: str) -> sa.Update:
     """To run in the transaction that makes sources appear, change or go: what was remembered is not used again."""
-    return notebooks.update().where(notebooks.c.id == notebook_id).values(epoch=notebooks.c.epoch + 1)
+    return used(notebook_id).values(epoch=notebooks.c.epoch + 1)
+
+
+def used(notebook_id: str) -> sa.Update:
+    """To run in the transaction that changes something of it."""
+    at: sa.BindParameter[datetime] = sa.bindparam("used_now", callable_=now, type_=UTCDateTime())
+    return notebooks.update().where(notebooks.c.id == notebook_id).values(used_at=at)
 
 
 TOUCH = touched(cast(str, sa.bindparam("touched")))
@@ -107,6 +125,7 @@ class Notebooks:
             "version": 1,
             "created_at": at,
             "updated_at": at,
+            "used_at": at,
         }
         async with self._db.write() as c:
             row["index_spec_id"] = await pin_spec(c, spec)
@@ -120,7 +139,7 @@ class Notebooks:
             row = (await c.execute(query)).mappings().first()
         if row is None:
             raise NotFound(f"There is no notebook {notebook_id}.")
-        return _notebook(row)
+        return notebook_of(row)
 
     async def find(self, principal: Principal, name: str) -> Notebook | None:
         """By id or else by title, for the command line; the newest where a title is there twice."""
@@ -131,16 +150,37 @@ class Notebooks:
         )
         async with self._db.read() as c:
             row = (await c.execute(query)).mappings().first()
-        return _notebook(row) if row else None
+        return notebook_of(row) if row else None
 
-    async def listing(self, principal: Principal, limit: int = 50, cursor: str | None = None) -> Page[Notebook]:
-        """Newest first."""
-        query = sa.select(notebooks).where(visible(principal)).order_by(notebooks.c.id.desc()).limit(limit + 1)
+    async def listing(
+        self, principal: Principal, limit: int = 50, cursor: str | None = None, order: Order = "made"
+    ) -> Page[Notebook]:
+        """Newest first, or the last used first. Raises `InvalidInput` for a cursor of another order."""
+        made = notebooks.c.id
+        by = [_LAST_USED.desc(), made.desc()] if order == "used" else [made.desc()]
+        query = sa.select(notebooks).where(visible(principal)).order_by(*by).limit(limit + 1)
         if cursor:
-            query = query.where(notebooks.c.id < cursor)
+            after, at = _after(cursor, order)
+            older = sa.tuple_(_LAST_USED, made) < sa.tuple_(sa.literal(at, UTCDateTime()), sa.literal(after))
+            query = query.where(older if order == "used" else made < after)
         async with self._db.read() as c:
-            rows = [_notebook(row) for row in (await c.execute(query)).mappings()]
-        return page(rows, limit)
+            rows = [notebook_of(row) for row in (await c.execute(query)).mappings()]
+        found = page(rows, limit)
+        if order == "used" and found.next_cursor:
+            return Page(found.items, _cursor(found.items[-1]))
+        return found
+
+    async def note_use(self, found: Sequence[Notebook]) -> None:
+        """Remember that these are used now, to the minute; that it could not be written down is no reason to fail."""
+        at = now()
+        ids = [n.id for n in found if n.used_at <= at - _USED_EVERY]
+        if not ids:
+            return
+        try:
+            async with self._db.write(small=True) as c:
+                await c.execute(notebooks.update().where(notebooks.c.id.in_(ids)).values(used_at=at))
+        except StoreError as error:
+            log.warning("the last use of %d notebooks was not stored: %s", len(ids), error)
 
     async def edit(
         self, principal: Principal, notebook_id: str, changes: Mapping[str, Any], version: int | None = None
@@ -153,7 +193,9 @@ class Notebooks:
         values = {k: v for k, v in changes.items() if k in ("title", "description", "metadata")}
         async with self._db.write() as c:
             done = await c.execute(
-                notebooks.update().where(*where).values(**values, version=notebooks.c.version + 1, updated_at=now())
+                notebooks.update()
+                .where(*where)
+                .values(**values, version=notebooks.c.version + 1, updated_at=(at := now()), used_at=at)
             )
         if done.rowcount == 0:
             raise Conflict(
@@ -206,7 +248,7 @@ class Notebooks:
         """The scope of one request. Raises `NotFound` for any notebook that is not the principal's to read."""
         asked = {"ids": list(notebook_ids), "owner": principal.owner_id}
         async with self._db.read(small=True) as c:
-            found = {row["id"]: _notebook(row) for row in (await c.execute(_SCOPED, asked)).mappings()}
+            found = {row["id"]: notebook_of(row) for row in (await c.execute(_SCOPED, asked)).mappings()}
         if missing := [n for n in notebook_ids if n not in found]:
             raise NotFound(f"There is no notebook {missing[0]}.")
         chosen = [found[n] for n in dict.fromkeys(notebook_ids)]
@@ -226,6 +268,24 @@ async def pin_spec(c: AsyncConnection, spec: Mapping[str, Any]) -> str:
     return str((await c.execute(query)).scalar_one())  # another may have stored the same meanwhile
 
 
-def _notebook(row: Any) -> Notebook:
+_LAST_USED = sa.func.coalesce(notebooks.c.used_at, notebooks.c.updated_at, type_=UTCDateTime())
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _cursor(last: Notebook) -> str:
+    """Where a list that begins with the last used goes on: after this time and id."""
+    return f"{(last.used_at - _EPOCH) // _MICROSECOND:x}.{last.id}"
+
+
+def _after(cursor: str, order: Order) -> tuple[str, datetime]:
+    at, _, after = cursor.rpartition(".")
+    if bool(at) != (order == "used"):
+        raise InvalidInput("This cursor comes from a list in another order.", code="invalid_request")
+    return after, _EPOCH + int(at or "0", 16) * _MICROSECOND
+
+
+def notebook_of(row: Any) -> Notebook:
+    """A row of the table."""
     values = {k: row[k] for k in Notebook.__dataclass_fields__}
-    return Notebook(**values)
+    return Notebook(**values | {"used_at": row["used_at"] or row["updated_at"]})

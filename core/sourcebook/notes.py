@@ -9,13 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sourcebook.conversations import StoredMessage, forget
+from sourcebook.citations import numbers_in
+from sourcebook.conversations import StoredMessage, cited, forget
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
 from sourcebook.database.tables import citations, conversations, messages, note_citations, notebooks, notes
 from sourcebook.errors import Conflict, InvalidInput, NotFound
 from sourcebook.ids import new_id
-from sourcebook.notebooks import Notebook, visible
+from sourcebook.notebooks import Notebook, used, visible
 from sourcebook.owners import Principal
 from sourcebook.turns import title_of
 
@@ -44,12 +45,21 @@ class Notes:
         """A note that somebody wrote."""
         return await self._add(notebook, title, text, ())
 
-    async def save_answer(self, notebook: Notebook, message: StoredMessage, title: str = "") -> Note:
-        """A note of an answer, with its citations. Raises `InvalidInput` for what is no answer."""
+    async def save_answer(
+        self, notebook: Notebook, message: StoredMessage, title: str = "", text: str | None = None
+    ) -> Note:
+        """A note of an answer, with its citations; with `text` of a part of it, with those that a `[n]` there names.
+
+        Raises `InvalidInput` for what is no answer.
+        """
         if message.role != "assistant" or not message.text:
             raise InvalidInput("Only an answer can be saved as a note.", code="not_an_answer")
-        ids = [one["id"] for one in message.citations]
-        return await self._add(notebook, title or title_of(message.text), message.text, ids)
+        kept = message.citations
+        if text is not None:
+            named = numbers_in(text)
+            kept = [one for one in kept if one["n"] in named]
+        text = message.text if text is None else text
+        return await self._add(notebook, title or title_of(text), text, [one["id"] for one in kept])
 
     async def get(self, principal: Principal, note_id: str, permission: str = "read") -> Note:
         """Raises `NotFound` also for what is somebody else's."""
@@ -58,8 +68,9 @@ class Notes:
             row = (await c.execute(query)).mappings().first()
             if row is None:
                 raise NotFound(f"There is no note {note_id}.")
-            cited = sa.select(citations).join(note_citations).where(note_citations.c.note_id == note_id)
-            rows = (await c.execute(cited.order_by(citations.c.answer_start, citations.c.n))).mappings()
+            kept = cited().join(note_citations, note_citations.c.citation_id == citations.c.id)
+            kept = kept.where(note_citations.c.note_id == note_id)
+            rows = (await c.execute(kept.order_by(citations.c.answer_start, citations.c.n))).mappings()
             return _note(row, [dict(one) for one in rows])
 
     async def listing(self, notebook: Notebook, limit: int = 50, cursor: str | None = None) -> Page[Note]:
@@ -74,12 +85,13 @@ class Notes:
         self, principal: Principal, note_id: str, changes: Mapping[str, Any], version: int | None = None
     ) -> Note:
         """Change title or text. Raises `Conflict` (code `edited_meanwhile`) on another version."""
-        await self.get(principal, note_id, "write")
+        note = await self.get(principal, note_id, "write")
         where = [notes.c.id == note_id] + ([notes.c.version == version] if version is not None else [])
         values = {k: v for k, v in changes.items() if k in ("title", "text")}
         stamps = {"version": notes.c.version + 1, "updated_at": now()}
         async with self._db.write() as c:
             done = await c.execute(notes.update().where(*where).values(**values, **stamps))
+            await c.execute(used(note.notebook_id))
         if done.rowcount == 0:
             raise Conflict(
                 "Somebody edited this note meanwhile.", code="edited_meanwhile", remedy="Read it again, then retry."
@@ -88,7 +100,7 @@ class Notes:
 
     async def delete(self, principal: Principal, note_id: str) -> None:
         """Remove it. Citations of a conversation that is gone go with it. Raises `NotFound`."""
-        await self.get(principal, note_id, "write")
+        note = await self.get(principal, note_id, "write")
         left_behind = (
             sa.select(conversations.c.id)
             .join(messages, messages.c.conversation_id == conversations.c.id)
@@ -100,6 +112,7 @@ class Notes:
             ids = list((await c.execute(left_behind.distinct())).scalars())
             await c.execute(note_citations.delete().where(note_citations.c.note_id == note_id))
             await c.execute(notes.delete().where(notes.c.id == note_id))
+            await c.execute(used(note.notebook_id))
             if ids:
                 await forget(c, ids)
 
@@ -109,14 +122,15 @@ class Notes:
         stamps = {"version": 1, "created_at": at, "updated_at": at}
         async with self._db.write() as c:
             await c.execute(notes.insert().values(**row, **stamps))
+            await c.execute(used(notebook.id))
             if citation_ids:
                 links = [{"note_id": row["id"], "citation_id": one} for one in citation_ids]
                 await c.execute(note_citations.insert(), links)
-            cited = sa.select(citations).where(citations.c.id.in_(citation_ids))
-            rows = (await c.execute(cited.order_by(citations.c.answer_start, citations.c.n))).mappings().all()
+            kept = cited().where(citations.c.id.in_(citation_ids))
+            rows = (await c.execute(kept.order_by(citations.c.answer_start, citations.c.n))).mappings().all()
         return _note(row | stamps, [dict(one) for one in rows])
 
 
-def _note(row: Mapping[str, Any] | Any, cited: Sequence[Mapping[str, Any]] = ()) -> Note:
+def _note(row: Mapping[str, Any] | Any, kept: Sequence[Mapping[str, Any]] = ()) -> Note:
     names = ("id", "notebook_id", "title", "text", "version", "created_at", "updated_at")
-    return Note(**{name: row[name] for name in names}, citations=cited)
+    return Note(**{name: row[name] for name in names}, citations=kept)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from sourcebook import choosing, settings
 from sourcebook.choosing import Candidate
+from sourcebook.component_calls import watched
 from sourcebook.configuration import Configuration, config_error, origin_of, raise_all
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, StoreError, UnsupportedType
 from sourcebook.filters import BUILT_IN
@@ -35,6 +36,7 @@ from sourcebook.interfaces import (
     Space,
 )
 from sourcebook.jail import ComponentRef, JailLimits
+from sourcebook.metrics import Metrics
 from sourcebook.plugins import Plugins
 from sourcebook.sharing import Shared
 
@@ -80,7 +82,9 @@ class Pipelines:
         data: Path,
         http: Http,
         before: Pipelines | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._plugins = plugins
         self._origins = configuration.origins
         self._settings = configuration.settings
@@ -279,6 +283,7 @@ class Pipelines:
             return there.hold()
         made: Component[Any] = cls(given, instance)
         await self._start(kind, instance, made)
+        watched(made, kind, self._metrics)
         self.opened.append(f"{kind}.{instance}")
         return Shared(made, self._end)
 

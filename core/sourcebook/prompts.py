@@ -86,12 +86,17 @@ def _attribute(text: str) -> str:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Messages within the model's window, the passages in them, and how many passages and turns were left out."""
+    """Messages within the model's window, the passages in them, and how many passages and turns were left out.
+
+    `tokens` is what the messages have, of the `room` that there was, as the model estimates.
+    """
 
     messages: tuple[Message, ...]
     passages: tuple[Passage, ...]
     dropped: int
     dropped_turns: int
+    tokens: int = 0
+    room: int = 0
 
 
 def fit(
@@ -112,8 +117,9 @@ def fit(
     turns, kept = _recent(llm, history, room // _HISTORY), list(passages)
     while True:
         messages = prompts.answer(question, kept, turns, more)
-        if sum(llm.count(m.content) for m in messages) <= room or not (kept or turns):
-            return Fitted(messages, tuple(kept), len(passages) - len(kept), len(history) - len(turns))
+        tokens = sum(llm.count(m.content) for m in messages)
+        if tokens <= room or not (kept or turns):
+            return Fitted(messages, tuple(kept), len(passages) - len(kept), len(history) - len(turns), tokens, room)
         if len(kept) > 1 or not turns:
             kept.pop()
         else:

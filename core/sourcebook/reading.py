@@ -89,15 +89,19 @@ class Reading:
 
     async def places(self, document_id: str, start: int, end: int) -> list[Place]:
         """Where `[start, end)` stands in the original."""
+        return (await self.places_of([(document_id, start, end)]))[0]
+
+    async def places_of(self, ranges: Sequence[tuple[str, int, int]]) -> list[list[Place]]:
+        """The same of each (document, start, end)."""
         t = document_segments
-        query = (
-            sa.select(t.c.locators)
-            .where(t.c.document_id == document_id, t.c.end > start, t.c.start < end)
-            .order_by(t.c.start)
-        )
+        placed: list[list[Place]] = []
         async with self._db.read() as c:
-            found = (await c.execute(query)).scalars().all()
-        return places_within([orjson.loads(locators) for locators in found], start, end)
+            for document_id, start, end in ranges:
+                met = sa.and_(t.c.document_id == document_id, t.c.end > start, t.c.start < end)
+                query = sa.select(t.c.locators).where(met).order_by(t.c.start)
+                found = (await c.execute(query)).scalars().all()
+                placed.append(places_within([orjson.loads(locators) for locators in found], start, end))
+        return placed
 
     async def document(self, document_id: str) -> Mapping[str, Any]:
         """Length, metadata, warnings and parser. Raises `NotFound`."""

@@ -26,7 +26,7 @@ from sourcebook.errors import Conflict, Lost, SourcebookError
 from sourcebook.estimating import Estimate, Estimator
 from sourcebook.ids import new_id
 from sourcebook.jobs import Job, Jobs
-from sourcebook.notebooks import Notebook, Notebooks, pin_spec
+from sourcebook.notebooks import Notebook, Notebooks, notebook_of, pin_spec
 from sourcebook.owners import Principal
 from sourcebook.pipelines import Pipelines
 from sourcebook.reindex_queries import FINAL, is_live, missing
@@ -154,7 +154,7 @@ class Reindexing:
         alive = sa.select(notebooks).where(notebooks.c.pipeline.in_(names), notebooks.c.deleted_at.is_(None))
         async with self._db.read() as c:
             rows = (await c.execute(alive)).mappings().all()
-        found = [Notebook(**{k: row[k] for k in Notebook.__dataclass_fields__ if k in row}) for row in rows]
+        found = [notebook_of(row) for row in rows]
         standings = await self._specs.standing(found)
         started = 0
         for notebook in found:

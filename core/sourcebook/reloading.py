@@ -124,7 +124,7 @@ class Reloading:
         if not wrong and any(key.startswith("plugins.") for key in stuck):
             # What they would bring cannot be judged here.
             raise _refusal(stuck)
-        pipelines = Pipelines(book.plugins, configuration, book.folder, book.http, before.pipelines)
+        pipelines = Pipelines(book.plugins, configuration, book.folder, book.http, before.pipelines, book.metrics)
         check(configuration, wrong, pipelines)
         if stuck:
             raise _refusal(stuck)

@@ -37,6 +37,11 @@ def to_html(markdown: str) -> str | None:
     return str(_renderer().render(without_hidden(markdown)))
 
 
+def parsed(markdown: str) -> list[Token]:
+    """The blocks of a text as `to_html` reads them, for whoever writes them in another form."""
+    return _renderer().parse(markdown)
+
+
 @cache
 def _renderer() -> MarkdownIt:
     """Built once: it holds rules and no text."""
@@ -44,14 +49,15 @@ def _renderer() -> MarkdownIt:
 
     made = MarkdownIt("commonmark", {"html": False, "linkify": False, "typographer": False, "maxNesting": 20})
     made.enable(["table", "strikethrough"]).disable(_RULES_OFF)
-    made.validateLink = _is_safe  # type: ignore[method-assign]  # the library's own way to replace it
+    made.validateLink = is_safe  # type: ignore[method-assign]  # the library's own way to replace it
     made.add_render_rule("link_open", _link_open)
     made.add_render_rule("link_close", _link_close)
     made.add_render_rule("fence", _fence)
     return made
 
 
-def _is_safe(url: str) -> bool:
+def is_safe(url: str) -> bool:
+    """Whether a link may lead there."""
     try:
         parts = urlsplit(url.strip())
     except ValueError:

@@ -12,6 +12,8 @@ from sourcebook import settings
 from sourcebook.answering import Progress
 from sourcebook.errors import SourcebookError
 from sourcebook.events import Done, ErrorEvent, Event, Frame, Snapshot, UsageEvent, encode
+from sourcebook.steps import Step, Tracer, root
+from sourcebook.trace import cited, used
 
 _FIRST = 5.0  # seconds in which whoever asked has to begin to follow, even where the grace is none
 _BATCH = 256  # frames that are handed out at once
@@ -27,6 +29,7 @@ class Run:
         self.finished_at: float | None = None
         self.why_cancelled = ""
         self.error: SourcebookError | None = None
+        self.step = Step("run", "run", {})
         self.followed_elsewhere = 0.0  # until when a client of another process follows, on the event loop's clock
         self._began = time.monotonic()
         self._grace = grace
@@ -53,6 +56,26 @@ class Run:
     def seconds(self) -> float:
         """From the question to the end, or to now."""
         return (self.finished_at or time.monotonic()) - self._began
+
+    def begun(self, pipeline: str, tracer: Tracer | None) -> Step:
+        """The step that all of it belongs to, whose steps its trace hears of."""
+        told = {"run_id": self.id, "pipeline": pipeline}
+        self.step = root("run", "run", tracer, self.progress.trace.ended, **told)
+        return self.step
+
+    def traced(self, outcome: str, finish: str) -> dict[str, Any]:
+        """Its trace as JSON, once it has come to its end, or so far."""
+        p = self.progress
+        return p.trace.shown(
+            cited(p.citations, p.dropped),
+            pipeline=self.step.attributes.get("pipeline", ""),
+            llm=p.llm,
+            usage=used(p.usage),
+            outcome=outcome,
+            finish=finish,
+            cancelled=self.why_cancelled,
+            problem=self.error.problem_code if self.error else "",
+        )
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Start the task; somebody has to follow it soon."""

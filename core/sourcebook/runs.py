@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from sourcebook import settings
+from sourcebook.about import about
 from sourcebook.answering import Progress, Question
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database, now
@@ -27,6 +28,7 @@ from sourcebook.metrics import Metrics
 from sourcebook.owners import Principal
 from sourcebook.run import Run
 from sourcebook.run_log import RunLog
+from sourcebook.steps import Tracer, inside
 from sourcebook.turns import Answer, Asked, Turns
 from sourcebook.wiring import Wirings
 
@@ -46,8 +48,10 @@ class Runs:
         db: Database,
         metrics: Metrics | None = None,
         several: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
+        self._tracer = tracer
         self.options = options
         self.turns = Turns(db)
         self._wirings = wirings
@@ -87,20 +91,26 @@ class Runs:
         run_id, message_id = new_id("run"), new_id("msg")
         grace = self.options.grace if grace is None else grace
         run = Run(run_id, principal.owner_id, grace, self.options)
+        with about(run_id=run_id), inside(run.begun(question.pipeline, self._tracer)):
+            return await self._start(run, principal, question, asked, message_id)
+
+    async def _start(self, run: Run, principal: Principal, question: Question, asked: Asked, message_id: str) -> Run:
         wiring = self._wirings.take()  # to the end of the answer, whatever is reloaded meanwhile
         leave = partial(self._wirings.leave, wiring)
         # It is searched while the question is being stored; nobody is told of anything before it is.
         events = wiring.answering.answer(question, run.progress)
         first = asyncio.create_task(_next(events))
         try:
-            conversation_id = await self.turns.begin(principal, asked, run_id, self._log.worker, self._log.lease())
-        except BaseException:
+            conversation_id = await self.turns.begin(principal, asked, run.id, self._log.worker, self._log.lease())
+        except BaseException as error:
             first.cancel()
             await asyncio.wait([first])
             await events.aclose()
             leave()
+            run.step.end(type(error).__name__)
             raise
-        self._runs[run_id] = run
+        run.step.tell(conversation_id=conversation_id)
+        self._runs[run.id] = run
         self._log.add(run)
         started = RunStarted(
             conversation_id=conversation_id,
@@ -202,6 +212,7 @@ class Runs:
                 outcome, finish, run.error = "failed", "error", Interrupted(ENDED)
                 run.emit(ErrorEvent(problem=run.error.problem(), retryable=True))
         except SourcebookError as error:
+            log.warning("run %s failed: %s", run.id, error.problem_code)  # what it says may quote the question
             outcome, finish, run.error = "failed", "error", error
             run.emit(ErrorEvent(problem=error.problem(), retryable=error.transient))
         except Exception:  # a bug of ours or a plugin's: the client still gets `error`, then `done`
@@ -216,8 +227,9 @@ class Runs:
         p = run.progress
         state = "complete" if outcome == "done" and finish in ("stop", "other") else "incomplete"
         answer = Answer(p.text, p.reasoning, state, outcome, _details(run, finish), p.citations, run.last_seq + 1)
+        traced = run.traced(outcome, finish) if self.options.trace else None
         try:
-            if not await self.turns.finish(run.id, conversation_id, message_id, answer):
+            if not await self.turns.finish(run.id, conversation_id, message_id, answer, traced):
                 raise Lost("Another process ended this run, because this one did not renew its lease in time.")
         except Exception as error:  # whatever it is, nobody may wait for ever for the `done`
             log.exception("the answer of %s was not stored", run.id)
@@ -234,6 +246,8 @@ class Runs:
         )
         run.emit(done)
         run.end()
+        run.step.tell(outcome=outcome, finish=finish)
+        run.step.end(run.error.problem_code if run.error else "")
         self._metrics.ended(outcome, run.seconds, sum(not c.supported for c in p.citations))
 
     def _forget(self) -> None:

@@ -13,7 +13,7 @@ from sourcebook.diversity import diverse
 from sourcebook.documents import Passage
 from sourcebook.embeddings import embed
 from sourcebook.errors import InvalidInput, PluginError
-from sourcebook.explaining import Explanation
+from sourcebook.explaining import Explanation, unconfirmed
 from sourcebook.filters import FieldType, Filter, parse
 from sourcebook.fusion import fuse, kind_of
 from sourcebook.interfaces import Hit, Retriever, Scope, SearchQuery
@@ -39,13 +39,18 @@ Legs = Mapping[str, Sequence[Hit]]
 class Found:
     """What a search gave. `queries` are what was searched with, the first being the main one; times in milliseconds.
 
-    `explanation` is each stage's doing, where it was asked for: see `Explanation.shown`.
+    `explained` is what was collected of each stage, where that was asked for.
     """
 
     passages: tuple[Passage, ...]
     queries: tuple[str, ...]
     took_ms: float
-    explanation: Mapping[str, Any] | None = None
+    explained: Explanation | None = None
+
+    @property
+    def explanation(self) -> Mapping[str, Any] | None:
+        """Each stage's doing, where it was asked for: see `Explanation.shown`."""
+        return self.explained.shown(self.passages) if self.explained else None
 
 
 @dataclass(frozen=True)
@@ -95,15 +100,17 @@ class Searching:
         mode: Mode | None = None,
         weights: Mapping[str, float] | None = None,
         expand: bool = False,
-        explain: bool = False,
+        explanation: Explanation | None = None,
     ) -> Found:
         """The best passages that the scope may see. `expand` fills in what a model reads (parent or neighbours).
 
         `mode` and `limit` win over each pipeline's own; `weights` are the notebooks' (1 where none is given, 0 leaves
-        it out). Raises `InvalidInput` (codes `filter_invalid`, `no_embedder`).
+        it out). `explanation` is filled in where it is given, also by a search that fails. Raises `InvalidInput` (codes
+        `filter_invalid`, `no_embedder`).
         """
         began = time.perf_counter()
-        explanation = Explanation() if explain else None
+        if explanation:
+            explanation.begin()
         queries = await self._plugins.refine_query(question, (question,))
         # A notebook that its pipeline left is searched with the components of the spec that it has pinned.
         wired: dict[tuple[str, str], list[str]] = {}
@@ -130,24 +137,27 @@ class Searching:
         wanted = limit or max((self._pipelines[name].settings.search.limit for name, _ in wired), default=8)
         passages = passages[:wanted]
         if expand:
+            ranked = len(passages)
             passages = await self._expand(passages, {n.id: n.pipeline for n in notebooks})
+            if explanation:
+                explanation.stage("expand", passages=len(passages), covered=ranked - len(passages))
         refined = await self._plugins.refine_passages(question, tuple(passages))
         if explanation:
             explanation.stage("result", passages=len(refined))
-        shown = explanation.shown(refined) if explanation else None
         took = time.perf_counter() - began
         self._metrics.searched(took, len(refined))
-        return Found(refined, queries, took * 1000, shown)
+        return Found(refined, queries, took * 1000, explanation)
 
     async def _one(
         self, pipeline: Pipeline, asked: Asked, scope: Scope, explanation: Explanation | None
     ) -> list[Passage]:
         options = pipeline.settings.search
         wanted = asked.limit or options.limit
-        legs = await self._found(pipeline, asked, scope, max(wanted * options.overfetch, options.candidates))
+        depth = max(wanted * options.overfetch, options.candidates)
+        legs, cached = await self._found(pipeline, asked, scope, depth)
         if explanation:
             counts = {leg: len(hits) for leg, hits in legs.items()}
-            explanation.stage("search", pipeline=pipeline.name, legs=counts)
+            explanation.stage("search", pipeline=pipeline.name, legs=counts, cached=cached)
         hits = {h.passage_id for found in legs.values() for h in found}
         async with self._reading.view(few=len(hits) <= _FEW) as view:
             known = await self._confirmed(view, hits, asked, scope)
@@ -159,7 +169,8 @@ class Searching:
                 fused.sort(key=lambda f: -f.score * weight_of[f.passage_id])
             if explanation:
                 method, dropped = options.fusion, len(hits) - len(known)
-                explanation.stage("fusion", pipeline=pipeline.name, method=method, unconfirmed=dropped)
+                told = {"dropped": unconfirmed(legs, known)} if dropped else {}
+                explanation.stage("fusion", pipeline=pipeline.name, method=method, unconfirmed=dropped, **told)
                 explanation.fused(fused, weight_of)
             # Text and places cost more than all else here: the rest of what was over-fetched goes without.
             fused = fused[: wanted * options.overfetch if pipeline.reranker or options.diversity else wanted]
@@ -171,8 +182,8 @@ class Searching:
         ]
         return (await _refined(pipeline, asked.queries[0], ranked, wanted, weight_of, explanation))[:wanted]
 
-    async def _found(self, pipeline: Pipeline, asked: Asked, scope: Scope, depth: int) -> Legs:
-        """The legs of every retriever: from memory, where nothing in these notebooks has changed since."""
+    async def _found(self, pipeline: Pipeline, asked: Asked, scope: Scope, depth: int) -> tuple[Legs, bool]:
+        """The legs of every retriever; True: from memory, since nothing in these notebooks has changed."""
         mode = asked.mode or pipeline.settings.search.mode
         if mode == "dense" and pipeline.embedder is None:
             raise InvalidInput(
@@ -183,14 +194,14 @@ class Searching:
         epochs = tuple((n.notebook_id, asked.epochs.get(n.notebook_id)) for n in scope.notebooks)
         key = (pipeline.name, asked.queries, scope, epochs, depth, asked.sources, asked.where, mode)
         if (legs := self._hits.get(key)) is not None:
-            return legs
+            return legs, True
         vectors = await self._embedded(pipeline, asked.queries) if mode != "lexical" else None
         query = SearchQuery(asked.queries, scope, depth, vectors, asked.sources, asked.where, mode)
         legs = await self._legs(pipeline.retrievers, query)
         if mode != "hybrid":  # a retriever may give more than was asked for
             legs = {leg: hits for leg, hits in legs.items() if kind_of(leg) == mode}
         self._hits.put(key, legs)
-        return legs
+        return legs, False
 
     async def _embedded(self, pipeline: Pipeline, queries: tuple[str, ...]) -> Vectors | None:
         if pipeline.embedder is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
 from sourcebook.filters import FieldType, check_keys
 
@@ -84,7 +84,10 @@ class PluginSettings(Section):
 
     enabled: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
-    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {"mcp": "/mcp"}
+    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {
+        "mcp": "/mcp",
+        "webui": "/",
+    }
     import_deadline: float = Field(default=60.0, gt=0)
     open_deadline: float = Field(default=600.0, gt=0)  # a model may be fetched
 
@@ -197,6 +200,7 @@ class Runs(Section):
     """Seconds. Without a follower for `grace` a run is cancelled; a finished one can be replayed for `keep`.
 
     `log`: where the frames are kept; `auto` is `sql` on PostgreSQL, else `memory`. With `sql`, any process can follow.
+    `trace`: whether what a run did is stored with it, for whoever asks why.
     """
 
     grace: float = Field(default=5.0, ge=0)
@@ -207,6 +211,7 @@ class Runs(Section):
     flush: float = Field(default=0.05, ge=0.01, le=1)
     max_frames: int = Field(default=20_000, ge=100)
     max_bytes: int = Field(default=8 * 1024 * 1024, ge=64 * 1024)
+    trace: bool = True
 
 
 class Links(Section):
@@ -214,6 +219,32 @@ class Links(Section):
 
     public_url: str = ""
     lifetime: float = Field(default=30 * 86_400.0, ge=60)
+
+
+Level = Literal["debug", "info", "warning", "error"]
+LoggerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.\w+)*$")]
+
+
+class Logging(Section):
+    """What the server and its workers log, to stderr. `levels` are those of single loggers, with all below them."""
+
+    format: Literal["console", "json"] = "console"
+    level: Level = "info"
+    levels: dict[LoggerName, Level] = {}
+
+
+class Tracing(Section):
+    """Where spans are sent over OTLP (HTTP, protobuf); without an `endpoint`, nowhere. `sample`: the share of traces.
+
+    `headers` go with every batch, such as a collector's key. `content` also tells questions, prompts and answers.
+    """
+
+    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s@]+)?$")] = ""
+    headers: dict[str, SecretStr] = {}
+    service: str = "sourcebook"
+    sample: float = Field(default=1.0, ge=0, le=1)
+    content: bool = False
+    timeout: float = Field(default=5.0, gt=0)
 
 
 class Settings(Section):
@@ -229,6 +260,8 @@ class Settings(Section):
     cache: Cache = Cache()
     limits: Limits = Limits()
     links: Links = Links()
+    logging: Logging = Logging()
+    tracing: Tracing = Tracing()
     hook_deadline: float = Field(default=2.0, gt=0)
     filters: dict[Name, FieldType] = {}
     parsers: dict[Name, Instance] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from sourcebook.ids import passage_id
 from sourcebook.interfaces import Point, Scope, ScopedNotebook
 from sourcebook.jail import Parsed
 from sourcebook.jobs import Job
-from sourcebook.notebooks import Notebook
+from sourcebook.notebooks import Notebook, notebook_of
 from sourcebook.pipelines import Pipeline
 from sourcebook.specs import Specs
 
@@ -84,8 +84,7 @@ async def task_of(database: Database, specs: Specs, job: Job) -> Task:
         if row is None:
             raise Lost(f"The source {job.source_id} is gone.")
         book = (await c.execute(_NOTEBOOK, {"notebook": row["notebook_id"]})).mappings().one()
-    values = {name: book[name] for name in Notebook.__dataclass_fields__}
-    notebook = Notebook(**values | {"index_spec_id": row["index_spec_id"]})
+    notebook = replace(notebook_of(book), index_spec_id=row["index_spec_id"])
     # A reindex builds for the pipeline that the notebook will have.
     name = str(job.payload.get("pipeline", notebook.pipeline))
     pipeline = await specs.serving(name, notebook.index_spec_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,11 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
-from sourcebook.database.tables import citations, conversations, messages, run_segments, runs, sources
+from sourcebook.database.tables import citations, conversations, messages, run_segments, run_traces, runs, sources
 from sourcebook.errors import NotFound
 from sourcebook.events import CitationEvent
 from sourcebook.ids import new_id
 from sourcebook.owners import Principal
+
+log = logging.getLogger(__name__)
 
 _TITLE = 80
 
@@ -96,8 +99,15 @@ class Turns:
             await c.execute(runs.insert(), {"created_at": at, "worker": worker, "lease_until": lease, **run})
         return conversation_id
 
-    async def finish(self, run_id: str, conversation_id: str, message_id: str, answer: Answer) -> bool:
-        """Store the answer with its citations, and end the run, in one transaction.
+    async def finish(
+        self,
+        run_id: str,
+        conversation_id: str,
+        message_id: str,
+        answer: Answer,
+        trace: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Store the answer with its citations and its trace, and end the run, in one transaction.
 
         False where the run has been ended by somebody else: then nothing is stored.
         """
@@ -107,6 +117,8 @@ class Turns:
                 return False
             await _store(c, conversation_id, message_id, answer)
             await c.execute(_ANSWERED, {"ended_run": run_id, "ended_by": message_id})
+            if trace is not None:
+                await _keep_trace(c, run_id, trace)
             await drop_frames(c, [run_id])
         return True
 
@@ -140,6 +152,20 @@ class Turns:
         if row is None:
             raise NotFound(f"There is no run {run_id}.")
         return dict(row)
+
+    async def trace(self, run_id: str) -> Mapping[str, Any] | None:
+        """What was stored of how the run came about; None where nothing was. The caller has asked for the run."""
+        async with self._db.read() as c:
+            return (await c.execute(sa.select(run_traces.c.trace).where(run_traces.c.run_id == run_id))).scalar()
+
+
+async def _keep_trace(c: AsyncConnection, run_id: str, trace: Mapping[str, Any]) -> None:
+    """An answer is not lost because its trace cannot be stored, as in a database that waits for its upgrade."""
+    try:
+        async with c.begin_nested():
+            await c.execute(run_traces.insert().values(run_id=run_id, trace=dict(trace)))
+    except sa.exc.DBAPIError as error:
+        log.warning("the trace of %s was not stored: %s", run_id, error.orig)
 
 
 async def drop_frames(c: AsyncConnection, run_ids: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ class Wiring:
             pipelines, book.plugins, book.reading, self.specs, filters, settings.cache.queries, metrics
         )
         self.links = Links(settings.links, book.database)
-        self.answering = Answering(pipelines, book.plugins, self.searching, book.reading, self.links)
+        self.answering = Answering(pipelines, book.plugins, self.searching, book.reading, self.links, metrics)
         self._jail = self._jail_of(book, before)
         self.jail = self._jail.thing
         self.pages = Pages(book.reading, book.sources, pipelines, book.blobs, self.jail)
@@ -69,7 +69,7 @@ class Wiring:
         limits = jail_limits(jail)
         modules = preload(book.plugins)
         made = Jail(limits, modules, jail.slots, grants=jail.grants, folder=book.folder, readable=files)
-        return Shared(made, Jail.close)
+        return Shared(made, lambda jail: jail.close())
 
     def _wire_jobs(self, book: Sourcebook) -> None:
         """What does the jobs; nothing is begun yet."""

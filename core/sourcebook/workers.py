@@ -9,12 +9,14 @@ import random
 import socket
 from collections.abc import Awaitable, Callable
 
+from sourcebook.about import about
 from sourcebook.database.engine import Database
 from sourcebook.database.signals import QUEUED
 from sourcebook.errors import Lost, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.jobs import Job, Jobs
 from sourcebook.presence import Presence
+from sourcebook.steps import Tracer, inside, root
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,9 @@ class Worker:
         handle: Callable[[Job], Awaitable[None]],
         failed: Callable[[Job, SourcebookError], Awaitable[None]],
         presence: Presence | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._jobs = queue
         self._db = database
         self._handle = handle
@@ -159,22 +163,35 @@ class Worker:
 
     async def do(self, job: Job) -> None:
         """One claimed job, to its end: done, failed, released where this is cancelled, or left to another."""
+        told = root("job", job.kind, self._tracer, job_id=job.id, job_kind=job.kind, attempt=job.attempt)
+        with about(job_id=job.id, source_id=job.source_id), inside(told):
+            try:
+                told.failed = await self._do(job)
+            finally:
+                told.end()
+
+    async def _do(self, job: Job) -> str:
+        """The code of what it failed with, or nothing."""
         beat = asyncio.create_task(self._renew(job))
         try:
             if job.attempt > _DEATHS * self._jobs.options.attempts:
                 raise SourcebookError(f"Its worker died {job.attempt - 1} times over it.", code="worker_died")
             await self._handle(job)
+            return ""
         except asyncio.CancelledError:
             await asyncio.shield(self._jobs.release(job))
             raise
-        except Lost:
+        except Lost as error:
             await self._jobs.cancelled(job)
+            return error.problem_code
         except SourcebookError as error:
             await self._failed(job, error)
+            return error.problem_code
         except Exception as error:  # a bug of ours or a plugin's: the job fails by name, the worker lives on
             log.exception("job %s (%s) failed", job.id, job.kind)
             detail = f"An unexpected {type(error).__name__}; the server's log says more."
             await self._failed(job, SourcebookError(detail, transient=True))
+            return type(error).__name__
         finally:
             beat.cancel()
             await asyncio.wait([beat])

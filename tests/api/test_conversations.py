@@ -42,6 +42,23 @@ def test_a_conversation_is_made_renamed_and_deleted(served: Served, handbook: st
         is_problem(gone, 404, "not_found")
 
 
+def test_conversations_are_listed_by_the_notebook_that_they_are_over(served: Served, handbook: str) -> None:
+    others = [served.notebook() for _ in range(2)]
+    made = {
+        name: served.http.post("/api/v1/conversations", json={"notebooks": ids}).json()["id"]
+        for name, ids in {"both": others, "first": others[:1], "handbook": [handbook]}.items()
+    }
+
+    def listed(notebook: str) -> list[str]:
+        page = served.http.get("/api/v1/conversations", params={"notebook": notebook, "limit": 200}).json()
+        return [one["id"] for one in page["items"]]
+
+    assert listed(others[0]) == [made["first"], made["both"]]
+    assert listed(others[1]) == [made["both"]]
+    assert made["handbook"] in listed(handbook)
+    assert listed("nb_none") == []
+
+
 def _cite(answer: Any) -> str:
     return str(answer["citations"][0]["id"])
 
@@ -124,9 +141,9 @@ def test_notes_are_written_edited_listed_and_deleted(served: Served, handbook: s
     assert made.json()["id"] in [n["id"] for n in served.http.get(notes).json()["items"]]
     assert served.http.delete(url).status_code == 204
     is_problem(served.http.get(url), 404, "not_found")
-    for body in ({}, {"text": "x", "message_id": "msg_1"}):
-        is_problem(served.http.post(notes, json=body), 422, "invalid_request")
-    is_problem(served.http.post(notes, json={"message_id": "msg_none"}), 404, "not_found")
+    is_problem(served.http.post(notes, json={}), 422, "invalid_request")
+    for body in ({"message_id": "msg_none"}, {"message_id": "msg_none", "text": "x"}):
+        is_problem(served.http.post(notes, json=body), 404, "not_found")
 
 
 def test_a_note_keeps_an_answers_citations_alive(served: Served, handbook: str) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sourcebook.hookspecs import hookimpl
 from sourcebook.metrics_made import Made
-from sourcebook.testing.llm_server import FakeLLMServer, Reply, stream_of
+from sourcebook.testing.llm_server import FakeLLMServer, Reply, json_reply, stream_of
 
 from .support import Served, is_problem
 
@@ -78,6 +78,44 @@ def test_an_answer_and_what_it_took_are_counted(fresh: Served, llm: FakeLLMServe
     assert grown("sourcebook_stage_seconds", "_count", stage="indexing") == 1
     assert grown("sourcebook_hook_failures", "_total", plugin="failing", hook="refine_query") == 1
     assert value(after, "sourcebook_open_runs") == 0
+
+
+def test_every_call_of_a_component_is_counted_and_so_is_its_failure(fresh: Served, llm: FakeLLMServer) -> None:
+    def count(of: str, suffix: str, **labels: str) -> float:
+        return value(scraped(fresh), f"sourcebook_component_{of}", suffix, **labels)
+
+    model = {"kind": "llms", "instance": "counted", "call": "stream"}
+    index = {"kind": "retrievers", "instance": "qdrant", "call": "upsert"}
+    files = {"kind": "blob_stores", "instance": "files", "call": "put"}
+    parser = {"kind": "parsers", "instance": "markdown", "call": "parse"}
+    before = {repr(c): count("seconds", "_count", **c) for c in (model, index, files, parser)}
+    failures = count("failures", "_total", **model)
+    book = fresh.notebook(pipeline="model")
+    fresh.source(book)
+    llm.script(json_reply({"error": {"message": "no"}}, 400))
+    asked = {"question": "When does the harbour close?", "notebooks": [book]}
+    fresh.http.post("/api/v1/chat", json=asked)
+    for one in (model, index, files, parser):
+        assert count("seconds", "_count", **one) == before[repr(one)] + 1, one
+    assert count("failures", "_total", **model) == failures + 1
+    assert count("failures", "_total", **index) == 0
+
+
+def test_labels_are_the_configurations_words_alone(fresh: Served) -> None:
+    """However much is asked, there are no more series than instances, methods, hooks and stages."""
+
+    def series() -> set[tuple[str, ...]]:
+        return {(s.name, *s.labels.values()) for family in scraped(fresh).values() for s in family.samples}
+
+    book = fresh.notebook()
+    fresh.source(book)
+    fresh.http.post("/api/v1/search", json={"question": "harbour", "notebooks": [book]})
+    before = series()
+    for n in range(5):
+        book = fresh.notebook(title=f"Book {n}")
+        fresh.source(book, name=f"{n}.md", data=f"# {n}".encode())
+        fresh.http.post("/api/v1/search", json={"question": f"harbour {n}", "notebooks": [book]})
+    assert series() == before
 
 
 def test_a_search_that_finds_nothing_is_counted(fresh: Served) -> None:

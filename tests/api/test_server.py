@@ -133,7 +133,7 @@ def test_an_answer_that_does_not_end_while_the_server_drains_is_interrupted(tmp_
             assert (done.type, done.data["finish"], done.data["text"]) == ("done", "error", "Ten ")
             assert running.wait(30) == 0
             assert running.stderr is not None
-            assert running.stderr.read() == ""
+            assert not [line for line in running.stderr if " ERROR " in line or "Traceback" in line]
         with process(tmp_path, llm) as (_, url):
             shown = httpx.get(f"{url}/api/v1/runs/{first.data['run_id']}").json()
             assert shown["state"] == "failed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -203,6 +204,21 @@ def test_a_deleted_source_is_gone_at_once_and_its_job_can_be_followed(served: Se
     with served.http.stream("GET", f"/api/v1/jobs/{deleted.json()['job_id']}/events") as answer:
         last = list(events(answer))[-1]
     assert (last.type, last.data["state"]) == ("done", "done")
+
+
+def test_a_follower_of_a_notebook_may_leave_at_any_moment(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    notebook = served.notebook()
+    followers = served.book.database.signals._waiting
+    with served.http.stream("GET", f"/api/v1/notebooks/{notebook}/events") as answer:
+        assert next(events(answer)).type == "idle"
+        assert f"notebook:{notebook}" in followers
+    for _ in range(200):  # the server waits for the next event, and is to notice that nobody does with it
+        if f"notebook:{notebook}" not in followers:
+            break
+        time.sleep(0.05)
+    assert f"notebook:{notebook}" not in followers
+    served.http.get("/livez")
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
 
 
 def test_the_progress_of_a_job_ends_with_done(served: Served) -> None:

@@ -202,6 +202,33 @@ def test_a_header_that_was_drawn_last_is_read_first() -> None:
     assert read(made(draw)).text.startswith("Letterhead of the house")
 
 
+def test_what_stands_alone_on_its_page_runs_on_none() -> None:
+    """Pages of a title each, all at the same height and alike but for their number."""
+
+    def draw(pdf: FPDF) -> None:
+        for number in range(1, 12):
+            at(pdf, 50, 60, f"Part {number}")
+            at(pdf, 300, 820, f"{number}")
+            if number < 11:
+                pdf.add_page()
+
+    assert [text for _, text in kinds(read(made(draw))) if text.startswith("Part")] == [
+        f"Part {n}" for n in range(1, 12)
+    ]
+
+
+def test_a_running_header_is_taken_out_of_pages_that_hold_nothing_else_too() -> None:
+    def draw(pdf: FPDF) -> None:
+        for number in range(1, 6):
+            at(pdf, 50, 40, f"On watering, page {number}")
+            if number != 3:
+                paragraph(pdf, 50, 200, 400, PROSE * number)
+            if number < 5:
+                pdf.add_page()
+
+    assert "On watering" not in read(made(draw)).text
+
+
 def test_aligned_rows_are_a_table() -> None:
     rows = [("plant", "litres", "days"), ("fern", "2", "7"), ("palm", "1.5", "14"), ("ivy", "", "3")]
 

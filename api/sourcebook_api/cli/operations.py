@@ -40,7 +40,10 @@ def worker(
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Jobs at a time; default [jobs] workers.")] = None,
 ) -> None:
     """Do jobs until SIGTERM, beside a server: on the same data folder, or anywhere with the same stores."""
+    from sourcebook import logs
+
     settings = common.configuration(context)
+    logs.configure(settings)
     count = workers or settings.settings.jobs.workers or 1
 
     async def work(book: Sourcebook) -> None:

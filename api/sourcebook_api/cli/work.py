@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.resources import as_file, files
+from contextlib import ExitStack, contextmanager
+from importlib.resources import as_file
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
+from sourcebook_api import bundled
 from sourcebook_api.cli import common
 from sourcebook_api.cli.common import AskPassword, Json, Owner, asked_password, say
 
@@ -138,17 +139,15 @@ def demo(context: typer.Context) -> None:
     overrides: dict[str, Any] = {}
     if sys.stdout.isatty():  # so that a person sees it stream
         overrides = {"llms": {"extractive": {"words_per_second": 40}}}
-    bundled = files("sourcebook_api") / "demo"
 
     async def work(book: Sourcebook) -> bool:
         principal = await book.owners.operator("local")
         target = await common.notebook_named(book, principal, "demo", make=True)
-        with as_file(bundled) as folder:
-            documents = sorted(str(p) for p in folder.iterdir() if p.suffix in (".pdf", ".docx"))
+        with ExitStack() as unpacked:
+            documents = [str(unpacked.enter_context(as_file(file))) for file in bundled.documents()]
             done = await ingest_all(book, principal, target, documents)
-            questions = (folder / "questions.txt").read_text(encoding="utf-8").split("\n")
         good = all(s.state == "ready" for s in done)
-        for question in filter(None, map(str.strip, questions)):
+        for question in bundled.questions():
             typer.echo("\n" + typer.style(f"? {question}", bold=True))
             good = await answer(book, principal, [target.id], question) and good
         return good
@@ -170,7 +169,7 @@ async def ingest_all(
     book: Sourcebook, principal: Principal, target: Notebook, paths: Sequence[str], password: str | None = None
 ) -> list[Source]:
     """Accept everything, then wait; one bad path does not stop the others, and is named."""
-    from sourcebook.app import chunks_of
+    from sourcebook.accepting import chunks_of
 
     ids: list[str] = []
     for path in _expand(paths):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import Request, Response
 from starlette.responses import StreamingResponse
@@ -12,6 +11,7 @@ from starlette.responses import StreamingResponse
 from sourcebook.errors import InvalidInput
 from sourcebook.sources import Source
 from sourcebook_api.access import Asking
+from sourcebook_api.downloads import attachment
 from sourcebook_api.openapi import NOT_MODIFIED, api_router, problems
 from sourcebook_api.preconditions import IfMatch, not_modified
 from sourcebook_api.problems import ProblemResponse, problem_of
@@ -84,14 +84,11 @@ def _etag(source: Source) -> str:
 
 
 def _content_headers(source: Source) -> dict[str, str]:
-    plain = re.sub(r'[^\w .()-]|["\\]', "_", source.name, flags=re.ASCII)
     return {
+        **attachment(source.name),
         "ETag": _etag(source),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(source.name, safe='')}",
-        # Whatever the file is, a browser that shows it all the same may run nothing in it.
-        "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
     }
 
 

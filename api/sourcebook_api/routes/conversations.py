@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Body, Query, Response
@@ -11,6 +11,7 @@ from fastapi import Body, Query, Response
 from sourcebook.conversations import Conversation
 from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
+from sourcebook_api.exports import FILE, Format, export_file, exporting
 from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.preconditions import IfMatch, etag
 from sourcebook_api.schemas.answers import (
@@ -20,13 +21,15 @@ from sourcebook_api.schemas.answers import (
     NewConversation,
     WholeConversation,
 )
-from sourcebook_api.schemas.common import Cursor, Html, Limit, Listing
+from sourcebook_api.schemas.common import Cursor, Html, Id, Limit, Listing
 
 router = api_router("conversations")
 
 _NEW = {"harbour": {"value": {"title": "The harbour", "notebooks": ["nb_01k8v3q4zt6w9x2y5b7c8d9e0f"]}}}
 _CHANGED = {"rename": {"value": {"title": "Lights and tides"}}}
 Origin = Annotated[Literal["", "openai"], Query(description="`openai`: those that came over `/v1`.")]
+Over = Annotated[Id | None, Query(description="Only those over this notebook, alone or with others.")]
+WithPlaces = Annotated[bool, Query(description="Also say where in the original each citation stands.")]
 Replaced = Annotated[bool, Query(description="Also show what gave way to an edit or to another answer.")]
 
 
@@ -43,22 +46,29 @@ async def create_conversation(
 
 @router.get("/conversations")
 async def list_conversations(
-    asking: Asking, limit: Limit = 50, cursor: Cursor = None, origin: Origin = ""
+    asking: Asking, limit: Limit = 50, cursor: Cursor = None, origin: Origin = "", notebook: Over = None
 ) -> Listing[ConversationShown]:
     """This owner's conversations, newest first."""
-    page = await asking.book.conversations.listing(asking.principal, limit, cursor, origin)
+    page = await asking.book.conversations.listing(asking.principal, limit, cursor, origin, notebook)
     return Listing[ConversationShown].model_validate(page)
 
 
 @router.get("/conversations/{conversation_id}", responses=problems(404))
 async def get_conversation(
-    asking: Asking, conversation_id: str, response: Response, replaced: Replaced = False, html: Html = False
+    asking: Asking,
+    conversation_id: str,
+    response: Response,
+    replaced: Replaced = False,
+    html: Html = False,
+    places: WithPlaces = False,
 ) -> WholeConversation:
     """One conversation with all its messages, each answer with its citations."""
     found = await asking.book.conversations.get(asking.principal, conversation_id)
     messages = await asking.book.conversations.messages(conversation_id, replaced=replaced)
+    rows = [row for m in messages for row in m.citations]
+    shown = {row["id"]: cited(asking, row) for row in (await placed(asking, rows) if places else rows)}
     turns = [
-        {**{n: getattr(m, n) for n in m.__dataclass_fields__}, "citations": [cited(asking, c) for c in m.citations]}
+        {**{n: getattr(m, n) for n in m.__dataclass_fields__}, "citations": [shown[c["id"]] for c in m.citations]}
         for m in messages
     ]
     if html:
@@ -92,19 +102,36 @@ async def delete_conversation(asking: Asking, conversation_id: str) -> None:
     await asking.book.conversations.delete(asking.principal, conversation_id)
 
 
+@router.get(
+    "/conversations/{conversation_id}/export", responses={**FILE, **problems(404, 413)}, response_class=Response
+)
+async def export_conversation(asking: Asking, conversation_id: str, kind: Format = "md") -> Response:
+    """A conversation as a file: questions as headings, answers below them, every passage numbered once through all."""
+    found = await asking.book.conversations.get(asking.principal, conversation_id)
+    messages = await asking.book.conversations.messages(conversation_id)
+    return await export_file(await exporting(asking).conversation(found, messages), kind)
+
+
 @router.get("/citations/{citation_id}", responses=problems(404))
 async def get_citation(asking: Asking, citation_id: str) -> CitationShown:
     """One citation, with the places in the original that its quote comes from."""
-    row = dict(await asking.book.conversations.citation(asking.principal, citation_id))
-    if row["document_id"] is not None:
-        places = await asking.book.reading.places(row["document_id"], row["start"], row["end"])
-        row["places"] = [p.to_json() for p in places]
+    (row,) = await placed(asking, [await asking.book.conversations.citation(asking.principal, citation_id)])
     return CitationShown.model_validate(cited(asking, row))
 
 
 def cited(asking: Caller, row: Mapping[str, Any]) -> dict[str, Any]:
     """A stored citation with a fresh link."""
     return {**row, "url": asking.book.links.url(row["id"])}
+
+
+async def placed(asking: Caller, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stored citations with their places, but for those whose source is gone."""
+    found = [dict(row) for row in rows]
+    there = [row for row in found if row["document_id"] is not None]
+    ranges = [(row["document_id"], row["start"], row["end"]) for row in there]
+    for row, places in zip(there, await asking.book.reading.places_of(ranges), strict=True):
+        row["places"] = [place.to_json() for place in places]
+    return found
 
 
 def _shown(conversation: Conversation, response: Response) -> ConversationShown:

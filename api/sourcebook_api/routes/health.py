@@ -14,6 +14,8 @@ from sourcebook_api.problems import ProblemResponse, problem
 from sourcebook_api.schemas.system import About, Health
 
 router = APIRouter(tags=["server"])
+front = APIRouter(tags=["server"])
+"""What stands at `/` where no plugin has put anything for those who ask."""
 
 _NEEDED = ("database", "index", "server")  # a plugin that could not load is off, and the rest goes on
 
@@ -55,7 +57,14 @@ async def metrics(request: Request) -> Response:
     return Response(book.metrics.exposition(await gauges(book)), media_type=CONTENT_TYPE)
 
 
-@router.get("/")
-async def about() -> About:
-    """What this is and where to look."""
-    return About(name="Sourcebook", version=__version__, api="/api/v1", documentation="/docs", openapi="/openapi.json")
+@front.get("/")
+async def about(request: Request) -> About:
+    """What this is, where to look, and whether the request is anybody's."""
+    return About(
+        name="Sourcebook",
+        version=__version__,
+        api="/api/v1",
+        documentation="/docs",
+        openapi="/openapi.json",
+        authenticated=request.state.principal is not None,
+    )

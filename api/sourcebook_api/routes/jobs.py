@@ -94,20 +94,20 @@ async def _of_notebook(notebook_id: str, found: AsyncGenerator[NotebookProgress]
 async def _until(stopping: asyncio.Event, frames: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     """The frames, until the server stops: the client comes back to the next one."""
     over = asyncio.create_task(stopping.wait())
-    try:
-        async with aclosing(frames):
+    async with aclosing(frames):
+        following: asyncio.Future[bytes | None] | None = None
+        try:
             while True:
                 following = asyncio.ensure_future(_next(frames))
                 await asyncio.wait([over, following], return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
-                    following.cancel()
-                    await asyncio.gather(following, return_exceptions=True)
-                    return
-                if (frame := following.result()) is None:
+                if not following.done() or (frame := following.result()) is None:
                     return
                 yield frame
-    finally:
-        over.cancel()
+        finally:  # also where the client has left: what is being read cannot be closed before it has ended
+            waiting = [task for task in (over, following) if task is not None]
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _next(frames: AsyncIterator[T]) -> T | None:

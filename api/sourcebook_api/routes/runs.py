@@ -9,12 +9,13 @@ from fastapi import Header, Query, Response
 from starlette.responses import StreamingResponse
 
 from sourcebook.app import Sourcebook
-from sourcebook.errors import InvalidInput
+from sourcebook.errors import Conflict, InvalidInput, NotFound
 from sourcebook.run import Run
 from sourcebook.runs import wires
 from sourcebook_api.access import Asking, Caller
 from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.schemas.answers import RunShown
+from sourcebook_api.schemas.traces import RunTrace
 from sourcebook_api.sse import EventStream
 
 router = api_router("answers")
@@ -48,6 +49,26 @@ async def follow_run(asking: Asking, run_id: str, last_event_id: LastEventId = N
     """
     frames = await asking.book.runs.events(asking.principal, run_id, _after(run_id, last_event_id, after))
     return EventStream(frames, asking.book.settings.runs.heartbeat)
+
+
+@router.get("/runs/{run_id}/trace", responses=problems(404, 409))
+async def get_run_trace(asking: Asking, run_id: str) -> RunTrace:
+    """How an answer came about, or failed to: what was searched with, how every passage was ranked, what was left out.
+
+    It is stored when the run ends, unless `[runs] trace` is off. Nothing of the sources is in it but ids and ranges.
+    """
+    runs = asking.book.runs
+    row = await runs.turns.run(asking.principal, run_id)
+    trace = await runs.turns.trace(run_id)
+    if trace is not None:
+        return RunTrace.model_validate({"run_id": run_id, **trace})
+    if row["finished_at"] is None:
+        raise Conflict("This run has not ended yet.", code="run_running", remedy="Ask again when it has ended.")
+    raise NotFound(
+        "Nothing is stored of how this answer came about: traces were off, or its process was lost.",
+        code="no_trace",
+        remedy="Set `trace = true` under [runs], and ask again.",
+    )
 
 
 @router.post("/runs/{run_id}/cancel", responses=problems(404))

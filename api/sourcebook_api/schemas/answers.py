@@ -126,13 +126,15 @@ class RunShown(Shown):
 class CitationShown(Shown):
     """A citation: `quote` stands at `[start, end)` of the document, for `[answer_start, answer_end)` of the answer.
 
-    `removed_at` says when the cited source was deleted; the quote is gone then too. `url` opens it without a key.
+    `removed_at` says when the cited source was deleted; name and quote are gone then too. `url` opens it without a key.
+    `places` say where in the original the quote stands: of a note's citations, and where they were asked for.
     """
 
     id: str
     n: int
     message_id: str
     source_id: str | None
+    source_name: str | None
     document_id: str | None
     passage_id: str | None
     start: int
@@ -194,7 +196,10 @@ class WholeConversation(ConversationShown):
 
 
 class NewNote(Body):
-    """A note to write (`text`), or an answer to keep with its citations (`message_id`)."""
+    """A note to write (`text`), or an answer to keep with its citations (`message_id`).
+
+    Both: a part of that answer, as it was selected; of the citations those are kept that a `[n]` in it names.
+    """
 
     title: Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), Plain] = ""
     text: NoteText | None = None
@@ -225,3 +230,15 @@ class WholeNote(NoteShown):
 
     citations: list[CitationShown]
     html: str | None = None
+
+
+class Markdown(Body):
+    """A text to be shown as it would be in a note."""
+
+    text: NoteText
+
+
+class Rendered(Shown):
+    """Safe to be put into a page as it is. `null` for texts over 200,000 characters."""
+
+    html: str | None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, StringConstraints
 
+from sourcebook.counting import Counts
 from sourcebook.notebooks import Notebook
 from sourcebook_api.schemas.common import Body, Metadata, Plain, Problem, Shown, StoredProblem
 
@@ -34,10 +35,22 @@ class NotebookChanges(Body):
     metadata: Metadata | None = None
 
 
+class CountsShown(Shown):
+    """How much lies in a notebook. `working`: sources on their way; `conversations`: this owner's own."""
+
+    sources: int
+    ready: int
+    failed: int
+    working: int
+    notes: int
+    conversations: int
+
+
 class NotebookShown(Shown):
     """A notebook. `version` goes up with every edit, and is its ETag.
 
-    `stale`: its pipeline has moved on, and it answers from the index that it has until it is reindexed.
+    `stale`: its pipeline has moved on, and it answers from the index that it has until it is reindexed. `used_at`: when
+    it was last asked, searched or changed; a question counts to the minute. `counts`, where they were asked for.
     """
 
     id: str
@@ -49,11 +62,13 @@ class NotebookShown(Shown):
     version: int
     created_at: datetime
     updated_at: datetime
+    used_at: datetime
+    counts: CountsShown | None = None
 
     @classmethod
-    def of(cls, notebook: Notebook, *, stale: bool) -> NotebookShown:
+    def of(cls, notebook: Notebook, *, stale: bool, counts: Counts | None = None) -> NotebookShown:
         """A notebook as it is shown."""
-        return cls.model_validate({**vars(notebook), "stale": stale})
+        return cls.model_validate({**vars(notebook), "stale": stale, "counts": counts})
 
 
 class NewShare(Body):

@@ -108,6 +108,34 @@ class PluginShown(Shown):
     import_ms: float
 
 
+class ComponentShown(Shown):
+    """A component of a pipeline: the name of the instance, and the class that it `use`s."""
+
+    name: str
+    use: str
+
+
+class PipelineShown(Shown):
+    """What notebooks can be made on. `generates`: an answer is written by a model; else it is quoted from passages."""
+
+    name: str
+    chunker: ComponentShown
+    embedder: ComponentShown | None
+    retrievers: list[ComponentShown]
+    reranker: ComponentShown | None
+    llms: list[ComponentShown]
+    generates: bool
+
+
+class Me(Shown):
+    """Who asks, and what they may. `local`: a server without keys serves its own machine; `version` is the server's."""
+
+    owner: str
+    permissions: list[Permission]
+    local: bool
+    version: str
+
+
 class ConfigurationShown(Shown):
     """Every setting, secrets masked, and the layer that set it."""
 
@@ -138,10 +166,15 @@ class Health(Shown):
 
 
 class About(Shown):
-    """What this is and where to look."""
+    """What this is and where to look.
+
+    `authenticated`: whether this request is somebody's, by its key or since none is needed. A client can ask this
+    before it asks for a key.
+    """
 
     name: str
     version: str
     api: str
     documentation: str
     openapi: str
+    authenticated: bool

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import (
@@ -20,7 +19,11 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA = "0008"
+from sourcebook.database.columns import JSON as JSON
+from sourcebook.database.columns import SIZE
+from sourcebook.database.columns import UTCDateTime as UTCDateTime
+
+SCHEMA = "0010"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -32,27 +35,6 @@ metadata = sa.MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-JSON = sa.JSON(none_as_null=True)
-SIZE = BigInteger().with_variant(Integer(), "sqlite")
-"""Of a file, in bytes: more than 2 GiB."""
-
-
-class UTCDateTime(sa.TypeDecorator[datetime]):
-    """An aware datetime in UTC; SQLite forgets the zone, so it is put back."""
-
-    impl = sa.DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """A naive datetime is a mistake, never a guess."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError("a naive datetime cannot be stored")
-        return value.astimezone(UTC) if value is not None else None
-
-    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """Always aware."""
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 def _id() -> Column[str]:
@@ -112,6 +94,7 @@ notebooks = Table(
     Column("epoch", Integer, nullable=False, server_default="0"),
     _time("created_at"),
     _time("updated_at"),
+    _time("used_at", nullable=True),  # asked, searched or changed; questions count to the minute
     _time("deleted_at", nullable=True),
 )
 
@@ -374,6 +357,13 @@ run_segments = Table(
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("last_seq", Integer, nullable=False),
     Column("frames", LargeBinary, nullable=False),
+)
+
+run_traces = Table(
+    "run_traces",
+    metadata,
+    Column("run_id", String(48), ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("trace", JSON, nullable=False),
 )
 
 server_secrets = Table(

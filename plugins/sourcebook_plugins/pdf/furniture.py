@@ -35,10 +35,14 @@ class Furniture:
         self._kept: set[_Key] = set()
 
     def learn(self, lines: Sequence[Line], height: float) -> list[Candidate]:
-        """Take in a page; what of it may run. A copy of an earlier page says nothing of what runs."""
+        """Take in a page; what of it may run.
+
+        A copy of an earlier page says nothing of what runs. Neither does a page with nothing beside: what runs, runs
+        beside text, and that text is never taken out. So no document loses all that it says.
+        """
         found = _candidates(lines, height)
         page = hash(tuple(line.text for line in lines))
-        if lines and page not in self._pages:
+        if len(found) < len(lines) and page not in self._pages:
             self._pages.add(page)
             self._seen.update({key for _, key in found})
         return found
@@ -48,7 +52,7 @@ class Furniture:
         found = [
             (line, key[1])
             for line, key in candidates
-            if not (body and line.size > _LARGE * body) and self._runs(line, key, lines)
+            if not (body and line.size > _LARGE * body) and self._runs(line, key, lines, len(lines) - len(candidates))
         ]
         gone = {id(line) for line, _ in found}
         for at_top in (True, False):
@@ -57,9 +61,10 @@ class Furniture:
                 gone -= {id(line) for line in running if not _NUMBER.fullmatch(line.text)}
         return [line for line in lines if id(line) not in gone] if gone else list(lines)
 
-    def _runs(self, line: Line, key: _Key, lines: Sequence[Line]) -> bool:
+    def _runs(self, line: Line, key: _Key, lines: Sequence[Line], beside: int) -> bool:
+        """`beside`: how many lines of the page are no candidates."""
         if _NUMBER.fullmatch(line.text) and key[2] != _ANYWHERE:
-            return self._seen[key] > 1 or (len(lines) > 1 and _apart(line, lines))
+            return self._seen[key] > 1 or (beside > 0 and _apart(line, lines))
         if self._seen[key] < 2 or (key[2] == _ANYWHERE and (self._seen[key] < _OFTEN or "#" not in key[0])):
             return False
         if self._seen[key] >= _OFTEN or key[0] != line.text.casefold() or key in self._kept:

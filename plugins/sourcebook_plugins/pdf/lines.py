@@ -193,38 +193,36 @@ class _Reader:
         font = self._font(middle if not text[middle].isspace() else start)
         if font is None:
             return None
-        box, runs = self._runs(start, end, font)
+        size = font[3] - font[1]
+        box, runs = self._runs(start, end, font, size)
         bold = len(shown) <= _SHORT and self._bold_char(start) and self._bold_char(end - 1)
         line = Line(shown, box, font[1], font[3], bold, spaced=raw[-1] == " ")
         if runs:
             line.cells = self._cells(text, start, end, line, runs)
         # A row drawn in one go has gaps that show in no rectangle. Letters, as parts of the size, on average:
-        elif box[2] - box[0] > (0.8 if shown.isascii() else 1.1) * line.size * len(shown):
+        elif box[2] - box[0] > (0.8 if shown.isascii() else 1.1) * size * len(shown):
             line.cells = self._drawn_cells(text, start, end, line)
         return line
 
-    def _runs(self, start: int, end: int, font: Box) -> tuple[Box, list[Box]]:
+    def _runs(self, start: int, end: int, font: Box, size: float) -> tuple[Box, Sequence[Box]]:
         """The box around these characters, and the boxes between wide gaps; none where no gap is wide."""
         count = self.calls.count_rects(self.handle, start, end - start)
         if count < 1:
-            return _around([font, self._char(start), self._char(end - 1)]), []
+            return _around([font, self._char(start), self._char(end - 1)]), ()
         found = self.calls.rects(self.handle, count)
-        lefts, tops, rights, bottoms = found[::4], found[1::4], found[2::4], found[3::4]
         box = self.box
+        if count == 1:
+            left, top, right, bottom = found
+            return _both(font, box(left, bottom, right, top)), ()
+        lefts, tops, rights, bottoms = found[::4], found[1::4], found[2::4], found[3::4]
         if not self.upright:
             lefts, tops, rights, bottoms = map(list, zip(*map(box, lefts, bottoms, rights, tops), strict=True))
             tops, bottoms, box = bottoms, tops, _as_shown
-        left, top, right, bottom = box(min(lefts), min(bottoms), max(rights), max(tops))
-        whole = (
-            left if left < font[0] else font[0],
-            top if top < font[1] else font[1],
-            right if right > font[2] else font[2],
-            bottom if bottom > font[3] else font[3],
-        )
-        size = font[3] - font[1]
-        if count == 1 or max(map(sub, lefts[1:], rights)) <= _ROW_GAP * size:
-            return whole, []
-        gaps = [i for i, gap in enumerate(map(sub, lefts[1:], rights), 1) if gap > _CELL_GAP * size]
+        whole = _both(font, box(min(lefts), min(bottoms), max(rights), max(tops)))
+        spaces = list(map(sub, lefts[1:], rights))
+        if max(spaces) <= _ROW_GAP * size:
+            return whole, ()
+        gaps = [i for i, space in enumerate(spaces, 1) if space > _CELL_GAP * size]
         parts = [slice(*ends) for ends in pairwise([0, *gaps, count])]
         return whole, [box(min(lefts[p]), min(bottoms[p]), max(rights[p]), max(tops[p])) for p in parts]
 
@@ -250,7 +248,7 @@ class _Reader:
             self.bold_names[name] = _BOLD_NAME.search(name.decode("utf-8", "replace").rpartition("+")[2]) is not None
         return self.bold_names[name]
 
-    def _cells(self, text: str, start: int, end: int, line: Line, runs: list[Box]) -> Sequence[Line]:
+    def _cells(self, text: str, start: int, end: int, line: Line, runs: Sequence[Box]) -> Sequence[Line]:
         """The parts of a line between wide gaps; empty where no gap falls on a space."""
         spaces = [match.span() for match in _SPACES.finditer(text, start, end)]
         lefts = self._lefts([behind for _, behind in spaces])
@@ -305,6 +303,16 @@ class _Reader:
         return self.box(left, bottom, right, top)
 
 
+def _both(a: Box, b: Box) -> Box:
+    """The box around two. `min` and `max` take three times as long."""
+    return (
+        a[0] if a[0] < b[0] else b[0],
+        a[1] if a[1] < b[1] else b[1],
+        a[2] if a[2] > b[2] else b[2],
+        a[3] if a[3] > b[3] else b[3],
+    )
+
+
 def _as_shown(left: float, top: float, right: float, bottom: float) -> Box:
     return left, top, right, bottom
 
@@ -339,6 +347,6 @@ def _append(lines: list[Line], line: Line) -> None:
     larger = last if last.size >= line.size else line
     text = last.text + (" " if gap > 0.15 * size else "") + line.text
     lines[-1] = Line(
-        text, _around([last.box, line.box]), larger.top, larger.bottom, last.bold and line.bold, spaced=line.spaced
+        text, _both(last.box, line.box), larger.top, larger.bottom, last.bold and line.bold, spaced=line.spaced
     )
     lines[-1].hyphen = line.hyphen

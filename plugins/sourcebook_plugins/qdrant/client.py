@@ -12,7 +12,7 @@ from typing import Any
 from sourcebook.errors import IndexUnavailable, PluginError, StoreError
 from sourcebook_plugins.qdrant import runtime
 from sourcebook_plugins.qdrant.frames import PROTOCOL, pack, receive
-from sourcebook_plugins.qdrant.starting import connect_or_start
+from sourcebook_plugins.qdrant.starting import connect_or_start, last_words
 
 
 class Client:
@@ -69,8 +69,7 @@ class Client:
         try:
             return await connection.ask(message, raw)
         except ConnectionError:
-            if not self._closed:
-                self._log.warning("The index process is gone; starting it again.")
+            pass  # it has died, and is started again
         connection = await self._connected()
         try:
             return await connection.ask(message, raw)
@@ -82,6 +81,9 @@ class Client:
             if self._closed:
                 raise IndexUnavailable("The index was closed.")
             if not self._connection or not self._connection.alive:
+                if self._connection:
+                    said = await asyncio.to_thread(last_words, self._folder)
+                    self._log.warning("The index process is gone, starting it again; its last words: %s", said)
                 self._connection = await connect_or_start(self._folder, self._idle_seconds, self._connect)
             return self._connection
 

@@ -44,14 +44,14 @@ async def connect_or_start(folder: Path, idle_seconds: float, connect: Callable[
                 process = _spawn(folder, idle_seconds)
             elif process.poll() is not None:
                 raise IndexUnavailable(
-                    f"The index process could not start: {_last_words(folder)}", remedy=f"Read {_log_path(folder)}."
+                    f"The index process could not start: {last_words(folder)}", remedy=f"Read {_log_path(folder)}."
                 )
             await asyncio.sleep(0.01)
     finally:
         if lock is not None:
             os.close(lock)
     raise IndexUnavailable(
-        f"The index process did not answer within {START_SECONDS:.0f} s: {_last_words(folder)}",
+        f"The index process did not answer within {START_SECONDS:.0f} s: {last_words(folder)}",
         remedy=f"Read {_log_path(folder)}.",
     )
 
@@ -84,9 +84,10 @@ def _log_path(folder: Path) -> Path:
     return folder / "index.log"
 
 
-def _last_words(folder: Path) -> str:
+def last_words(folder: Path) -> str:
+    """What the index process of a folder logged last."""
     try:
         lines = _log_path(folder).read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
-    return lines[-1] if lines else "it said nothing."
+    return lines[-1][:500] if lines else "it said nothing."

@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
-compatible_since = "0008"  # what is older refuses every schema that it does not know
+revision = "0010"
+down_revision = "0009"
+compatible_since = "0010"  # what is older refuses every schema that it does not know
 
 
 def upgrade() -> None:

@@ -1,0 +1,37 @@
+// Signing in with a key of the API. It is sent to this server alone, and kept where the reader says.
+
+import { signedIn, signIn, signOut } from "./api.js";
+import { fill, h } from "./dom.js";
+import { t, words } from "./strings.js";
+
+customElements.define("sb-sign-in", class extends HTMLElement {});
+
+/** The form. `wrong`: there was a key, and the server no longer takes it. `then` is called when one was taken. */
+export function signInView(then, wrong) {
+  const secret = h("input", { id: "key", type: "password", required: true, autofocus: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "key-help key-problem" });
+  const always = h("input", { type: "checkbox" });
+  const told = h("p", { id: "key-problem", class: "problem", role: "alert" }, wrong && t("signin.again"));
+  const submit = async (event) => {
+    event.preventDefault();
+    signIn(secret.value.trim(), always.checked);
+    try {
+      if (await signedIn()) return then();
+      signOut();
+      fill(told, t("signin.wrong"));
+    } catch (error) {
+      signOut();
+      fill(told, words(error));
+    }
+    secret.select();
+  };
+  return h("sb-sign-in", {}, h("main", { class: "centre" },
+    h("form", { class: "card stack", onsubmit: submit },
+      h("img", { src: "static/icon.svg", alt: "", width: 44, height: 44 }),
+      h("h1", {}, t("signin.title")),
+      h("p", { id: "key-help", class: "muted" }, t("signin.help")),
+      h("input", { hidden: true, autocomplete: "username", value: "sourcebook" }), // what browsers keep a password under
+      h("label", {}, h("span", {}, t("signin.key")), secret),
+      h("label", { class: "row" }, always, h("span", {}, t("signin.keep"))),
+      told,
+      h("button", { class: "button primary" }, t("signin.go")))));
+}
