@@ -24,7 +24,7 @@ from tests.s3 import S3Server
 from .harness import Api, Cluster, events, until
 from .load import Load
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 HANDBOOK = "# Harbour\n\nThe harbour closes at ten in the evening. The lamp on the mole is green.\n"
 QUESTION = "When does the harbour close?"
