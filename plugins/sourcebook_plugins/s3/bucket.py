@@ -91,10 +91,10 @@ class Bucket:
             wait: float | None = None
             try:
                 answer = await self._sent(method, url, headers or {}, body)
-                if answer.status in expected and not _failed_inside(answer):
+                if answer.status in expected and not (method == "POST" and _failed_inside(answer)):
                     return answer
                 if (answer.status not in _BUSY and answer.status != 200) or attempt >= most:
-                    raise await self._error(method, answer)
+                    raise self._error(method, answer)
                 wait = retry_after(answer.headers)
             except UpstreamError as error:
                 if not error.transient or attempt >= most:
@@ -121,7 +121,7 @@ class Bucket:
             cause=error.problem_code,
         )
 
-    async def _error(self, method: str, answer: HttpResponse) -> StoreError:
+    def _error(self, method: str, answer: HttpResponse) -> StoreError:
         code, message = said(answer.body)
         if answer.status == 404 and code == "NoSuchBucket":
             return StoreError(

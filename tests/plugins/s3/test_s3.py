@@ -101,6 +101,23 @@ def test_an_upload_holds_no_more_than_two_parts_in_memory(s3: S3Server, tmp_path
         proxy.close()
 
 
+def test_a_file_that_looks_like_an_error_of_the_server_is_read_as_it_is(s3: S3Server, tmp_path: Path) -> None:
+    data = b"<Error><Code>InternalError</Code></Error>"
+
+    async def use(store: S3) -> None:
+        await store.put("src_1", chunked(data))
+        assert await content(store, "src_1") == data
+
+    def ignoring_ranges(method: str, path: str) -> Fault | None:
+        return Fault(200, data) if method == "GET" and "src_1" in path else None
+
+    proxy = Proxy(s3, ignoring_ranges)
+    try:
+        using(s3.settings(s3.bucket(), proxy.address), tmp_path, use)
+    finally:
+        proxy.close()
+
+
 def test_a_client_that_breaks_off_leaves_no_object_and_no_parts(s3: S3Server, tmp_path: Path) -> None:
     bucket = s3.bucket()
 
