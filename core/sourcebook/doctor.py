@@ -19,7 +19,7 @@ from sourcebook.app import Sourcebook
 from sourcebook.checkup import Checkup, Finding
 from sourcebook.config_check import several
 from sourcebook.database.tables import SCHEMA
-from sourcebook.database.upgrade import behind, current
+from sourcebook.database.upgrade import current, mismatch
 from sourcebook.errors import SourcebookError
 
 __all__ = ["Finding", "examine"]
@@ -70,7 +70,11 @@ def _machine_checks(book: Sourcebook, repair: bool) -> list[Check]:
 
     async def schema() -> Finding:
         have = await current(book.database)
-        return Finding("schema", have == SCHEMA, behind(have) or f"the database has {have}, as this version needs")
+        problem = await mismatch(book.database)
+        newer = "" if have == SCHEMA else f"; this version's is {SCHEMA}"
+        return Finding(
+            "schema", not problem, problem or f"the database has {have}, which this version works with{newer}"
+        )
 
     async def jail() -> Finding:
         layers = dict(await book.jail.layers())

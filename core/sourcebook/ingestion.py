@@ -192,22 +192,27 @@ class Ingestion:
         source, pipeline = task.source, task.pipeline
         await self._members.check_time(source)
         name, media_type = source["name"], source["media_type"]
-        path = await self._blobs.local(source["blob_key"])
-        head = await asyncio.to_thread(_checked_head, path, source)
-        candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, head)
         password = self._sources.passwords.of(job.generation_id)
+        async with self._blobs.local(source["blob_key"]) as path:
+            head = await asyncio.to_thread(_checked_head, path, source)
+            candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, head)
 
-        async def read(parser: ComponentRef) -> Parsed:
-            with call("parsers", parser.instance, "parse", self._metrics):
-                return await self._jail.parse(
-                    path, name=name, media_type=media_type, parser=parser, chunker=pipeline.chunker, password=password
-                )
+            async def read(parser: ComponentRef) -> Parsed:
+                with call("parsers", parser.instance, "parse", self._metrics):
+                    return await self._jail.parse(
+                        path,
+                        name=name,
+                        media_type=media_type,
+                        parser=parser,
+                        chunker=pipeline.chunker,
+                        password=password,
+                    )
 
-        begun = time.monotonic()
-        try:
-            parsed, served = await first_that_reads(candidates, read)
-        finally:
-            await self._members.spend(source, time.monotonic() - begun)
+            begun = time.monotonic()
+            try:
+                parsed, served = await first_that_reads(candidates, read)
+            finally:
+                await self._members.spend(source, time.monotonic() - begun)
         await failpoint("parse.parsed")
         return parsed, served.identity
 

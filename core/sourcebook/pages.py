@@ -58,20 +58,20 @@ class Pages:
             boxes = [p.box for p in places if p.page == page and p.box is not None][:_MOST_BOXES]
         pipeline = await self._sources.pipeline_of(source.id)
         choice = self._pipelines[pipeline].settings.parsers
-        path = await self._blobs.local(source.blob_key)
         served = str((source.document or {}).get("parser", ""))
-        parser = self._pipelines.parser_for(source.name, source.media_type, choice, await head_of(path), served).ref
-        try:
-            return await self._jail.render(
-                path,
-                name=source.name,
-                media_type=source.media_type,
-                parser=parser,
-                page=page,
-                boxes=boxes,
-                password=password,
-            )
-        except UnsupportedType:
-            raise NotFound("This source has no pages to show.", code="no_pages") from None
-        except Encrypted as error:
-            raise Encrypted(error.detail, remedy=_ASK) from None
+        async with self._blobs.local(source.blob_key) as path:
+            parser = self._pipelines.parser_for(source.name, source.media_type, choice, await head_of(path), served).ref
+            try:
+                return await self._jail.render(
+                    path,
+                    name=source.name,
+                    media_type=source.media_type,
+                    parser=parser,
+                    page=page,
+                    boxes=boxes,
+                    password=password,
+                )
+            except UnsupportedType:
+                raise NotFound("This source has no pages to show.", code="no_pages") from None
+            except Encrypted as error:
+                raise Encrypted(error.detail, remedy=_ASK) from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from sourcebook.database.tables import jobs
-from sourcebook.database.upgrade import behind, current
+from sourcebook.database.upgrade import mismatch
 from sourcebook.errors import SourcebookError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ async def ready(book: Sourcebook) -> dict[str, str]:
     """Part -> `ok` or what is wrong with it, for `/readyz`."""
     state = {"database": "ok", "index": "ok", "plugins": "ok"}
     try:
-        state["database"] = behind(await current(book.database)) or "ok"
+        state["database"] = await mismatch(book.database) or "ok"
     except SourcebookError as error:
         state["database"] = error.detail
     with book.wirings.used() as wiring:

@@ -10,8 +10,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,10 +84,11 @@ class Files(BlobStore[FilesSettings]):
         with _stored(key):
             return (await asyncio.to_thread(path.stat)).st_size
 
-    async def local(self, key: str) -> Path:
+    @asynccontextmanager
+    async def local(self, key: str) -> AsyncGenerator[Path, None]:
         """The blob's own file: read it, never write it. Raises `BlobMissing`."""
         await self.size(key)
-        return self._path(key)
+        yield self._path(key)
 
     async def delete(self, key: str) -> None:
         """Remove it, for good also after power loss; nothing to remove is success."""

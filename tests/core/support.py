@@ -7,7 +7,7 @@ import hashlib
 import math
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -287,10 +287,11 @@ class MemoryBlobs(BlobStore[ComponentSettings]):
     async def size(self, key: str) -> int:
         return len(self._have(key))
 
-    async def local(self, key: str) -> Path:
+    @asynccontextmanager
+    async def local(self, key: str) -> AsyncGenerator[Path, None]:
         path = self.folder / key
         path.write_bytes(self._have(key))
-        return path
+        yield path
 
     async def delete(self, key: str) -> None:
         self.tick("blob")

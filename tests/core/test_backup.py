@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sourcebook.backup import fill, write_backup
+from sourcebook.app import Sourcebook
+from sourcebook.backup import fill, read_backup, write_backup
 from sourcebook.bundle import decode_row, encode_row
+from sourcebook.configuration import load
 from sourcebook.database.engine import now
 from sourcebook.database.tables import citations, embedding_cache, jobs, metadata, notes, sources
 from sourcebook.errors import Conflict, InvalidInput, StoreError
@@ -79,6 +81,25 @@ async def test_what_a_backup_restores_is_what_there_was_and_nothing_is_paid_for_
         ]
         assert found == before
         assert [c["quote"] for c in await empty.rows(citations)] == [c["quote"] for c in await room.rows(citations)]
+
+
+def test_a_new_installation_is_filled_and_its_links_are_those_of_the_old_one(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres").migrated() if store.url else ""
+    fresh = load(environ={}, overrides={"storage": {"path": str(store.folder / "fresh"), "database": url}})
+
+    async def main() -> None:
+        async with furnished(store) as room:
+            await room.ready("a.txt", TEXT)
+            path = room.book.folder / "all.zip"
+            await write_backup(room.book, path)
+            token = room.book.links.token("cit_1")
+        assert (await read_backup(fresh, path))["sources"] == 1
+        async with Sourcebook(fresh, workers=0) as book:
+            assert book.links.read(token) == "cit_1"
+
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 @in_a_room()

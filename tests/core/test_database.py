@@ -77,7 +77,7 @@ def test_data_of_every_schema_survives_the_upgrade(tmp_path: Path, start: str) -
         tables.reflect(connection)
         rows: dict[str, dict[str, Any]] = {}
         for table in tables.sorted_tables:
-            if table.name != "alembic_version":
+            if table.name not in ("alembic_version", "schema_compatible"):  # rows of our own
                 rows[table.name] = {c.name: _value(c, rows) for c in table.columns}
                 connection.execute(table.insert(), rows[table.name])
         return rows

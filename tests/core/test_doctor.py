@@ -109,19 +109,20 @@ async def stale_generation(p: Patient) -> None:
 
 
 async def truncated_blob(p: Patient) -> None:
-    path = await p.book.blobs.local((await p.source()).blob_key)
-    path.write_bytes(path.read_bytes()[:8])
+    async with p.book.blobs.local((await p.source()).blob_key) as path:
+        path.write_bytes(path.read_bytes()[:8])
 
 
 async def flipped_blob(p: Patient) -> None:
-    path = await p.book.blobs.local((await p.source()).blob_key)
-    data = bytearray(path.read_bytes())
-    data[20] ^= 1
-    path.write_bytes(data)
+    async with p.book.blobs.local((await p.source()).blob_key) as path:
+        data = bytearray(path.read_bytes())
+        data[20] ^= 1
+        path.write_bytes(data)
 
 
 async def lost_blob(p: Patient) -> None:
-    (await p.book.blobs.local((await p.source()).blob_key)).unlink()
+    async with p.book.blobs.local((await p.source()).blob_key) as path:
+        path.unlink()
 
 
 async def stray_blob(p: Patient) -> None:

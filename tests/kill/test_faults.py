@@ -142,8 +142,8 @@ def test_a_source_whose_stored_bytes_were_changed_is_not_read(tmp_path: Path) ->
         async with Sourcebook(configuration, workers=0) as book:
             source_id = await _one(book, b"High water comes at six.")
             me = await book.owners.local()
-            path = await book.blobs.local((await book.sources.get(me, source_id)).blob_key)
-            path.write_bytes(b"High water comes at ten.")
+            async with book.blobs.local((await book.sources.get(me, source_id)).blob_key) as path:
+                path.write_bytes(b"High water comes at ten.")
         async with Sourcebook(configuration) as book:
             me = await book.owners.local()
             while (source := await book.sources.get(me, source_id)).state != "failed":

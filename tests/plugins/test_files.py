@@ -191,7 +191,8 @@ def test_a_blob_that_is_cut_while_it_is_read_is_missing(tmp_path: Path) -> None:
         await store.put("a", chunked(bytes(2 * CHUNK), CHUNK))
         chunks = await store.read("a")
         await anext(chunks)
-        os.truncate(await store.local("a"), CHUNK)
+        async with store.local("a") as path:
+            os.truncate(path, CHUNK)
         with pytest.raises(BlobMissing):
             await anext(chunks)
 

@@ -23,7 +23,7 @@ from sourcebook.database.columns import JSON as JSON
 from sourcebook.database.columns import SIZE
 from sourcebook.database.columns import UTCDateTime as UTCDateTime
 
-SCHEMA = "0011"
+SCHEMA = "0010"
 """The newest migration, named here so that a start on an up-to-date database need not load Alembic."""
 
 metadata = sa.MetaData(
@@ -371,6 +371,14 @@ server_secrets = Table(
     metadata,
     Column("name", String(50), primary_key=True),
     Column("value", String(200), nullable=False),
+)
+
+# One row: the revision that the database has, and the oldest one whose code can go on with it.
+schema_compatible = Table(
+    "schema_compatible",
+    metadata,
+    Column("revision", String(32), primary_key=True),
+    Column("since", String(32), nullable=False),
 )
 
 idempotency_keys = Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -41,7 +42,10 @@ class Blob:
 
 
 class BlobStore(Component[S]):
-    """Keeps the sources' bytes. A key is ours (never a user's file name) and matches `[a-z0-9_]+`."""
+    """Keeps the sources' bytes.
+
+    A key is ours (never a user's file name), is new with each blob, and matches `[a-z0-9_]+`.
+    """
 
     @abstractmethod
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> Blob:
@@ -56,8 +60,12 @@ class BlobStore(Component[S]):
         """In bytes. Raises `BlobMissing`."""
 
     @abstractmethod
-    async def local(self, key: str) -> Path:
-        """A path on this machine that holds the bytes (a store that is elsewhere copies them). Raises `BlobMissing`."""
+    def local(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """`async with`: a path on this machine that holds the bytes, for as long as the context lasts.
+
+        A store that is elsewhere copies them, and removes its copy at the end: what is deleted is gone from here too.
+        To be read, never written. Raises `BlobMissing`.
+        """
 
     @abstractmethod
     async def delete(self, key: str) -> None:

@@ -32,6 +32,12 @@ async def content(store: BlobStore[Any], key: str, start: int = 0, end: int | No
     return b"".join([chunk async for chunk in await store.read(key, start, end)])
 
 
+async def local(store: BlobStore[Any], key: str) -> bytes:
+    """All bytes of a blob, from its file on this machine."""
+    async with store.local(key) as path:
+        return path.read_bytes()
+
+
 async def keys(store: BlobStore[Any]) -> list[str]:
     """Every key, sorted."""
     return sorted([key async for key in store.list()])
@@ -77,7 +83,8 @@ class BlobStoreContract:
             assert blob.key == "src_1"
             assert await content(store, "src_1") == self.data[:size]
             assert await store.size("src_1") == blob.size == size
-            assert (await store.local("src_1")).read_bytes() == self.data[:size]
+            async with store.local("src_1") as path:
+                assert path.read_bytes() == self.data[:size]
 
         self.run(tmp_path, use)
 
@@ -204,7 +211,7 @@ class BlobStoreContract:
             yield store.put(key, chunked(b"x"))
             yield content(store, key)
             yield store.size(key)
-            yield store.local(key)
+            yield local(store, key)
             yield store.delete(key)
 
         async def use(store: BlobStore[Any]) -> None:
@@ -229,6 +236,6 @@ class BlobStoreContract:
     async def check_absent(self, store: BlobStore[Any], key: str) -> None:
         """Nothing at `key`, by any call."""
         assert key not in await keys(store)
-        for call in (content(store, key), store.size(key), store.local(key)):
+        for call in (content(store, key), store.size(key), local(store, key)):
             with pytest.raises(BlobMissing):
                 await call

@@ -7,6 +7,7 @@ from sourcebook.database.tables import JSON, UTCDateTime
 
 revision = "0001"
 down_revision = None
+compatible_since = "0001"  # nothing older was ever released
 
 
 def upgrade() -> None:

@@ -3,8 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
+compatible_since = "0007"  # nothing older was ever released
 
 
 def upgrade() -> None:

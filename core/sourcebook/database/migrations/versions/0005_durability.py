@@ -3,8 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0009"
+revision = "0005"
+down_revision = "0004"
+compatible_since = "0005"  # nothing older was ever released
 
 
 def upgrade() -> None:

@@ -5,8 +5,9 @@ from alembic import op
 
 from sourcebook.database.tables import JSON
 
-revision = "0003"
+revision = "0002"
 down_revision = "0001"
+compatible_since = "0002"  # nothing older was ever released
 
 
 def upgrade() -> None:

@@ -3,8 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0007"
+compatible_since = "0008"  # nothing older was ever released
 
 
 def upgrade() -> None:

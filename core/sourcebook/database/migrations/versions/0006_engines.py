@@ -7,8 +7,9 @@ from alembic import op
 
 from sourcebook.database.tables import JSON, UTCDateTime
 
-revision = "0004"
-down_revision = "0008"
+revision = "0006"
+down_revision = "0005"
+compatible_since = "0006"  # nothing older was ever released
 
 
 def upgrade() -> None:

@@ -5,8 +5,9 @@ from alembic import op
 
 from sourcebook.database.tables import JSON
 
-revision = "0009"
-down_revision = "0006"
+revision = "0004"
+down_revision = "0003"
+compatible_since = "0004"  # nothing older was ever released
 
 
 def upgrade() -> None:

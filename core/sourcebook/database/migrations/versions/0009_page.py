@@ -5,8 +5,9 @@ from alembic import op
 
 from sourcebook.database.tables import UTCDateTime
 
-revision = "0011"
-down_revision = "0010"
+revision = "0009"
+down_revision = "0008"
+compatible_since = "0009"  # nothing older was ever released
 
 
 def upgrade() -> None:

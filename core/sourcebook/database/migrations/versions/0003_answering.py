@@ -5,8 +5,9 @@ from alembic import op
 
 from sourcebook.database.tables import UTCDateTime
 
-revision = "0006"
-down_revision = "0003"
+revision = "0003"
+down_revision = "0002"
+compatible_since = "0003"  # nothing older was ever released
 
 
 def upgrade() -> None:
