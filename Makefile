@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: help demo serve test slow browser check lint types format bench proof torture interop cluster constraints clean
+.PHONY: help demo serve test slow browser check lint types format docs bench proof torture interop cluster constraints clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,6 +52,10 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.dev ## Build a site of the documentation, in build/site
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/site
+	@echo "build/site/README.html"
+
 bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
 	@for script in startup plugins ingest search stream load parse; do $(BIN)/python bench/$$script.py || exit 1; done
 
@@ -80,7 +84,7 @@ interop: $(VENV)/.dev $(INTEROP)/.made ## Real model servers before us, real Ope
 		$(INTEROP)/bin/python tests/interop/check.py
 
 # All but sentence-transformers: which torch it brings, for which processor, is the operator's to choose.
-PINNED := dev fastembed mcp ocr onnx otel postgres qdrant-server s3 testing tokenizers
+PINNED := dev docs fastembed mcp ocr onnx otel postgres qdrant-server s3 testing tokenizers
 constraints: ## Pin every dependency anew (needs uv)
 	uv pip compile --universal --no-header --no-annotate --python-version 3.11 $(PINNED:%=--extra %) pyproject.toml -o constraints.txt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def weighed(venv: Path, packages: int, megabytes: int) -> subprocess.CompletedPr
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: made{n}\nVersion: 1.0\n")
         (info / "RECORD").write_text("made0.bin,,\n" if n == 0 else "")
-    (site / "made0.bin").write_bytes(bytes(megabytes * 1_000_000))
+    (site / "made0.bin").write_bytes(os.urandom(megabytes * 1_000_000))
     command = [sys.executable, str(SCRIPT), "--venv", str(venv)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sourcebook.bundle import decode_row, encode_row
 from sourcebook.configuration import load
 from sourcebook.database.engine import now
 from sourcebook.database.tables import citations, embedding_cache, jobs, metadata, notes, sources
-from sourcebook.errors import Conflict, InvalidInput
+from sourcebook.errors import Conflict, InvalidInput, StoreError
 from sourcebook.ids import new_id
 from sourcebook.portable import export, import_
 from sourcebook.strays import sweep
@@ -279,3 +280,22 @@ def test_every_column_survives_the_file(store: Store) -> None:
             else:
                 row[column.name] = 3 if isinstance(kind, sa.Integer) else "ü"
         assert decode_row(table, encode_row(table, row)) == row
+
+
+@in_a_room()
+async def test_a_disk_that_is_full_is_said_and_leaves_nothing(room: Room) -> None:
+    await room.ready("a.txt", TEXT)
+    whole = room.book.folder / "all.zip"
+    await write_backup(room.book, whole)
+    before = whole.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for write in (write_backup(room.book, whole), export(room.book, room.notebook, whole)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sourcebook.bundle.os.fsync", full)
+            with pytest.raises(StoreError, match="cannot be written: No space left on device"):
+                await write
+        assert whole.read_bytes() == before
+        assert [p.name for p in room.book.folder.glob("all.zip*")] == ["all.zip"]

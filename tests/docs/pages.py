@@ -59,7 +59,7 @@ def run(found: list[Step], language: str, folder: Path, address: str) -> list[st
     script.write_text("\n".join(f"{step.code}\n{mark}" for step in found).replace(ADDRESS, address), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SOURCEBOOK_")}
     done = subprocess.run(
-        [*command, str(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=110, check=False
+        [*command, str(script)], cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout.split(f"{_MARK}\n")[:-1]

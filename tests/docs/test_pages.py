@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,11 +37,13 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     """Where it listens, once it has said so; the test's own timeout bounds the wait."""
     while "is ready on http://" not in (said := log.read_text(encoding="utf-8")):
         assert process.poll() is None, said
+        time.sleep(0.05)
     address = said.partition("is ready on http://")[2].split()[0]
     assert httpx.get(f"http://{address}/readyz").status_code == 200
     return address
 
 
+@pytest.mark.timeout(300)  # answers come at a walking pace, and the machine may be busy
 @pytest.mark.parametrize("language", RUNNERS)
 @pytest.mark.parametrize("page", PAGES)
 def test_every_step_runs_and_prints_what_the_page_shows(page: str, language: str, server: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ by tests/api/test_openapi.py.
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 
 from sourcebook.events import EVENTS, Event
+from sourcebook.filters import BUILT_IN, MAX_CONDITIONS, MAX_DEPTH, MAX_TEXT, MAX_VALUES, RESERVED, parse
 from sourcebook.progress import NotebookProgress, Pace
 from sourcebook_api.cli.describing import commands, named, render
+from sourcebook_api.schemas.answers import ChatOptions, NewChat, NewSearch
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -123,6 +126,26 @@ def test_the_events_of_progress_are_documented_with_their_fields() -> None:
         assert f"`{name}`" in told, name
 
 
+# What a search takes.
+
+
+def test_every_field_of_a_question_is_documented() -> None:
+    told = section(page("api.md"), "## Searching and asking")
+    names = {*NewSearch.model_fields, *NewChat.model_fields, *ChatOptions.model_fields}
+    assert not [name for name in names if f"`{name}`" not in told]
+    assert set(rows(told)) == set(NewSearch.model_fields)
+
+
+def test_every_filter_that_is_shown_is_one_and_every_key_is_named() -> None:
+    told = section(page("api.md"), "## Searching and asking")
+    shown = re.findall(r"^\{.*\}$", told, re.MULTILINE)
+    assert len(shown) == 2
+    assert all(parse(json.loads(line), {}) is not None for line in shown)
+    assert not [word for word in (*BUILT_IN, *RESERVED) if f"`{word}`" not in told]
+    limits = (f"{MAX_DEPTH} deep", f"{MAX_CONDITIONS} conditions", f"{MAX_VALUES:,} values", f"{MAX_TEXT} characters")
+    assert not [limit for limit in limits if limit not in told]
+
+
 # Environment variables.
 
 
@@ -153,6 +176,26 @@ def _names(node: ast.AST) -> Iterator[str]:
     for candidate in candidates:
         if isinstance(candidate, ast.Constant) and re.fullmatch("[A-Z][A-Z_]+", str(candidate.value)):
             yield str(candidate.value)
+
+
+def read_by_tests() -> set[str]:
+    """Variables of tests, benchmarks and their scripts: ours, other than settings and those of the program."""
+    found: set[str] = set()
+    files = [ROOT / "Makefile", *(f for folder in ("tests", "bench") for f in (ROOT / folder).rglob("*.py"))]
+    for file in files:
+        if file != Path(__file__):
+            found |= set(re.findall(r"\b(?:SOURCEBOOK|INTEROP)_[A-Z_]*[A-Z]\b", file.read_text(encoding="utf-8")))
+    return {name for name in found if "__" not in name} - read_from_the_environment()
+
+
+def test_every_variable_of_the_tests_is_documented() -> None:
+    assert set(rows(section(page("developing.md"), "## Variables of tests and benchmarks"))) == read_by_tests()
+
+
+def test_every_target_of_the_makefile_is_documented() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)) - {"help"}
+    assert set(re.findall(r"^\| `make (\w+)` \|", page("developing.md"), re.MULTILINE)) == targets
 
 
 def test_every_variable_is_documented_and_none_that_is_gone() -> None:

@@ -36,14 +36,23 @@ def evaluation() -> None:
 def run(
     context: typer.Context,
     gold: Annotated[Path, typer.Argument(metavar="SET", help="A folder in BEIR's layout, or a file of questions.")],
-    pipeline: Annotated[list[str] | None, typer.Option("--pipeline", "-p", help="To measure; repeat it.")] = None,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pipeline", "-p", help="To measure; repeat it. The first is what the others are tested against."
+        ),
+    ] = None,
     notebook: Annotated[str, typer.Option(help="The notebook that a file of questions is about.")] = "",
-    split: Annotated[str, typer.Option(help="Of a folder: qrels/SPLIT.tsv.")] = "test",
+    split: Annotated[str, typer.Option(help="Of a collection: qrels/SPLIT.tsv.")] = "test",
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="Measure the first K.")] = 10,
-    depth: Annotated[int, typer.Option(min=1, max=100, help="Ask for this many; K if that is more.")] = 10,
+    depth: Annotated[
+        int, typer.Option(min=1, max=100, help="Passages to ask for; more than K adds recall@DEPTH.")
+    ] = 10,
     first: Annotated[int, typer.Option("--first", min=0, help="Only so many questions; 0 asks all.")] = 0,
-    least: Annotated[list[str] | None, typer.Option("--min", help="Fail below, such as ndcg@10=0.68.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Keep a folder's index and vectors here.")] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", help="Fail where a pipeline is below, such as ndcg@10=0.68; repeat it.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Keep a collection's index and vectors here.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write report.json, report.md and report.svg here.")] = None,
     owner: Owner = "local",
     json: Json = False,
