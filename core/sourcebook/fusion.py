@@ -1,9 +1,10 @@
 """Fuses ranked legs into one order: by their scores' distribution, or by reciprocal rank.
 
-`distribution`: each leg's scores are scaled so that its mean minus three standard deviations is 0 and plus three is 1
-(and cut there), then added up by weight; what a leg did not find has 0 of it (Mazzeschi, "Distribution-Based Score
-Fusion", 2023). `rrf`: weight / (k + rank) (Cormack, Clarke and Buettcher, SIGIR 2009). The default is what measures
-better with lexical and dense legs of 100 hits each: see docs/evaluation.md.
+`distribution`: each leg's scores are scaled so that its mean minus three standard deviations is 0 and plus three is 1,
+then added up by weight; what a leg did not find has 0 of it (Mazzeschi, "Distribution-Based Score Fusion", 2023). Above
+1 nothing is cut: the best hits of a hundred are often more than three deviations out, and would be told apart no more.
+`rrf`: weight / (k + rank) (Cormack, Clarke and Buettcher, SIGIR 2009). The default is what measures better with lexical
+and dense legs of 100 hits each: see docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from sourcebook.interfaces import Hit
 Method = Literal["distribution", "rrf"]
 
 SPREAD = 3.0
-"""Standard deviations on both sides of the mean that are told apart."""
+"""Standard deviations on both sides of the mean that 0 and 1 stand for."""
 
 
 class Fused(NamedTuple):
-    """`score` lies in 0 to 1: 1 is best in every leg. `legs` are what was fused, which all share."""
+    """`score` lies in 0 to 1: 1 is best in every leg, or the best of all where that stands out further.
+
+    `legs` are what was fused, which all share.
+    """
 
     passage_id: str
     score: float
@@ -57,6 +61,7 @@ def fuse(
             totals[hit.passage_id] = totals.get(hit.passage_id, 0.0) + weight * value
             mine[hit.passage_id] = (rank, hit.score)
     ordered = sorted((-total, passage_id) for passage_id, total in totals.items())
+    best = max(best, -ordered[0][0]) if ordered else best
     return [Fused(passage_id, -total / best, found) for total, passage_id in ordered]
 
 
@@ -73,14 +78,14 @@ def _ranked(hits: Sequence[Hit], k: int) -> list[float]:
 
 
 def _scaled(hits: Sequence[Hit]) -> list[float]:
-    """0 to 1 by distance from the mean; all in the middle where all score the same."""
+    """From 0, by the distance from the mean; all in the middle where all score the same."""
     scores = [hit.score for hit in hits]
     mean = sum(scores) / len(scores)
     deviation = (sum([(score - mean) ** 2 for score in scores]) / len(scores)) ** 0.5
     if deviation <= 0:
         return [0.5] * len(hits)
     low, width = mean - SPREAD * deviation, 2 * SPREAD * deviation
-    return [min(max((score - low) / width, 0.0), 1.0) for score in scores]
+    return [max((score - low) / width, 0.0) for score in scores]
 
 
 def _weight(leg: str, weights: Mapping[str, float]) -> float:
