@@ -55,11 +55,13 @@ def value_for(model: type[BaseModel], field: str) -> Any:
 
 
 def filled(model: type[BaseModel], field: str) -> dict[str, Any]:
-    """Valid settings with the canary in one field."""
+    """Valid settings with the canary in one field, and in those without which that one is nothing."""
     values: dict[str, Any] = {field: value_for(model, field)}
+    if "access_key" in field:
+        values |= dict.fromkeys(("access_key_id", "secret_access_key"), CANARY)
     for name, info in model.model_fields.items():
         if info.is_required() and name not in values:
-            values[name] = "http://127.0.0.1:9/v1" if "url" in name else "x"
+            values[name] = "http://127.0.0.1:9/v1" if "url" in name else "some"
     return values
 
 

@@ -27,7 +27,8 @@ from sourcebook.settings import Settings
 MASK = "********"
 # What is a secret by its name, wherever it was written.
 _SECRET = re.compile(
-    r"(?:^|[._-])(?:key|apikey|token|secret|passw(?:or)?d|credentials?|authorization)$|\.headers\.", re.IGNORECASE
+    r"(?:^|[._-])(?:key|access_key_id|apikey|token|secret|passw(?:or)?d|credentials?|authorization)$|\.headers\.",
+    re.IGNORECASE,
 )
 _PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
 

@@ -324,7 +324,7 @@ def test_a_lying_size_is_damage_and_no_more_memory() -> None:
 
 
 def test_deep_nesting_ends_well() -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(LimitExceeded, match="too deeply"):
         read("<w:sdt><w:sdtContent>" * 3000 + p("x") + "</w:sdtContent></w:sdt>" * 3000)
     assert read("<w:sdt><w:sdtContent>" * 100 + p("x") + "</w:sdtContent></w:sdt>" * 100).text == "x"
 
