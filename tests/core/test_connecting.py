@@ -152,6 +152,7 @@ def test_a_certificate_that_nobody_signed(tmp_path: Path, tls: ssl.SSLContext) -
         is_wrong(one_llm(tmp_path, server.url), "tls", "certificate is not trusted: self-signed")
 
 
+@pytest.mark.slow  # it waits for an answer that will not come
 def test_https_where_plain_http_is_spoken(tmp_path: Path) -> None:
     with FakeLLMServer() as server:
         is_wrong(one_llm(tmp_path, server.url.replace("http://", "https://")), "tls", "may speak plain HTTP")

@@ -43,6 +43,7 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     return address
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # answers come at a walking pace, and the machine may be busy
 @pytest.mark.parametrize("language", RUNNERS)
 @pytest.mark.parametrize("page", PAGES)
