@@ -28,7 +28,10 @@ runs = {grace = 20.0}
 retrievers.qdrant = {idle_seconds = 0}
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the test looks for processes in /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="the test looks for processes in /proc"),
+]
 
 
 def children(of: int) -> set[int]:

@@ -296,6 +296,7 @@ def test_a_file_that_cannot_be_written_is_said(run: Run, home: Path, command: st
     assert not list(home.rglob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["restore", "import"])
 @pytest.mark.parametrize("how", ["missing", "folder", "junk", "cut", "changed", "of the other kind"])
 def test_a_file_that_is_none_of_ours_is_refused(run: Run, home: Path, command: str, how: str) -> None:
