@@ -33,8 +33,17 @@ T = TypeVar("T")
 Work = Callable[[Client], Awaitable[T]]
 QUESTION = "When does the harbour close?"
 SENTENCE = "The harbour closes at ten in the evening."
-BOTH = pytest.mark.parametrize("door", ["http", "stdio"])
-ALL = pytest.mark.parametrize(("door", "mode"), [(d, m) for d in ("http", "stdio") for m in ("auto", "legacy")])
+# On stdio every test starts a server of its own, which takes seconds: in `make test` one of them stands for the others.
+BOTH = pytest.mark.parametrize("door", ["http", pytest.param("stdio", marks=pytest.mark.slow)])
+ALL = pytest.mark.parametrize(
+    ("door", "mode"),
+    [
+        ("http", "auto"),
+        ("http", "legacy"),
+        ("stdio", "auto"),
+        pytest.param("stdio", "legacy", marks=pytest.mark.slow),
+    ],
+)
 
 
 class Reluctant:
