@@ -102,7 +102,7 @@ def modelled(tmp_path_factory: pytest.TempPathFactory, llm: FakeLLMServer) -> It
 @pytest.fixture(scope="package")
 def keys() -> dict[str, str]:
     """Owner -> key of the server `keyed`; filled when that is started."""
-    return {"ada": "", "bob": ""}
+    return {"ada": "", "bob": "", "cleo": ""}
 
 
 @pytest.fixture(scope="package")

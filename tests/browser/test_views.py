@@ -212,10 +212,10 @@ def test_notes_and_conversations_are_exported(
 
 
 def test_whoever_may_only_read_is_offered_nothing_else(visit: Visit, keyed: Sourcebook, keys: dict[str, str]) -> None:
-    keyed.headers = {"Authorization": f"Bearer {keys['bob']}"}
+    keyed.headers = {"Authorization": f"Bearer {keys['cleo']}"}
     made = keyed.notebook("Bob's")
     keyed.made(f"/notebooks/{made}/notes", {"title": "Ebb", "text": "x"})
-    secret = keyed.key("bob", "read")
+    secret = keyed.key("cleo", "read")
     watched = visit(keyed)
     with watched.expecting(401):
         page = watched.go()
