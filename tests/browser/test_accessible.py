@@ -45,7 +45,7 @@ def test_nothing_serious_in_dialogs_menus_and_forms(example: Example, visit: Vis
     assert grave(findings(page)) == []
     page.keyboard.press("Escape")
     page.get_by_title("Conversations").click()
-    expect(page.get_by_role("dialog", name="Conversations").get_by_role("button").first).to_be_visible()
+    expect(page.get_by_role("menu", name="Conversations").get_by_role("menuitem").first).to_be_visible()
     assert grave(findings(page)) == []
     page.keyboard.press("Escape")
     page.get_by_role("button", name="New note").click()

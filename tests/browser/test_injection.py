@@ -111,7 +111,7 @@ def test_questions_answers_and_thoughts(
         settled(page)
         page.get_by_role("button", name="New conversation").last.click()
     page.get_by_title("Conversations").click()
-    expect(page.get_by_role("dialog", name="Conversations").get_by_role("button")).to_have_count(len(payloads))
+    expect(page.get_by_role("menu", name="Conversations").get_by_role("menuitem")).to_have_count(len(payloads))
     settled(page)
     page.keyboard.press("Escape")
     for conversation in modelled.read(f"/conversations?notebook={notebook}")["items"]:

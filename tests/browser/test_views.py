@@ -204,7 +204,7 @@ def test_notes_and_conversations_are_exported(
     document = Document(io.BytesIO(Path(word.value.path()).read_bytes()))
     assert document.paragraphs[0].text == "Hours"
     page.get_by_title("Conversations").click()
-    page.get_by_role("dialog", name="Conversations").get_by_role("button", name=QUESTION).click()
+    page.get_by_role("menu", name="Conversations").get_by_role("menuitem", name=QUESTION).click()
     expect(answers(page)).to_have_count(1)
     with page.expect_download() as talk:
         action(page, "this conversation", "Export as Markdown")
