@@ -90,8 +90,7 @@ customElements.define("sb-notes", class extends HTMLElement {
     const back = () => (sessionStorage.removeItem(place), note.id ? this.show(note.id) : this.overview().catch(failed));
     const shown = h("div.prose.note-body.scroll", { hidden: true, tabindex: "0", role: "region", "aria-label": t("notes.preview") });
     const preview = button("", { class: "quiet", "aria-pressed": "false", onclick: () => this.preview(note, text, shown, preview) }, t("notes.preview"));
-    const submit = async (event) => {
-      event.preventDefault();
+    const submit = async () => {
       const body = { title: title.value.trim(), text: text.value };
       try {
         const done = note.id
@@ -106,7 +105,7 @@ customElements.define("sb-notes", class extends HTMLElement {
     };
     const key = (event) => {
       if (event.key === "Escape") back();
-      else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
+      else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
     };
     fill(this, h("form.note-form", { onsubmit: submit, oninput: remember, onkeydown: key }, title, text, shown,
       h("div.row.wrap", preview, h("span.grow"), button("", { class: "quiet", onclick: back }, t("cancel")), h("button.button.primary", t("save")))));
