@@ -6,14 +6,14 @@ import { chipped } from "../citations.js";
 import { conversationActions } from "../conversations.js";
 import { announce, button, confirm, failed, fill, h, menu, toast, trusted } from "../dom.js";
 import { may } from "../me.js";
-import { ago, t } from "../strings.js";
+import { ago, language, t } from "../strings.js";
 
 const FORMATS = ["md", "docx"];
 
 const fileName = (title, format) => `${title.replace(/[\\/:*?"<>|\s]+/g, " ").slice(0, 100).trim() || "export"}.${format}`;
 const exported = (path, title, format) => ({
   label: t(`export.${format}`), icon: "download",
-  run: () => download(`${path}/export`, fileName(title, format), { format }).catch(failed),
+  run: () => download(`${path}/export`, fileName(title, format), { format, lang: language }).catch(failed),
 });
 for (const format of FORMATS) conversationActions.push((one) => exported(`/conversations/${one.id}`, one.title, format));
 
@@ -141,7 +141,7 @@ customElements.define("sb-notes", class extends HTMLElement {
   /** With its references, as the server writes them. */
   async copy(id) {
     try {
-      await copyText(await (await send("GET", `/notes/${id}/export`, { query: { format: "md" } })).text());
+      await copyText(await (await send("GET", `/notes/${id}/export`, { query: { format: "md", lang: language } })).text());
       toast(t("answer.copied"), { ms: 3000 });
     } catch (error) {
       failed(error);
