@@ -44,7 +44,7 @@ customElements.define("sb-sources", class extends HTMLElement {
   build() {
     this.coming = h("ul.plain", { "aria-label": t("add.coming") });
     this.list = h("ul.plain.sources", { "aria-label": t("sources.title") });
-    this.summary = h("p.summary.small.muted", { hidden: true });
+    this.summary = h("p.small.muted", { hidden: true });
     this.every = h("input", { type: "checkbox", onchange: () => this.tickAll(this.every.checked) });
     this.count = h("span.small.muted");
     this.find = h("input", { type: "search", placeholder: t("sources.find"), "aria-label": t("sources.find"), oninput: () => this.filter() });
