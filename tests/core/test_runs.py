@@ -207,7 +207,7 @@ async def test_the_model_is_asked_while_the_question_is_stored_and_nobody_is_tol
         await stored.wait()
         await begin(*args)
 
-    room.book.runs.turns.begin = slowly  # type: ignore[method-assign]
+    room.book.runs.turns.begin = slowly  # type: ignore[method-assign, assignment]
     room.llm.script = [[Text("Water"), Finish("stop")]]
     asking = asyncio.create_task(room.book.ask(room.me, "What do roses need?", [room.notebook.id]))
     while not room.llm.requests:
@@ -229,7 +229,7 @@ async def test_a_question_that_cannot_be_stored_is_not_answered(room: Room) -> N
         await there.wait()
         raise StoreError("The disk is full.", code="storage_full")
 
-    room.book.runs.turns.begin = full  # type: ignore[method-assign]
+    room.book.runs.turns.begin = full  # type: ignore[method-assign, assignment]
     room.llm.script = [[Text("Water"), asyncio.Event()]]
     asking = asyncio.create_task(room.book.ask(room.me, "What do roses need?", [room.notebook.id]))
     while not room.llm.requests:

@@ -20,7 +20,10 @@ from sourcebook_api.schemas.library import ReadAgain, SourceShown
 
 router = api_router("sources")
 
-_BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+# The type is the file's own. Generators of clients know what to do with bytes, and not with any type.
+_BYTES: dict[str, Any] = dict.fromkeys(
+    ("application/octet-stream", "*/*"), {"schema": {"type": "string", "format": "binary"}}
+)
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": _BYTES, "description": "The whole file."},
     206: {"content": _BYTES, "description": "The range that was asked for."},
