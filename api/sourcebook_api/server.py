@@ -44,7 +44,7 @@ def serve(
     logs.configure(configuration)
     server = configuration.settings.server
     if server.workers == 1:
-        _run(Server(_logged(configuration), on_ready=on_ready))
+        _run(Server(_followed(configuration), on_ready=on_ready))
         return
     from sourcebook_api.supervising import Supervisor
 
@@ -55,13 +55,13 @@ def serve(
 
 
 def _serve_one(configuration: Configuration, sock: socket.socket, lifeline: int, ready: Callable[[], None]) -> None:
-    """Be one of several."""
-    _run(Server(_logged(configuration), on_ready=lambda url: ready(), lifeline=lifeline), sock)
-
-
-def _logged(configuration: Configuration) -> Sourcebook:
-    """With its log, which a reload changes too."""
+    """Be one of several. The configuration may be newer than its supervisor's."""
     logs.configure(configuration)
+    _run(Server(_followed(configuration), on_ready=lambda url: ready(), lifeline=lifeline), sock)
+
+
+def _followed(configuration: Configuration) -> Sourcebook:
+    """With a log that a reload changes too."""
     book = Sourcebook(configuration)
     logs.follow(book)
     return book
