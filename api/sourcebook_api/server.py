@@ -133,9 +133,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say so."""
         await super().startup(sockets)
-        # What is loaded now stays: without it, each full collection would walk all of it, for 20 ms and more.
-        gc.collect()
-        gc.freeze()
+        if not gc.isenabled():  # so `serve` begins. What is loaded now stays, and next to nothing of it is garbage:
+            gc.freeze()  # no collection walks it again, for 20 ms and more; nor is it walked now, while clients wait
+            gc.enable()
         if self._on_ready is not None and sockets:
             self._on_ready(url_of(self.book.settings.server.host, sockets[0].getsockname()[1]))
         asyncio.get_running_loop().run_in_executor(None, self.book.metrics.load)  # not before: a start need not wait
