@@ -23,20 +23,20 @@ def _due() -> sa.ColumnElement[bool]:
 
 
 def _waiting() -> sa.Select[Any]:
-    """A row for each owner who has something due: its urgency, and what speaks for the others."""
+    """A row for each owner who has something due, and each urgency of it, with what speaks for the others."""
     doing = jobs.alias()
     running = sa.select(sa.func.count()).where(doing.c.state == "leased", doing.c.owner_id == jobs.c.owner_id)
     turn = sa.select(owner_turns.c.turn).where(owner_turns.c.owner_id == jobs.c.owner_id)
     return (
         sa.select(
             jobs.c.owner_id,
-            sa.func.max(jobs.c.priority).label("priority"),
+            jobs.c.priority,
             sa.func.min(jobs.c.run_at).label("run_at"),
             running.scalar_subquery().label("running"),
             turn.scalar_subquery().label("turn"),
         )
         .where(_due())
-        .group_by(jobs.c.owner_id)
+        .group_by(jobs.c.owner_id, jobs.c.priority)
     )
 
 
@@ -47,8 +47,8 @@ def _leasing(*which: sa.ColumnElement[bool]) -> ReturningUpdate[Any]:
 
 
 def _next() -> sa.ScalarSelect[Any]:
-    first = sa.select(jobs.c.id).where(jobs.c.owner_id == sa.bindparam("owner"), _due())
-    first = first.order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id).limit(1)
+    which = (jobs.c.owner_id == sa.bindparam("owner"), jobs.c.priority == sa.bindparam("urgency"))
+    first = sa.select(jobs.c.id).where(*which, _due()).order_by(jobs.c.run_at, jobs.c.id).limit(1)
     return first.with_for_update(skip_locked=True).scalar_subquery()
 
 

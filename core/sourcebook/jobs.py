@@ -14,7 +14,7 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from sourcebook.database.tables import generations, grants, jobs, owner_turns, s
 from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.presence import Presence, process_of
+from sourcebook.urgency import Shares
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Jobs:
         self._finished: deque[float] = deque(maxlen=50)
         self._keeps = False  # whether a job was ever kept for this process
         self._looked = -math.inf  # when late leases were last looked for
+        self._shares = Shares()
 
     async def add(self, c: AsyncConnection, kind: str, owner_id: str, **values: Any) -> str:
         """Enqueue within the caller's transaction, so that the job stands exactly when its subject does."""
@@ -123,8 +125,8 @@ class Jobs:
     async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
         """Lease the next job that is due: kept for this process, let go by a worker that is gone, or queued.
 
-        Of the queued, the more urgent first; then whoever has the fewest jobs being done, then whoever was served
-        longest ago: many jobs of one owner delay another's by one at most.
+        Of the queued, mostly the more urgent; then whoever has the fewest jobs being done, then whoever was served
+        longest ago: many jobs of one owner delay another's by one at most, and deletions without end leave a share.
         """
         async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
             at = await self._db.now(c)
@@ -142,9 +144,9 @@ class Jobs:
             for job_id, since in () if found else late:
                 if found := await _take(c, claiming.TAKE_LATE, lease, job=job_id, since=since):
                     break
-            for row in () if found else sorted(waiting, key=_share):
-                if found := await _take(c, claiming.TAKE_NEXT, lease, owner=row.owner_id, **due):
-                    if len(waiting) > 1:
+            for row in () if found else self._in_turn(waiting):
+                if found := await _take(c, claiming.TAKE_NEXT, lease, owner=row.owner_id, urgency=row.priority, **due):
+                    if any(other.owner_id != row.owner_id for other in waiting):
                         await self._served(c, row.owner_id)
                     break
         return found
@@ -325,6 +327,13 @@ class Jobs:
             found.append((job_id, lease))
         self._still = seen
         return found
+
+    def _in_turn(self, waiting: Sequence[Any]) -> list[Any]:
+        """Those of the urgency whose turn it is; then, for where others were faster, the rest."""
+        if not waiting:
+            return []
+        urgency = self._shares.next(row.priority for row in waiting)
+        return sorted(waiting, key=lambda row: (row.priority != urgency, *_share(row)))
 
     async def _served(self, c: AsyncConnection, owner_id: str) -> None:
         turns = owner_turns.alias()

@@ -19,6 +19,7 @@ from sourcebook.about import about
 from sourcebook.answering import Progress, Question
 from sourcebook.conversations import Conversations
 from sourcebook.database.engine import Database, now
+from sourcebook.elsewhere import held, left
 from sourcebook.errors import Lost, SourcebookError, StoreError
 from sourcebook.events import Done, ErrorEvent, Event, RunStarted, Snapshot, encode
 from sourcebook.following import Following
@@ -95,6 +96,7 @@ class Runs:
             return await self._start(run, principal, question, asked, message_id)
 
     async def _start(self, run: Run, principal: Principal, question: Question, asked: Asked, message_id: str) -> Run:
+        held()
         wiring = self._wirings.take()  # to the end of the answer, whatever is reloaded meanwhile
         leave = partial(self._wirings.leave, wiring)
         # It is searched while the question is being stored; nobody is told of anything before it is.
@@ -202,6 +204,7 @@ class Runs:
                 event = await first
                 self._metrics.event(event)
                 run.emit(event)
+                left()  # it is the model's turn
                 async for event in events:
                     run.emit(event)
                 self._metrics.event(event)  # the last of them says what it cost
@@ -224,6 +227,7 @@ class Runs:
         await _uninterrupted(self._end(run, conversation_id, message_id, outcome, finish))
 
     async def _end(self, run: Run, conversation_id: str, message_id: str, outcome: str, finish: str) -> None:
+        left()
         p = run.progress
         state = "complete" if outcome == "done" and finish in ("stop", "other") else "incomplete"
         answer = Answer(p.text, p.reasoning, state, outcome, _details(run, finish), p.citations, run.last_seq + 1)
