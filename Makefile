@@ -32,13 +32,15 @@ test: $(VENV)/.dev ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow and not cluster and not browser"
 
 slow: $(VENV)/.dev ## Run what takes longer than a few seconds each: crashes at every write, kills, bombs, benchmarks
-	$(BIN)/python -m pytest $(PYTEST) -m slow
+	$(BIN)/python -m pytest $(PYTEST) -m "slow and not browser"
 
 cluster: $(VENV)/.dev ## Two servers and two workers on PostgreSQL behind nginx: kills and restarts under load
 	$(BIN)/python -m pytest -m cluster -rs -s tests/cluster
 
-browser: $(VENV)/.dev ## Run what drives a real Chromium, where there is one (apt.txt names the packages)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs -m browser tests/browser
+# Two groups, by the servers that they need (tests/browser/conftest.py).
+BROWSER := -n 2 --dist loadgroup -rs tests/browser
+browser: $(VENV)/.dev ## Drive a real Chromium through the page, where there is one (apt.txt names the packages)
+	$(BIN)/python -m pytest $(BROWSER) -m "browser and not slow"
 
 check: lint types ## Lint and types
 
@@ -62,7 +64,8 @@ bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
 
 proof: $(VENV)/.dev ## What takes longer than a test should: kills, faults, slow bombs, clients that go away, made-up requests
 	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py
-	$(BIN)/python -m pytest $(PYTEST) -m slow
+	$(BIN)/python -m pytest $(PYTEST) -m "slow and not browser"
+	$(BIN)/python -m pytest $(BROWSER) -m browser
 	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/hostile tests/client \
 		tests/api/test_openapi.py tests/api/test_stateful.py tests/api/test_hostile.py
 	SOURCEBOOK_DROPS=1000 $(BIN)/python -m pytest --timeout 1800 tests/api/test_drops.py

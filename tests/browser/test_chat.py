@@ -98,6 +98,7 @@ def test_an_answer_is_stopped_and_what_was_written_stays(
     expect(answered(page).get_by_text("Stopped.", exact=True)).to_be_visible()
 
 
+@pytest.mark.slow
 def test_an_answer_is_asked_for_again_and_takes_the_place(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_connection_that_is_cut_is_made_again(
     assert messages[1]["text"] == "".join(WORDS) + "[1]."
 
 
+@pytest.mark.slow
 def test_a_page_that_was_offline_goes_on(visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str) -> None:
     watched = visit(modelled)
     page = watched.page
@@ -206,6 +208,7 @@ def test_a_page_that_was_offline_goes_on(visit: Visit, modelled: Sourcebook, llm
     assert len(modelled.read(f"/conversations/{conversation['id']}")["messages"]) == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_is_told_with_its_remedy(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
 ) -> None:
@@ -220,6 +223,7 @@ def test_a_model_that_fails_is_told_with_its_remedy(
     expect(answers(page)).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_only_ticked_sources_are_asked(visit: Visit, modelled: Sourcebook, notebook: str) -> None:
     other = modelled.text(notebook, "ferry.md", "The ferry to Candle Rock leaves on Thursdays.")["id"]
     page = visit(modelled).page
@@ -235,6 +239,7 @@ def test_only_ticked_sources_are_asked(visit: Visit, modelled: Sourcebook, noteb
     expect(page.get_by_role("alert").filter(has_text="No source is ticked")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_conversations_are_listed_named_and_deleted(visit: Visit, modelled: Sourcebook, notebook: str) -> None:
     page = visit(modelled).page
     open_notebook(page, notebook)
@@ -244,9 +249,9 @@ def test_conversations_are_listed_named_and_deleted(visit: Visit, modelled: Sour
         page.get_by_role("button", name="New conversation").last.click()
     chooser = page.get_by_title("Conversations")
     chooser.click()
-    talks = page.get_by_role("dialog", name="Conversations")
-    expect(talks.get_by_role("button")).to_have_count(2)
-    talks.get_by_role("button", name="When does the harbour close?").click()
+    talks = page.get_by_role("menu", name="Conversations")
+    expect(talks.get_by_role("menuitem")).to_have_count(2)
+    talks.get_by_role("menuitem", name="When does the harbour close?").click()
     expect(page.get_by_role("article", name="You asked")).to_contain_text("When does the harbour close?")
     page.get_by_role("button", name="Actions for this conversation").click()
     page.get_by_role("menuitem", name="Rename").click()
@@ -261,6 +266,7 @@ def test_conversations_are_listed_named_and_deleted(visit: Visit, modelled: Sour
     assert left["title"] == "Which colour has the lamp?"
 
 
+@pytest.mark.slow
 def test_a_conversation_is_opened_at_its_end(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
 ) -> None:
@@ -273,7 +279,7 @@ def test_a_conversation_is_opened_at_its_end(
     page = visit(modelled).page
     open_notebook(page, notebook)
     page.get_by_title("Conversations").click()
-    page.get_by_role("dialog", name="Conversations").get_by_role("button", name="Question 0?").click()
+    page.get_by_role("menu", name="Conversations").get_by_role("menuitem", name="Question 0?").click()
     expect(answers(page)).to_have_count(3)
     expect(answers(page).last.get_by_role("button", name="Copy with citations")).to_be_in_viewport()
     page.reload()
@@ -281,6 +287,7 @@ def test_a_conversation_is_opened_at_its_end(
     expect(answers(page).last.get_by_role("button", name="Copy with citations")).to_be_in_viewport()
 
 
+@pytest.mark.slow
 def test_a_reader_who_scrolls_up_is_left_alone(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
 ) -> None:
