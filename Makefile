@@ -37,8 +37,7 @@ slow: $(VENV)/.dev ## Run what takes longer than a few seconds each: crashes at 
 cluster: $(VENV)/.dev ## Two servers and two workers on PostgreSQL behind nginx: kills and restarts under load
 	$(BIN)/python -m pytest -m cluster -rs -s tests/cluster
 
-# Two groups, by the servers that they need (tests/browser/conftest.py).
-BROWSER := -n 2 --dist loadgroup -rs tests/browser
+BROWSER := -n 2 --dist loadfile -rs tests/browser
 browser: $(VENV)/.dev ## Drive a real Chromium through the page, where there is one (apt.txt names the packages)
 	$(BIN)/python -m pytest $(BROWSER) -m "browser and not slow"
 

@@ -57,7 +57,8 @@ class ExtractiveSettings(ComponentSettings):
 class Extractive(LLM[ExtractiveSettings]):
     """Answers with sentences of the passages, each as it stands there (a line end becomes a space) and with its `[n]`.
 
-    Rows are put into a table where their header is quoted too; a row alone is its cells, parted by commas. It says so first, as reasoning. Where no sentence fits it answers `NOTHING`, without a citation.
+    It says so first, as reasoning. Rows stand in a table where their header is quoted too; a row alone is its cells,
+    parted by commas. Where no sentence fits it answers `NOTHING`, without a citation.
     """
 
     name = "extractive"
@@ -90,7 +91,7 @@ class Extractive(LLM[ExtractiveSettings]):
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A sentence of passage `n` (from 1), from `start` in its `prompt_text`; for a row, `header`: where its table's is."""
+    """A sentence of passage `n` (from 1), from `start` in its `prompt_text`; its table's header begins at `header`."""
 
     n: int
     start: int

@@ -22,19 +22,13 @@ if TYPE_CHECKING:
 Visit = Callable[..., Watched]
 
 
-@pytest.hookimpl(tryfirst=True)  # the groups are read by the hook of xdist
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this folder is `browser`: `make browser` and not `make test`.
-
-    Two groups, by the servers that they need: what runs them side by side starts each server once.
-    """
+    """All of this folder is `browser`: `make browser` and not `make test`."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.timeout(300))
-            modelled = {"modelled", "keyed", "llm"} & set(getattr(item, "fixturenames", ()))
-            item.add_marker(pytest.mark.xdist_group("modelled" if modelled else "plain"))
 
 
 @pytest.fixture(scope="package")

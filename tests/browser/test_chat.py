@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from .conftest import Visit
 from .driving import answered, answers, ask, below, expect, open_notebook, until
 from .serving import Sourcebook
 from .wire import Wire
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 TEXT = "The harbour of Tolvane closes at ten in the evening. The lamp on the mole is green."
 QUESTION = "When does the harbour close?"
@@ -161,6 +165,102 @@ def test_a_reload_in_the_middle_goes_on_and_ends_with_the_whole_answer_once(
     expect(page.get_by_role("article", name="You asked")).to_have_count(1)
     page.reload()
     expect(answered(page).locator(".prose")).to_have_text("".join(WORDS).strip() + "1.")
+    expect(answers(page)).to_have_count(1)
+
+
+def opened(page: Page, question: str) -> None:
+    """Open a conversation from the list."""
+    page.get_by_title("Conversations").click()
+    page.get_by_role("menu", name="Conversations").get_by_role("menuitem", name=question).click()
+
+
+def test_an_answer_goes_on_while_its_reader_is_elsewhere(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
+) -> None:
+    later = Hold()
+    llm.script(held(content(*WORDS[:100]), hold, content(*WORDS[100:200]), later, content(*WORDS[200:], "[1].")))
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    ask(page, QUESTION)
+    expect(answers(page).last).to_contain_text("word99 ")
+    page.get_by_role("button", name="New conversation").last.click()
+    expect(answers(page)).to_have_count(0)
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    page.get_by_title("Conversations").click()
+    expect(page.get_by_role("menu").get_by_role("img", name="Being answered")).to_be_visible()
+    page.keyboard.press("Escape")
+    hold.release()
+    opened(page, QUESTION)
+    expect(answers(page)).to_have_count(1)
+    expect(answers(page)).to_contain_text("word199")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.goto("/#/")
+    expect(page.get_by_role("heading", name="Notebooks", exact=True)).to_be_visible()
+    page.wait_for_timeout(6000)  # more than the server's patience with a run that nobody follows
+    assert not streamed(llm).closed.is_set()
+    later.release()
+    page.goto(f"/#/n/{notebook}")
+    expect(answered(page).locator(".prose")).to_have_text("".join(WORDS).strip() + "1.")
+    expect(answers(page).get_by_role("button", name="Citation 1: harbour.md")).to_be_enabled()
+    expect(answers(page)).to_have_count(1)
+    expect(page.get_by_role("article", name="You asked")).to_have_count(1)
+    assert page.evaluate("sessionStorage.getItem('runs')") is None
+
+
+@pytest.mark.slow
+def test_what_was_out_of_sight_at_a_reload_goes_on_too(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
+) -> None:
+    llm.script(held(content(*WORDS[:100]), hold, content(*WORDS[100:], "[1].")))
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    ask(page, QUESTION)
+    expect(answers(page).last).to_contain_text("word99 ")
+    page.goto("/#/status")
+    page.reload()
+    page.wait_for_timeout(6000)
+    hold.release()
+    page.goto(f"/#/n/{notebook}")
+    expect(answered(page).locator(".prose")).to_have_text("".join(WORDS).strip() + "1.")
+    expect(answers(page)).to_have_count(1)
+
+
+@pytest.mark.slow
+def test_one_is_stopped_and_the_others_go_on(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
+) -> None:
+    holds = [Hold() for _ in range(4)]
+    llm.script(*[held(content(f"Answer {n} "), hold, content("is whole.")) for n, hold in enumerate(holds)])
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    for n in range(4):
+        ask(page, f"Question {n}?")
+        expect(answers(page).last).to_contain_text("Answer")
+        page.get_by_role("button", name="New conversation").last.click()
+    ask(page, "One too many?")
+    expect(page.get_by_role("alert").filter(has_text="Four answers are being written")).to_be_visible()
+    opened(page, "Question 2?")
+    page.get_by_role("button", name="Stop").click()
+    expect(answered(page).get_by_text("Stopped.", exact=True)).to_be_visible()
+    for n in (0, 1, 3):
+        holds[n].release()
+        opened(page, f"Question {n}?")
+        expect(answered(page)).to_contain_text("is whole")
+        expect(answers(page)).to_have_count(1)
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_stopped_before_its_first_word_can_be_asked_for_again(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
+) -> None:
+    llm.script(held(hold, content("Never.")), Reply(stream_of(["At ten [1]."])))
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    ask(page, QUESTION)
+    page.get_by_role("button", name="Stop").click()
+    answered(page).get_by_role("button", name="Answer again").click()
+    expect(answers(page).last).to_contain_text("At ten")
+    expect(answered(page).get_by_role("button", name="Citation 1: harbour.md")).to_be_enabled()
     expect(answers(page)).to_have_count(1)
 
 

@@ -50,7 +50,7 @@ def settled(page: Page) -> None:
 
 def turns() -> list[Any]:
     """So many at a time; first a few, each of another kind."""
-    sample = pytest.param([*SCRIPTS[::24], *MARKDOWN[::12], *PRETENDING], id="some")
+    sample = pytest.param([*SCRIPTS[::30], MARKDOWN[0], *PRETENDING], id="some")
     all_ = [ALL[at : at + A_TURN] for at in range(0, len(ALL), A_TURN)]
     return [sample, *(pytest.param(some, id=str(ALL.index(some[0])), marks=pytest.mark.slow) for some in all_)]
 

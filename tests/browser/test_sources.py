@@ -26,6 +26,7 @@ def test_an_uploaded_pdf_is_watched_until_it_is_ready(visit: Visit, plain: Sourc
         }).observe(document, {subtree: true, childList: true, attributes: true}) }"""
     )
     add_files(page, written(tmp_path / "handbook.pdf"))
+    expect(row(page, "handbook.pdf")).to_have_attribute("data-state", "ready")
     expect(row(page, "handbook.pdf")).to_contain_text("3 pages")
     states = page.evaluate("states")
     assert states[-1] == "ready"

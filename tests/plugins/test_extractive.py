@@ -101,14 +101,22 @@ def test_a_row_without_its_header_is_its_cells() -> None:
 
 def test_a_row_that_is_wider_than_its_header_loses_nothing() -> None:
     table = "| Light | Colour |\n| --- | --- |\n| Mole | green | dusk to dawn |"
-    assert answer("Which colour has the light on the Mole?", table) == "Light, Colour [1]\nMole, green, dusk to dawn [1]"
+    assert (
+        answer("Which colour has the light on the Mole?", table) == "Light, Colour [1]\nMole, green, dusk to dawn [1]"
+    )
 
 
 def test_text_and_a_table_are_parted_by_an_empty_line() -> None:
     before, after = "The old light of the mole is small and green.", "A green light stood on the mole before."
     text = f"{before}\n\n| Light | Colour |\n| --- | --- |\n| Mole \\| pier | green |\n\n{after}"
     told = to_html(answer("green light mole", text)) or ""
-    wanted = (f"<p>{before} [1]</p>", "<th>Light</th>", "<td>Mole | pier</td>", "<td>green [1]</td>", f"<p>{after} [1]</p>")
+    wanted = (
+        f"<p>{before} [1]</p>",
+        "<th>Light</th>",
+        "<td>Mole | pier</td>",
+        "<td>green [1]</td>",
+        f"<p>{after} [1]</p>",
+    )
     assert [piece for piece in wanted if piece not in told] == []
 
 

@@ -94,7 +94,7 @@ export function addDialog(adding) {
     const url = h("input", { type: "url", required: true, placeholder: "https://", maxlength: 8000 });
     const name = h("input", { required: true, maxlength: 200, value: t("add.text") });
     const text = h("textarea", { required: true, rows: 4 });
-    const form = (submit, ...fields) => h("form.stack.tight", { onsubmit: (event) => (event.preventDefault(), submit(), close()) }, ...fields, h("div.actions", h("button.button", t("add"))));
+    const form = (submit, ...fields) => h("form.stack.tight", { onsubmit: () => (submit(), close()) }, ...fields, h("div.actions", h("button.button", t("add"))));
     return h("div.stack",
       h("div.drop", icon("upload"), h("p", t("add.drop")), h("div.row.wrap", pick(false), pick(true))),
       form(() => adding.url(url.value.trim()), h("label", h("span", t("add.url")), url)),

@@ -43,8 +43,7 @@ customElements.define("sb-chat", class extends HTMLElement {
     this.sender = h("button.icon-button.primary", { "aria-label": t("chat.send"), title: t("chat.send") }, icon("send"));
     this.stopper = button("stop", { class: "primary", label: t("chat.stop"), hidden: true, onclick: () => this.halt() });
     this.using = h("p.using.small.muted");
-    const submit = (event) => (event.preventDefault(), this.submit());
-    return h("form.composer", { onsubmit: submit }, h("div.ask", this.input, this.sender, this.stopper), this.using);
+    return h("form.composer", { onsubmit: () => this.submit() }, h("div.ask", this.input, this.sender, this.stopper), this.using);
   }
 
   grow() {
@@ -179,8 +178,7 @@ customElements.define("sb-chat", class extends HTMLElement {
     if (this.running) return;
     const input = h("textarea", { rows: 3, maxlength: 16000, "aria-label": t("chat.question"), value: shown.text });
     const back = () => form.replaceWith(shown);
-    const submit = (event) => {
-      event?.preventDefault();
+    const submit = () => {
       const text = input.value.trim();
       back();
       if (text) this.ask(text, shown);

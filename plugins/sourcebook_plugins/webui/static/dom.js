@@ -40,7 +40,8 @@ export function h(kind, ...children) {
 }
 
 function set(element, name, value) {
-  if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+  if (name === "onsubmit") element.onsubmit = (event) => (event.preventDefault(), value(event)); // nothing is ever sent by a form
+  else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
   else if (name === "value" || name === "checked" || name === "indeterminate") element[name] = value;
   else if (value === true) element.setAttribute(name, "");
   else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
@@ -158,8 +159,7 @@ export function dialog(title, body, kind = "") {
 export function ask(title, { value = "", label = title, action, type = "text", hint = "" }) {
   return dialog(title, (close) => {
     const input = h("input", { type, value, required: true, autofocus: true, maxlength: 500, autocomplete: "off" });
-    const submit = (event) => (event.preventDefault(), close(input.value));
-    return h("form.stack", { onsubmit: submit },
+    return h("form.stack", { onsubmit: () => close(input.value) },
       h("label", h("span", label), input), hint && h("p.muted", hint),
       h("div.actions", h("button.button.primary", action)));
   });

@@ -11,8 +11,7 @@ export function signInView(then, wrong) {
   const secret = h("input", { id: "key", type: "password", required: true, autofocus: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "key-help key-problem" });
   const always = h("input", { type: "checkbox" });
   const told = h("p.problem", { id: "key-problem", role: "alert" }, wrong && t("signin.again"));
-  const submit = async (event) => {
-    event.preventDefault();
+  const submit = async () => {
     signIn(secret.value.trim(), always.checked);
     try {
       if (await signedIn()) return then();

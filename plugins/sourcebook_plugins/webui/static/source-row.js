@@ -86,8 +86,7 @@ export class SourceRow {
 
   password() {
     const input = h("input", { type: "password", required: true, maxlength: 1000, autocomplete: "off", "aria-label": t("source.password", { name: this.source.name }), placeholder: t("source.password.short") });
-    const submit = (event) => (event.preventDefault(), this.actions.retry(this, input.value));
-    return h("form.row", { onsubmit: submit }, input, h("button.button", t("source.unlock")));
+    return h("form.row", { onsubmit: () => this.actions.retry(this, input.value) }, input, h("button.button", t("source.unlock")));
   }
 }
 

@@ -11,7 +11,7 @@ const AGAIN = 3000; // ms until the counts are asked for once more, while someth
 customElements.define("sb-notebooks", class extends HTMLElement {
   async connectedCallback() {
     this.body = h("div.stack", h("p.muted", t("loading")));
-    this.tools = h("div.row");
+    this.tools = h("div.row.wrap");
     fill(this, h("div.page", h("header.row.spread.wrap", h("h1", t("notebooks.title")), this.tools), this.body));
     try {
       this.writes = await may("write");
@@ -95,7 +95,7 @@ customElements.define("sb-notebooks", class extends HTMLElement {
       const title = h("input", { required: true, autofocus: true, maxlength: 500, autocomplete: "off" });
       const names = [...pipelines].sort((a, b) => (b === "default") - (a === "default"));
       const pipeline = h("select", names.map((name) => h("option", { value: name }, name)));
-      const submit = (event) => (event.preventDefault(), close({ title: title.value, ...(names.length > 1 && { pipeline: pipeline.value }) }));
+      const submit = () => close({ title: title.value, ...(names.length > 1 && { pipeline: pipeline.value }) });
       return h("form.stack", { onsubmit: submit }, h("label", h("span", t("notebooks.name")), title),
         names.length > 1 && h("label", h("span", t("notebooks.pipeline")), pipeline),
         h("div.actions", h("button.button.primary", t("make"))));

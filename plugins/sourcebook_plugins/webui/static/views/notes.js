@@ -6,14 +6,14 @@ import { chipped } from "../citations.js";
 import { conversationActions } from "../conversations.js";
 import { announce, button, confirm, failed, fill, h, menu, toast, trusted } from "../dom.js";
 import { may } from "../me.js";
-import { ago, t } from "../strings.js";
+import { ago, language, t } from "../strings.js";
 
 const FORMATS = ["md", "docx"];
 
 const fileName = (title, format) => `${title.replace(/[\\/:*?"<>|\s]+/g, " ").slice(0, 100).trim() || "export"}.${format}`;
 const exported = (path, title, format) => ({
   label: t(`export.${format}`), icon: "download",
-  run: () => download(`${path}/export`, fileName(title, format), { format }).catch(failed),
+  run: () => download(`${path}/export`, fileName(title, format), { format, lang: language }).catch(failed),
 });
 for (const format of FORMATS) conversationActions.push((one) => exported(`/conversations/${one.id}`, one.title, format));
 
@@ -90,8 +90,7 @@ customElements.define("sb-notes", class extends HTMLElement {
     const back = () => (sessionStorage.removeItem(place), note.id ? this.show(note.id) : this.overview().catch(failed));
     const shown = h("div.prose.note-body.scroll", { hidden: true, tabindex: "0", role: "region", "aria-label": t("notes.preview") });
     const preview = button("", { class: "quiet", "aria-pressed": "false", onclick: () => this.preview(note, text, shown, preview) }, t("notes.preview"));
-    const submit = async (event) => {
-      event.preventDefault();
+    const submit = async () => {
       const body = { title: title.value.trim(), text: text.value };
       try {
         const done = note.id
@@ -106,7 +105,7 @@ customElements.define("sb-notes", class extends HTMLElement {
     };
     const key = (event) => {
       if (event.key === "Escape") back();
-      else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
+      else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
     };
     fill(this, h("form.note-form", { onsubmit: submit, oninput: remember, onkeydown: key }, title, text, shown,
       h("div.row.wrap", preview, h("span.grow"), button("", { class: "quiet", onclick: back }, t("cancel")), h("button.button.primary", t("save")))));
@@ -142,7 +141,7 @@ customElements.define("sb-notes", class extends HTMLElement {
   /** With its references, as the server writes them. */
   async copy(id) {
     try {
-      await copyText(await (await send("GET", `/notes/${id}/export`, { query: { format: "md" } })).text());
+      await copyText(await (await send("GET", `/notes/${id}/export`, { query: { format: "md", lang: language } })).text());
       toast(t("answer.copied"), { ms: 3000 });
     } catch (error) {
       failed(error);
