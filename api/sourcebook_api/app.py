@@ -81,16 +81,13 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     book: Sourcebook = app.state.book
-    try:
-        if book.is_open:
-            _mount_plugins(app, book)
-            yield
-            return
-        async with book:
-            _mount_plugins(app, book)
-            yield
-    finally:
-        app.state.audit.close()
+    if book.is_open:
+        _mount_plugins(app, book)
+        yield
+        return
+    async with book:
+        _mount_plugins(app, book)
+        yield
 
 
 def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:

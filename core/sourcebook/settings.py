@@ -23,7 +23,7 @@ KINDS = ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", 
 class Section(BaseModel):
     """Unknown keys are errors in every section."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Storage(Section):
