@@ -32,6 +32,7 @@ def _waiting() -> sa.Select[Any]:
             jobs.c.owner_id,
             sa.func.max(jobs.c.priority).label("priority"),
             sa.func.min(jobs.c.run_at).label("run_at"),
+            sa.func.count().label("number"),
             running.scalar_subquery().label("running"),
             turn.scalar_subquery().label("turn"),
         )
@@ -46,8 +47,8 @@ def _leasing(*which: sa.ColumnElement[bool]) -> ReturningUpdate[Any]:
     return jobs.update().where(*which).values(**values).returning(jobs)
 
 
-def _next() -> sa.ScalarSelect[Any]:
-    first = sa.select(jobs.c.id).where(jobs.c.owner_id == sa.bindparam("owner"), _due())
+def _next(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+    first = sa.select(jobs.c.id).where(jobs.c.owner_id == sa.bindparam("owner"), _due(), *which)
     first = first.order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id).limit(1)
     return first.with_for_update(skip_locked=True).scalar_subquery()
 
@@ -61,6 +62,8 @@ LATE = sa.select(jobs.c.id, jobs.c.worker, jobs.c.lease_until).where(
 TAKE_KEPT = _leasing(_HELD_HERE, jobs.c.id == sa.bindparam("job"))
 TAKE_LATE = _leasing(jobs.c.id == sa.bindparam("job"), jobs.c.lease_until == _at("since"))
 TAKE_NEXT = _leasing(jobs.c.id == _next())
+# In the index's own order: the first of a long queue is found without sorting it.
+TAKE_NEXT_OF = _leasing(jobs.c.id == _next(jobs.c.priority == sa.bindparam("urgency")))
 
 
 _QUEUED = sa.select(jobs.c.id).where(jobs.c.state == "queued", jobs.c.kind == "ingest")

@@ -49,6 +49,7 @@ from sourcebook.tasks import Cut, Task, task_of
 log = logging.getLogger(__name__)
 
 _ENDS = 16  # jobs that end in one transaction
+_SHORT = 256 * 1024  # bytes of a file that may share a process with others
 _BLINK = 0.1  # seconds of parsing that nobody needs to be told of
 
 
@@ -109,6 +110,7 @@ class Ingestion:
     async def _finish(self, ended: Sequence[tuple[Job, Task]]) -> Sequence[bool]:
         """Those that came out of one flush are ready in one transaction; of each, whether it was still held."""
         held: dict[str, bool] = {}
+        touched: set[str] = set()
         async with self._db.write(small=True) as c:
             # In one order everywhere, so that no two processes wait for each other's notebooks.
             for job, task in sorted(ended, key=lambda one: one[1].notebook.id):
@@ -118,7 +120,9 @@ class Ingestion:
                     held[job.id] = False
                     continue
                 await self._generations.ready(c, task.generation_id)
-                await c.execute(TOUCH, {"touched": task.notebook.id})
+                if task.notebook.id not in touched:
+                    await c.execute(TOUCH, {"touched": task.notebook.id})
+                    touched.add(task.notebook.id)
                 held[job.id] = True
         return [held[job.id] for job, _ in ended]
 
@@ -206,6 +210,7 @@ class Ingestion:
                         parser=parser,
                         chunker=pipeline.chunker,
                         password=password,
+                        together=task.notebook.id if source["size"] <= _SHORT else "",
                     )
 
             begun = time.monotonic()

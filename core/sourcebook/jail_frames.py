@@ -42,13 +42,15 @@ class Overflow(FrameError):
 class ComponentRef:
     """A parser or chunker by its place, `package.module:ClassName`, and its JSON-safe settings.
 
-    `isolation` and `instance` (its name in the configuration) say where a parser runs, and with what grants.
+    `isolation` and `instance` (its name in the configuration) say where a parser runs, and with what grants;
+    `memory_safe`, as its class says, whether a process may read on.
     """
 
     target: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     isolation: Literal["jail", "worker"] = "jail"
     instance: str = ""
+    memory_safe: bool = False
 
 
 # From the serving process. After a `chunk` request come the document's messages and `End`.
@@ -56,7 +58,10 @@ class ComponentRef:
 
 @dataclass(frozen=True)
 class Request:
-    """What the child is to do. `page` is 1-based, `boxes` are in points: both for `render`."""
+    """What the child is to do. `page` is 1-based, `boxes` are in points: both for `render`.
+
+    `more`: another request may follow, with its file, where all goes well.
+    """
 
     action: Literal["parse", "chunk", "render"]
     name: str = ""
@@ -66,6 +71,7 @@ class Request:
     chunker: ComponentRef | None = None
     page: int = 0
     boxes: tuple[Box, ...] = ()
+    more: bool = False
     kind: Literal["request"] = "request"
 
 

@@ -38,6 +38,7 @@ LONGEST_PAUSE = 600.0
 """Seconds between two tries."""
 
 _TOGETHER = 32  # jobs that are held at once, however few are being worked on
+_FEW = 1000  # jobs that wait
 _RETRY_AFTER = (2.0, 120.0)  # seconds: the least and the most that is asked of those who find the queue full
 
 
@@ -80,6 +81,7 @@ class Jobs:
         self._still: dict[str, tuple[datetime, float]] = {}  # late leases of others: as seen, and since when
         self._finished: deque[float] = deque(maxlen=50)
         self._keeps = False  # whether a job was ever kept for this process
+        self._few = True  # whether so few wait that looking among them takes no time
         self._looked = -math.inf  # when late leases were last looked for
 
     async def add(self, c: AsyncConnection, kind: str, owner_id: str, **values: Any) -> str:
@@ -126,16 +128,17 @@ class Jobs:
         Of the queued, the more urgent first; then whoever has the fewest jobs being done, then whoever was served
         longest ago: many jobs of one owner delay another's by one at most.
         """
-        async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
+        async with self._db.read(small=self._few) as c:  # looking costs no write lock, and mostly there is nothing
             at = await self._db.now(c)
             due = {"at": at, "far": at + timedelta(seconds=LONGEST_PAUSE)}
             kept = (await c.execute(claiming.KEPT, {"keeper": self.keeper, "at": at})).scalar() if self._keeps else None
             waiting = [] if kept_only else (await c.execute(claiming.WAITING, due)).all()
             late = [] if kept_only else await self._late(c, at, hurry=not waiting)
+        self._few = sum(row.number for row in waiting) <= _FEW
         if not kept and not late and not waiting:
             return None
         lease = {"by": worker, "until": at + timedelta(seconds=self.options.lease), "stamp": now()}
-        async with self._db.write() as c:  # the first of a long queue is looked for
+        async with self._db.write(small=self._few, lasting=False) as c:  # what is not leased after all is queued
             found = None
             if kept:
                 found = await _take(c, claiming.TAKE_KEPT, lease, job=kept, keeper=self.keeper, at=at)
@@ -143,7 +146,9 @@ class Jobs:
                 if found := await _take(c, claiming.TAKE_LATE, lease, job=job_id, since=since):
                     break
             for row in () if found else sorted(waiting, key=_share):
-                if found := await _take(c, claiming.TAKE_NEXT, lease, owner=row.owner_id, **due):
+                of = {"owner": row.owner_id, **due}
+                found = await _take(c, claiming.TAKE_NEXT_OF, lease, urgency=row.priority, **of)
+                if found := found or await _take(c, claiming.TAKE_NEXT, lease, **of):
                     if len(waiting) > 1:
                         await self._served(c, row.owner_id)
                     break
