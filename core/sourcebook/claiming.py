@@ -47,10 +47,13 @@ def _leasing(*which: sa.ColumnElement[bool]) -> ReturningUpdate[Any]:
     return jobs.update().where(*which).values(**values).returning(jobs)
 
 
+def _in_turn(*which: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    mine = sa.select(jobs.c.id).where(jobs.c.owner_id == sa.bindparam("owner"), _due(), *which)
+    return mine.order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id)
+
+
 def _next(*which: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
-    first = sa.select(jobs.c.id).where(jobs.c.owner_id == sa.bindparam("owner"), _due(), *which)
-    first = first.order_by(jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id).limit(1)
-    return first.with_for_update(skip_locked=True).scalar_subquery()
+    return _in_turn(*which).limit(1).with_for_update(skip_locked=True).scalar_subquery()
 
 
 _HELD_HERE = sa.and_(jobs.c.state == "leased", jobs.c.worker == sa.bindparam("keeper"), jobs.c.run_at <= _at("at"))
@@ -64,7 +67,8 @@ TAKE_LATE = _leasing(jobs.c.id == sa.bindparam("job"), jobs.c.lease_until == _at
 TAKE_NEXT = _leasing(jobs.c.id == _next())
 # In the index's own order: the first of a long queue is found without sorting it.
 TAKE_NEXT_OF = _leasing(jobs.c.id == _next(jobs.c.priority == sa.bindparam("urgency")))
-
+# On SQLite alone: PostgreSQL may run such a subquery more than once, and lease more.
+TAKE_SEVERAL = _leasing(jobs.c.id.in_(_in_turn().limit(sa.bindparam("most", type_=sa.Integer))))
 
 _QUEUED = sa.select(jobs.c.id).where(jobs.c.state == "queued", jobs.c.kind == "ingest")
 COUNT = sa.select(sa.func.count()).select_from(_QUEUED.limit(sa.bindparam("most", type_=sa.Integer)).subquery())

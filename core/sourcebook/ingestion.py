@@ -34,6 +34,7 @@ from sourcebook.indexing import Batch, Indexing
 from sourcebook.interfaces import BlobStore, Point
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
+from sourcebook.later import later
 from sourcebook.media_types import HEAD
 from sourcebook.members import Members
 from sourcebook.metrics import Metrics
@@ -161,8 +162,9 @@ class Ingestion:
             parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
             cut = task.cut(parsed, self._filters, self._jobs.options.batch)
             if cut is not None and not admitted.members:
-                await self._members.accept(task.notebook, source, ())
-                job = await self._storing.short(job, source, parsed, parser, task.stage)
+                if task.parent:
+                    await self._members.accept(task.notebook, source, ())
+                job = await self._storing.short(job, source, parsed, parser, task.stage, half=task.half)
             else:
                 document_id = await self._storing.document(job, source, parsed, parser)
                 await failpoint("chunk.document")
@@ -178,18 +180,18 @@ class Ingestion:
         """Store that this is being done, where it takes longer than anybody could look."""
 
         async def tell() -> None:
-            await asyncio.sleep(_BLINK)
             try:
                 await self._state(job, state, {"stage": state})
             except SourcebookError as error:  # what stops the job stops its next write too
                 log.info("job %s: %s", job.id, error)
 
-        telling = asyncio.create_task(tell())
+        telling: list[asyncio.Task[None]] = []
         try:
-            yield
+            with later(_BLINK, tell) as telling:
+                yield
         finally:
-            telling.cancel()
-            await asyncio.wait([telling])
+            if telling:
+                await asyncio.wait(telling)
 
     async def _parse(self, job: Job, task: Task) -> tuple[Parsed, str]:
         """What the first parser that reads the file made of it, and that parser's identity."""
@@ -198,7 +200,9 @@ class Ingestion:
         name, media_type = source["name"], source["media_type"]
         password = self._sources.passwords.of(job.generation_id)
         async with self._blobs.local(source["blob_key"]) as path:
-            head = await asyncio.to_thread(_checked_head, path, source)
+            # A short file is read sooner than a thread begins.
+            short = source["size"] <= _SHORT
+            head = _checked_head(path, source) if short else await asyncio.to_thread(_checked_head, path, source)
             candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, head)
 
             async def read(parser: ComponentRef) -> Parsed:
@@ -210,7 +214,7 @@ class Ingestion:
                         parser=parser,
                         chunker=pipeline.chunker,
                         password=password,
-                        together=task.notebook.id if source["size"] <= _SHORT else "",
+                        together=task.notebook.id if short else "",
                     )
 
             begun = time.monotonic()

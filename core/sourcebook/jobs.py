@@ -30,6 +30,7 @@ from sourcebook.database.tables import generations, grants, jobs, owner_turns, s
 from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.presence import Presence, process_of
+from sourcebook.quotas import Far
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Jobs:
         self._still: dict[str, tuple[datetime, float]] = {}  # late leases of others: as seen, and since when
         self._finished: deque[float] = deque(maxlen=50)
         self._keeps = False  # whether a job was ever kept for this process
+        self._far = Far()
         self._few = True  # whether so few wait that looking among them takes no time
         self._looked = -math.inf  # when late leases were last looked for
 
@@ -98,8 +100,12 @@ class Jobs:
 
     async def check_room(self, c: AsyncConnection) -> None:
         """Raise `StoreError` (`server_queue_full`) where the server takes no more; an owner's own bound is a quota."""
+        if "" in self._far:
+            return
         # Counting ends at the bound: a short queue, as nearly every one is, costs next to nothing.
-        if int((await c.execute(claiming.COUNT, {"most": self.options.queue})).scalar_one()) >= self.options.queue:
+        waiting = int((await c.execute(claiming.COUNT, {"most": self.options.queue})).scalar_one())
+        self._far.counted("", waiting, self.options.queue)
+        if waiting >= self.options.queue:
             raise StoreError(
                 "The server has as many sources to ingest as it takes.",
                 code="server_queue_full",
@@ -123,10 +129,16 @@ class Jobs:
             await c.execute(jobs.update().where(mine).values(lease_until=self._db.clock(self.options.lease)))
 
     async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
-        """Lease the next job that is due: kept for this process, let go by a worker that is gone, or queued.
+        """Lease the next job that is due: see `claim_some`."""
+        found = await self.claim_some(worker, 1, kept_only=kept_only)
+        return found[0] if found else None
+
+    async def claim_some(self, worker: str, most: int, *, kept_only: bool = False) -> list[Job]:
+        """Lease the next jobs that are due: kept for this process, let go by a worker that is gone, or queued.
 
         Of the queued, the more urgent first; then whoever has the fewest jobs being done, then whoever was served
-        longest ago: many jobs of one owner delay another's by one at most.
+        longest ago: many jobs of one owner delay another's by one at most, or by `most` that were leased before. More
+        than one is leased only where one owner alone has work.
         """
         async with self._db.read(small=self._few) as c:  # looking costs no write lock, and mostly there is nothing
             at = await self._db.now(c)
@@ -136,9 +148,12 @@ class Jobs:
             late = [] if kept_only else await self._late(c, at, hurry=not waiting)
         self._few = sum(row.number for row in waiting) <= _FEW
         if not kept and not late and not waiting:
-            return None
+            return []
         lease = {"by": worker, "until": at + timedelta(seconds=self.options.lease), "stamp": now()}
         async with self._db.write(small=self._few, lasting=False) as c:  # what is not leased after all is queued
+            if most > 1 and self._db.sqlite and len(waiting) == 1 and not kept and not late:
+                several = {**lease, **due, "owner": waiting[0].owner_id, "most": most}
+                return [_job(row) for row in (await c.execute(claiming.TAKE_SEVERAL, several)).mappings()]
             found = None
             if kept:
                 found = await _take(c, claiming.TAKE_KEPT, lease, job=kept, keeper=self.keeper, at=at)
@@ -152,7 +167,7 @@ class Jobs:
                     if len(waiting) > 1:
                         await self._served(c, row.owner_id)
                     break
-        return found
+        return [found] if found else []
 
     async def save(self, c: AsyncConnection, job: Job, checkpoint: Mapping[str, Any] | None = None) -> Job:
         """Renew the lease within the caller's transaction, and store the checkpoint. Raises `Lost`."""

@@ -36,6 +36,7 @@ class _Short:
     segments: Sequence[Mapping[str, Any]]
     passages: Sequence[Mapping[str, Any]]
     cut: Mapping[str, Any]
+    half: bool
 
 
 class Storing:
@@ -51,10 +52,12 @@ class Storing:
         await c.execute(_DROP_PASSAGES, {"of": job.generation_id})
         await c.execute(_DROP_DOCUMENTS, {"of": job.source_id})
 
-    async def short(self, job: Job, source: Mapping[str, Any], parsed: Parsed, parser: str, stage: str) -> Job:
+    async def short(
+        self, job: Job, source: Mapping[str, Any], parsed: Parsed, parser: str, stage: str, *, half: bool
+    ) -> Job:
         """A short document and its passages at once, with others: they pay for transactions more than for rows.
 
-        The checkpoint then says that indexing may begin, and the generation is in `stage`. Raises `Lost`.
+        `half`: an earlier attempt left something. The checkpoint then says that indexing may begin, and the generation is in `stage`. Raises `Lost`.
         """
         row = {**_document_row(source, parsed, parser), "complete": True}
         segments = [{"document_id": row["id"], **encode_segment(s)} for s in parsed.segments]
@@ -62,7 +65,7 @@ class Storing:
         rows = [_passage_row(generation, n, chunk) for n, chunk in enumerate(parsed.chunks)]
         cut = {"of": generation, "to_document": row["id"], "to_passages": count, "to_state": stage}
         checkpoint = {"next": 0, "progress": {"stage": stage, **Pace().of(0, count)}}
-        if not await self._shorts.submit(_Short(job, checkpoint, row, segments, rows, cut)):
+        if not await self._shorts.submit(_Short(job, checkpoint, row, segments, rows, cut, half)):
             raise Lost(f"Job {job.id} is no longer held by {job.worker}.")
         return replace(job, checkpoint=checkpoint)
 
@@ -77,8 +80,9 @@ class Storing:
             kept = [short for n, short in enumerate(shorts) if held[n]]
             if not kept:
                 return held
-            await c.execute(_DROP_PASSAGES, [{"of": s.job.generation_id} for s in kept])
-            await c.execute(_DROP_DOCUMENTS, [{"of": s.job.source_id} for s in kept])
+            for short in kept:
+                if short.half:
+                    await self._drop_half(c, short.job)
             await c.execute(_ADD_DOCUMENT, [s.document for s in kept])
             await c.execute(_ADD_SEGMENTS, [row for s in kept for row in s.segments])
             if cut := [row for s in kept for row in s.passages]:
