@@ -274,7 +274,7 @@ class Ingestion:
         pace = Pace(int(job.checkpoint["next"]))
         while True:
             done = int(job.checkpoint["next"])
-            batch = await self._reading.passages_of(generation, self._jobs.options.batch, done - 1)
+            batch = await self._reading.passages_of(generation, self._jobs.options.batch, done - 1, placed=False)
             if not batch:
                 break
             await self._upsert(task, [task.point(p.id, p.indexed, language, fields) for p in batch])

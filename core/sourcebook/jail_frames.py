@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from sourcebook.documents import Block, Box, Chunk, Locator, Segment, Warn
+from sourcebook.documents import Block, Box, Chunk, Locator, Place, Segment, Warn
 
 MAX_FRAME = 1024 * 1024
 """Bytes in one frame, without its header."""
@@ -104,6 +104,38 @@ class Locators:
 
 
 @dataclass(frozen=True)
+class PageLocators:
+    """Locators of a page and a box each, column by column: a PDF has one a line, and these take a third of the time.
+
+    `boxes` has four numbers each.
+    """
+
+    starts: list[int]
+    ends: list[int]
+    pages: list[int]
+    boxes: list[float]
+    kind: Literal["page_locators"] = "page_locators"
+
+    @classmethod
+    def of(cls, rows: Sequence[Locator]) -> PageLocators | None:
+        """These, or None where one says more than its page and box, or less."""
+        places = [vars(row.place) for row in rows]
+        if any(len(place) != 2 or place.get("page") is None or place.get("box") is None for place in places):
+            return None
+        boxes = [number for place in places for number in place["box"]]
+        return cls([row.start for row in rows], [row.end for row in rows], [p["page"] for p in places], boxes)
+
+    def rows(self) -> tuple[Locator, ...]:
+        """Raises `FrameError` where the columns differ in length."""
+        boxes = zip(*[iter(self.boxes)] * 4, strict=True)
+        try:
+            columns = zip(self.starts, self.ends, self.pages, boxes, strict=True)
+            return tuple(Locator(start, end, Place.on_page(page, box)) for start, end, page, box in columns)
+        except ValueError:
+            raise FrameError("columns of different lengths") from None
+
+
+@dataclass(frozen=True)
 class Extras:
     """What a document has beside its text. Comes once, after the last segment."""
 
@@ -173,7 +205,7 @@ class Hello:
 
 
 Message = (
-    Request | TextPiece | Blocks | Locators | Extras | End | Chunks | RawHead | Problem | Died | Hello
+    Request | TextPiece | Blocks | Locators | PageLocators | Extras | End | Chunks | RawHead | Problem | Died | Hello
 )  # fmt: skip
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
@@ -203,7 +235,11 @@ def segment_frames(segments: Iterable[Segment]) -> Iterator[bytes]:
     for segment in segments:
         yield encode(TextPiece(segment.start, segment.text))
         yield from _rows(Blocks, segment.blocks)
-        yield from _rows(Locators, segment.locators)
+        yield from _rows(_located, segment.locators)
+
+
+def _located(rows: tuple[Locator, ...]) -> Message:
+    return PageLocators.of(rows) or Locators(rows)
 
 
 def chunk_frames(chunks: Iterable[Chunk]) -> Iterator[bytes]:

@@ -95,6 +95,7 @@ class Pipelines:
         self._opening = asyncio.Lock()
         self._closed = False
         self._pipelines: dict[str, Pipeline] = {}
+        self._candidates: dict[str, Candidate] = {}
         self.opened: list[str] = []
         """What was built anew, as `llms.fast`."""
 
@@ -231,10 +232,13 @@ class Pipelines:
 
     def candidate(self, instance: str) -> Candidate:
         """One parser by its instance's name. Raises as `resolve` does."""
+        if (known := self._candidates.get(instance)) is not None:
+            return known
         cls, ref = self.resolve("parsers", instance)
         info = self._plugins.owner("parsers", cls.name)
         origin = "" if info is None or info.built_in else f"{info.distribution} {info.version}".strip()
-        return Candidate(instance, cls, ref, origin)
+        made = self._candidates[instance] = Candidate(instance, cls, ref, origin)
+        return made
 
     def resolve(self, kind: str, instance: str) -> tuple[type[Any], ComponentRef]:
         """The class and validated settings of an instance. Raises `ConfigError` with file and key, or `PluginError`."""

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sourcebook.database.jsons import BY_ORJSON
 from sourcebook.database.signals import Signals
 from sourcebook.database.sqlite import connection_of, sqlite_engine
 from sourcebook.database.tables import UTCDateTime
@@ -142,7 +143,7 @@ def url_of(text: str) -> URL:
 def postgresql_engine(url: URL) -> AsyncEngine:
     """Raises `ConfigError` where the driver is not installed."""
     try:
-        return create_async_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10)
+        return create_async_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10, **BY_ORJSON)
     except ImportError as error:
         raise ConfigError(
             "storage.database names PostgreSQL, and its driver is not installed.",

@@ -16,6 +16,8 @@ import aiosqlite
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sourcebook.database.jsons import BY_ORJSON
+
 T = TypeVar("T")
 
 _BUSY_MS = 10_000
@@ -202,7 +204,8 @@ async def connection_of(connection: AsyncConnection) -> Connection:
 
 def sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
     """One connection that writes, or several that cannot."""
-    engine = create_async_engine(url, pool_size=1 if writer else 4, max_overflow=0 if writer else 4, pool_timeout=60)
+    pool = {"pool_size": 1, "max_overflow": 0} if writer else {"pool_size": 4, "max_overflow": 4}
+    engine = create_async_engine(url, pool_timeout=60, **pool, **BY_ORJSON)
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def connect(dialect: Any, _: Any, args: Any, keywords: Any) -> Any:
