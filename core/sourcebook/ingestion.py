@@ -328,7 +328,7 @@ class Ingestion:
 
     async def _state(self, job: Job, state: str, progress: Mapping[str, Any] | None) -> None:
         checkpoint = None if progress is None else {**job.checkpoint, "progress": progress}
-        async with self._db.write(small=True) as c:
+        async with self._db.write(small=True, lasting=False) as c:
             await self._jobs.save(c, job, checkpoint)
             await c.execute(generation_of(job).values(state=state))
 
