@@ -82,3 +82,13 @@ def fenced(names: tuple[str, ...]) -> sa.Update:
     held = [jobs.c[name] == sa.bindparam(f"held_{name}") for name in ("id", "worker", "attempt")]
     values = {name: sa.bindparam(name, type_=jobs.c[name].type) for name in names}
     return jobs.update().where(*held, jobs.c.state == "leased", jobs.c.cancel.is_(False)).values(**values)
+
+
+def share(row: Any) -> tuple[int, int, int, datetime]:
+    """Of a row of `WAITING`: whoever has the least is next."""
+    return (-row.priority, row.running, row.turn or 0, row.run_at)
+
+
+def is_sql(value: Any) -> bool:
+    """Whether the database works a value out."""
+    return isinstance(value, sa.ColumnElement)

@@ -227,9 +227,9 @@ class Jail:
         if task.parser is not None and task.parser.isolation == "worker":
             return await self._run_resident(task, task.parser)
         async with self._slots:
-            if task.together and (child := self._kept.take(task.together)) is not None:
-                if (found := await self._read_on(child, task)) is not None:
-                    return found
+            child = self._kept.take(task.together) if task.together else None
+            if child is not None and (found := await self._read_on(child, task)) is not None:
+                return found
             for _ in range(2):  # the second time only where the server died, which is no fault of the document
                 server = await self._ready()
                 if self._limits.mode == "strict" and (lacking := missing(server.hello.layers)):

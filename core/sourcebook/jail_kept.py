@@ -1,9 +1,9 @@
 """Jailed children that read on: several short files of one notebook in one process, one after the other.
 
-To fork, to confine, and to copy what Python writes to as it reads takes several times as long as a short text does. Only
-what is memory-safe reads on (`Parser.memory_safe`): no file can take its process over, so none can see or change what
-comes after it, and what a file could still do, to use up time or memory, is no verdict in a child that has read others:
-it is read again in a child of its own.
+To fork, to confine, and to copy what Python writes to as it reads takes several times as long as a short text does.
+Only what is memory-safe reads on (`Parser.memory_safe`): no file can take its process over, so none can see or change
+what comes after it, and what a file could still do, to use up time or memory, is no verdict in a child that has read
+others: it is read again in a child of its own.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ class Jobs:
         job_id, at = new_id("job"), now()
         row = {"payload": {}, "checkpoint": {}, "state": "queued", "created_at": at, "updated_at": at}
         row |= {"run_at": self._db.clock(), "kind": kind, "owner_id": owner_id}
-        plain = {name: value for name, value in {"id": job_id, **row, **values}.items() if not _is_sql(value)}
-        sql = {name: value for name, value in {**row, **values}.items() if _is_sql(value)}
+        plain = {name: value for name, value in {"id": job_id, **row, **values}.items() if not claiming.is_sql(value)}
+        sql = {name: value for name, value in {**row, **values}.items() if claiming.is_sql(value)}
         await c.execute(jobs.insert().values(sql) if sql else claiming.ADD, plain)
         topics = [f"notebook:{n}"] if (n := values.get("notebook_id")) else []
         await self._db.signals.send(c, QUEUED, *topics)
@@ -160,7 +160,7 @@ class Jobs:
             for job_id, since in () if found else late:
                 if found := await _take(c, claiming.TAKE_LATE, lease, job=job_id, since=since):
                     break
-            for row in () if found else sorted(waiting, key=_share):
+            for row in () if found else sorted(waiting, key=claiming.share):
                 of = {"owner": row.owner_id, **due}
                 found = await _take(c, claiming.TAKE_NEXT_OF, lease, urgency=row.priority, **of)
                 if found := found or await _take(c, claiming.TAKE_NEXT, lease, **of):
@@ -354,7 +354,7 @@ class Jobs:
             await c.execute(self._db.insert_or_ignore(owner_turns).values(owner_id=owner_id, turn=latest))
 
     async def _fenced(self, c: AsyncConnection, job: Job, values: Mapping[str, Any], *, tell: bool = True) -> None:
-        plain = {name: value for name, value in values.items() if not _is_sql(value)}
+        plain = {name: value for name, value in values.items() if not claiming.is_sql(value)}
         update = claiming.fenced(tuple(plain))
         if len(plain) < len(values):
             update = update.values({name: value for name, value in values.items() if name not in plain})
@@ -384,16 +384,8 @@ async def _take(c: AsyncConnection, statement: Executable, lease: Mapping[str, A
     return _job(row) if row else None
 
 
-def _is_sql(value: Any) -> bool:
-    return isinstance(value, sa.ColumnElement)
-
-
 def _nothing() -> None:
     """Of a job that no worker holds."""
-
-
-def _share(row: Any) -> tuple[int, int, int, datetime]:
-    return (-row.priority, row.running, row.turn or 0, row.run_at)
 
 
 def _topics(job: Job) -> list[str]:

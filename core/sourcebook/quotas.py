@@ -9,7 +9,6 @@ from sourcebook.database.tables import jobs, notebooks, owners, sources
 from sourcebook.errors import QuotaExceeded
 from sourcebook.settings import Limits
 
-
 _SPARED = 100  # times in a row that a count is spared, at most
 
 

@@ -57,7 +57,8 @@ class Storing:
     ) -> Job:
         """A short document and its passages at once, with others: they pay for transactions more than for rows.
 
-        `half`: an earlier attempt left something. The checkpoint then says that indexing may begin, and the generation is in `stage`. Raises `Lost`.
+        `half`: an earlier attempt left something. The checkpoint then says that indexing may begin, and the generation
+        is in `stage`. Raises `Lost`.
         """
         row = {**_document_row(source, parsed, parser), "complete": True}
         segments = [{"document_id": row["id"], **encode_segment(s)} for s in parsed.segments]

@@ -20,7 +20,6 @@ from sourcebook.interfaces import Chunker, ComponentSettings, Parser, ParserFile
 from sourcebook.jail_frames import RawHead, encode
 from sourcebook.writer import DocumentWriter
 
-
 _read = 0
 
 

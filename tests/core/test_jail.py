@@ -245,8 +245,8 @@ def test_each_of_them_arrives_exactly(runner: asyncio.Runner, jail: Jail, tmp_pa
     for text in ("one", "two\nlines", "three" * 1000):
         path = tmp_path / text[:3]
         path.write_text(text)
-        given = {"name": "a name.test", "media_type": "text/x-test", "parser": parser, "together": "nb_9"}
-        parsed = runner.run(jail.parse(path, **given))
+        given: dict[str, Any] = {"name": "a name.test", "media_type": "text/x-test", "parser": parser}
+        parsed = runner.run(jail.parse(path, together="nb_9", **given))
         assert join_segments(parsed.segments, parsed.metadata, parsed.warnings) == expected(text)
 
 
