@@ -368,7 +368,7 @@ def _named(wiring: settings.Pipeline) -> list[tuple[str, str, str]]:
 
 
 def _memory_safe(cls: type[Any], validated: ComponentSettings) -> bool:
-    """Whether a process may read on after this parser or chunker: not where it reads files of its own, as of a model."""
+    """Whether a process may read on after this parser or chunker: not where it reads files of its own too."""
     return bool(getattr(cls, "memory_safe", False)) and not validated.files()
 
 
