@@ -25,19 +25,21 @@ demo: $(VENV)/.runtime ## Ingest two bundled documents and answer three question
 serve: $(VENV)/.runtime ## Start the server on 127.0.0.1:8000
 	@$(BIN)/sourcebook serve
 
-# A file a worker: what a module starts is started once.
-PYTEST := -n auto --maxprocesses 4 --dist loadfile
+# A file a worker: what a module starts is started once. One more than there are cores, as tests also wait.
+TESTERS := $(shell $(PYTHON) -c 'import os; print(min(4, 1 + os.cpu_count()))')
+PYTEST := -n $(TESTERS) --dist loadfile
 test: $(VENV)/.dev ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow and not cluster and not browser"
 
 slow: $(VENV)/.dev ## Run what takes longer than a few seconds each: crashes at every write, kills, bombs, benchmarks
-	$(BIN)/python -m pytest $(PYTEST) -m slow
+	$(BIN)/python -m pytest $(PYTEST) -m "slow and not browser"
 
 cluster: $(VENV)/.dev ## Two servers and two workers on PostgreSQL behind nginx: kills and restarts under load
 	$(BIN)/python -m pytest -m cluster -rs -s tests/cluster
 
-browser: $(VENV)/.dev ## Run what drives a real Chromium, where there is one (apt.txt names the packages)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs -m browser tests/browser
+BROWSER := -n 2 --dist loadfile -rs tests/browser
+browser: $(VENV)/.dev ## Drive a real Chromium through the page, where there is one (apt.txt names the packages)
+	$(BIN)/python -m pytest $(BROWSER) -m "browser and not slow"
 
 check: lint types ## Lint and types
 
@@ -61,7 +63,8 @@ bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
 
 proof: $(VENV)/.dev ## What takes longer than a test should: kills, faults, slow bombs, clients that go away, made-up requests
 	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py
-	$(BIN)/python -m pytest $(PYTEST) -m slow
+	$(BIN)/python -m pytest $(PYTEST) -m "slow and not browser"
+	$(BIN)/python -m pytest $(BROWSER) -m browser
 	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/hostile tests/client \
 		tests/api/test_openapi.py tests/api/test_stateful.py tests/api/test_hostile.py
 	SOURCEBOOK_DROPS=1000 $(BIN)/python -m pytest --timeout 1800 tests/api/test_drops.py

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Response
 
 from sourcebook.export_docx import to_docx
+from sourcebook.export_words import Language
 from sourcebook.exporting import Export, Exporting, to_markdown
 from sourcebook_api.access import Caller
 from sourcebook_api.downloads import attachment, file_name
 
 Format = Annotated[Literal["md", "docx"], Query(alias="format", description="`md`: Markdown; `docx`: a Word document.")]
+Lang = Annotated[Language, Query(alias="lang", description="Of headings and remarks, not of texts and quotes.")]
 _TYPES = {
     "md": "text/markdown; charset=utf-8",
     "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -29,9 +31,9 @@ FILE: dict[int | str, dict[str, Any]] = {
 """The `responses` of a route that exports."""
 
 
-def exporting(asking: Caller) -> Exporting:
+def exporting(asking: Caller, language: Language) -> Exporting:
     """What makes exports of things that were found for this caller."""
-    return Exporting(asking.book.reading, asking.book.links)
+    return Exporting(asking.book.reading, asking.book.links, language)
 
 
 async def export_file(export: Export, kind: str) -> Response:

@@ -65,16 +65,20 @@ class Place:
 
     def __str__(self) -> str:
         """For a person: 'page 3', 'sheet Costs, B2:D9', 'Care > Watering'."""
+        return self.said()
+
+    def said(self, page: str = "page", slide: str = "slide", sheet: str = "sheet", part: str = "part") -> str:
+        """The same, with words of another language."""
         parts = [
-            f"page {self.page}" if self.page else "",
-            f"slide {self.slide}" if self.slide else "",
-            f"sheet {self.sheet}" if self.sheet else "",
+            f"{page} {self.page}" if self.page else "",
+            f"{slide} {self.slide}" if self.slide else "",
+            f"{sheet} {self.sheet}" if self.sheet else "",
             self.cells or "",
             self.chapter or "",
             " > ".join(self.path) if self.path else "",
-            f"part {self.part}" if self.part else "",
+            f"{part} {self.part}" if self.part else "",
         ]
-        return ", ".join(part for part in parts if part)
+        return ", ".join(filter(None, parts))
 
 
 @dataclass(frozen=True, slots=True)

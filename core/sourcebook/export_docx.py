@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sourcebook.errors import TooLarge
+from sourcebook.export_words import Words
 from sourcebook.exporting import Export, Reference, line_of, said_of
 from sourcebook.hidden import without_hidden
 from sourcebook.rendering import parsed
@@ -47,9 +48,9 @@ def to_docx(export: Export) -> bytes:
         if part.remark:
             document.add_paragraph().add_run(part.remark).italic = True
     if export.references:
-        document.add_heading("References", 1)
+        document.add_heading(export.words.references, 1)
         for reference in export.references:
-            _add_reference(document, reference)
+            _add_reference(document, reference, export.words)
     out = io.BytesIO()
     document.save(out)
     return out.getvalue()
@@ -181,13 +182,13 @@ def _add_runs(paragraph: Any, inline: Token, *, bold: bool = False) -> None:
             run.font.name = "Courier New"
 
 
-def _add_reference(document: Any, reference: Reference) -> None:
+def _add_reference(document: Any, reference: Reference, words: Words) -> None:
     from docx.shared import Pt
 
     paragraph = document.add_paragraph()
     paragraph.paragraph_format.left_indent, paragraph.paragraph_format.first_line_indent = Pt(24), Pt(-24)
     paragraph.add_run(f"[{reference.n}]\t")
-    for kind, text in said_of(reference):
+    for kind, text in said_of(reference, words):
         run = paragraph.add_run(text)
         run.bold, run.italic = kind == "name", kind == "quote"
     if reference.url:

@@ -14,6 +14,7 @@ from typing import Any
 from sourcebook.citations import MARKER, numbers_of
 from sourcebook.conversations import Conversation, StoredMessage
 from sourcebook.documents import Place
+from sourcebook.export_words import WORDS, Language, Words
 from sourcebook.hidden import without_hidden
 from sourcebook.links import Links
 from sourcebook.notes import Note
@@ -59,28 +60,30 @@ class Export:
     title: str
     parts: tuple[Part, ...]
     references: tuple[Reference, ...]
+    words: Words = WORDS["en"]
 
 
 class Exporting:
-    """Makes exports of what has been read for somebody who may see it."""
+    """Makes exports of what has been read for somebody who may see it, in their language."""
 
-    def __init__(self, reading: Reading, links: Links) -> None:
+    def __init__(self, reading: Reading, links: Links, language: Language = "en") -> None:
         self._reading = reading
         self._links = links
+        self._words = WORDS[language]
 
     async def note(self, note: Note) -> Export:
         """A note keeps its numbers: whoever wrote `[2]` into it meant that one."""
-        references = _References(await self._placed(note.citations), self._links)
+        references = _References(await self._placed(note.citations), self._links, self._words)
         named = sorted(n for match in MARKER.finditer(note.text) for n in numbers_of(match.group()))
         for n in dict.fromkeys(named):
             references.of_note(n)
         title = note.title or title_of(note.text)
-        return Export(line_of(title), (Part(note.text),), references.all())
+        return Export(line_of(title), (Part(note.text),), references.all(), self._words)
 
     async def conversation(self, conversation: Conversation, messages: Sequence[StoredMessage]) -> Export:
         """Each answer counts its own passages from 1: here they are numbered through, each passage once."""
         cited = await self._placed([row for m in messages for row in m.citations])
-        references = _References(cited, self._links)
+        references = _References(cited, self._links, self._words)
         parts: list[Part] = []
         for message in messages:
             if message.role == "user":
@@ -88,9 +91,10 @@ class Exporting:
                 rest = "" if heading == " ".join(message.text.split()) else message.text
                 parts.append(Part(rest, heading))
             else:
-                remark = "This answer is incomplete." if message.state == "incomplete" else ""
+                remark = self._words.incomplete if message.state == "incomplete" else ""
                 parts.append(Part(references.renumbered(message), remark=remark))
-        return Export(line_of(conversation.title) or "Conversation", tuple(parts), references.all())
+        title = line_of(conversation.title) or self._words.conversation
+        return Export(title, tuple(parts), references.all(), self._words)
 
     async def _placed(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Citations with their `places`; one whose source is gone has none."""
@@ -105,9 +109,10 @@ class Exporting:
 class _References:
     """Numbers what is cited, in the order in which it is met."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], links: Links) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]], links: Links, words: Words) -> None:
         self._rows = rows
         self._links = links
+        self._words = words
         self._numbers: dict[Any, int] = {}
         self._found: dict[int, Reference] = {}
 
@@ -137,7 +142,7 @@ class _References:
         return n
 
     def _add(self, n: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        quotes = [_quote(row) for row in rows if row["quote"]]
+        quotes = [_quote(row, self._words) for row in rows if row["quote"]]
         if n in self._found:
             was = self._found[n]
             self._found[n] = replace(was, quotes=tuple(dict.fromkeys((*was.quotes, *quotes))))
@@ -151,10 +156,10 @@ def _of(rows: Sequence[Mapping[str, Any]], n: int) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["n"] == n]
 
 
-def _quote(row: Mapping[str, Any]) -> Quote:
+def _quote(row: Mapping[str, Any], words: Words) -> Quote:
     text = line_of(row["quote"])
     places: Sequence[Place] = row.get("places") or ()
-    where = next((said for place in places if (said := str(place))), "")
+    where = next((said for place in places if (said := place.said(*words.kinds))), "")
     cut = f"{text[: _QUOTE - 1]}…" if len(text) > _QUOTE else text
     return Quote(cut, where, bool(row["supported"]))
 
@@ -164,17 +169,17 @@ def line_of(text: str) -> str:
     return " ".join(without_hidden(text).split())
 
 
-def said_of(reference: Reference) -> list[tuple[str, str]]:
+def said_of(reference: Reference, words: Words) -> list[tuple[str, str]]:
     """A reference as pieces of plain text, each with how it stands: `name`, `quote` or `plain`."""
     if reference.name is None:
-        return [("plain", "(the source has been removed)")]
+        return [("plain", words.removed)]
     pieces = [("name", line_of(reference.name))]
     for number, quote in enumerate(reference.quotes):
         where = f"{line_of(quote.where)}: " if quote.where else ""
         where = f"; {where}" if number else f", {where}" if where else ": "
         pieces += [("plain", where), ("quote", f"“{line_of(quote.text)}”")]
         if not quote.supported:
-            pieces.append(("plain", " (does not support what was said)"))
+            pieces.append(("plain", f" {words.unsupported}"))
     return pieces
 
 
@@ -189,14 +194,14 @@ def to_markdown(export: Export) -> str:
         if part.remark:
             blocks.append(f"*{part.remark}*")
     if export.references:
-        blocks.append("## References")
+        blocks.append(f"## {export.words.references}")
     styles: Mapping[str, Callable[[str], str]] = {
         "name": lambda text: f"**{_escaped(text)}**",
         "quote": _escaped,
         "plain": _escaped,
     }
     for reference in export.references:
-        told = "".join(styles[kind](text) for kind, text in said_of(reference))
+        told = "".join(styles[kind](text) for kind, text in said_of(reference, export.words))
         blocks.append(f"\\[{reference.n}\\] {told}{f' <{reference.url}>' if reference.url else ''}")
     return "\n\n".join(blocks) + "\n"
 

@@ -14,7 +14,7 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreEr
 from sourcebook.ids import new_id
 from sourcebook.presence import Presence, process_of
 from sourcebook.quotas import Far
+from sourcebook.urgency import Shares
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Jobs:
         self._far = Far()
         self._few = True  # whether so few wait that looking among them takes no time
         self._looked = -math.inf  # when late leases were last looked for
+        self._shares = Shares()
 
     async def add(self, c: AsyncConnection, kind: str, owner_id: str, **values: Any) -> str:
         """Enqueue within the caller's transaction, so that the job stands exactly when its subject does."""
@@ -136,9 +138,9 @@ class Jobs:
     async def claim_some(self, worker: str, most: int, *, kept_only: bool = False) -> list[Job]:
         """Lease the next jobs that are due: kept for this process, let go by a worker that is gone, or queued.
 
-        Of the queued, the more urgent first; then whoever has the fewest jobs being done, then whoever was served
-        longest ago: many jobs of one owner delay another's by one at most, or by `most` that were leased before. More
-        than one is leased only where one owner alone has work.
+        Of the queued, mostly the more urgent; then whoever has the fewest jobs being done, then whoever was served
+        longest ago: many jobs of one owner delay another's by one at most, or by `most` that were leased before, and
+        deletions without end leave a share. More than one is leased only where one owner alone has work.
         """
         async with self._db.read(small=self._few) as c:  # looking costs no write lock, and mostly there is nothing
             at = await self._db.now(c)
@@ -152,7 +154,7 @@ class Jobs:
         lease = {"by": worker, "until": at + timedelta(seconds=self.options.lease), "stamp": now()}
         async with self._db.write(small=self._few, lasting=False) as c:  # what is not leased after all is queued
             if most > 1 and self._db.sqlite and len(waiting) == 1 and not kept and not late:
-                several = {**lease, **due, "owner": waiting[0].owner_id, "most": most}
+                several = {**lease, **due, "owner": waiting[0].owner_id, "urgency": waiting[0].priority, "most": most}
                 return [_job(row) for row in (await c.execute(claiming.TAKE_SEVERAL, several)).mappings()]
             found = None
             if kept:
@@ -160,11 +162,9 @@ class Jobs:
             for job_id, since in () if found else late:
                 if found := await _take(c, claiming.TAKE_LATE, lease, job=job_id, since=since):
                     break
-            for row in () if found else sorted(waiting, key=claiming.share):
-                of = {"owner": row.owner_id, **due}
-                found = await _take(c, claiming.TAKE_NEXT_OF, lease, urgency=row.priority, **of)
-                if found := found or await _take(c, claiming.TAKE_NEXT, lease, **of):
-                    if len(waiting) > 1:
+            for row in () if found else self._shares.in_turn(waiting):
+                if found := await _take(c, claiming.TAKE_NEXT, lease, owner=row.owner_id, urgency=row.priority, **due):
+                    if any(other.owner_id != row.owner_id for other in waiting):
                         await self._served(c, row.owner_id)
                     break
         return [found] if found else []

@@ -78,6 +78,8 @@ class Reading:
 
     async def texts(self, ranges: Sequence[tuple[str, int, int]]) -> list[str]:
         """`document.text[start:end]` of each (document, start, end)."""
+        if not ranges:
+            return []
         t = document_segments
         found: list[str] = []
         async with self._db.read() as c:

@@ -41,6 +41,8 @@ _LEAD = re.compile(r"(?:[-*+•·‣▪–>]|#{1,6})\s+")
 _ENDED = re.compile(r"[.!?…。！？؟।۔:][\"'”’»)\]}」』）*_]*\Z")
 _REFERENCE = re.compile(r"\s*[\[【]\^?\d{1,3}(?:[\s,;–-]+\d{1,3})*[\]】]\s*")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_PIPE = re.compile(r"(?<!\\)\|")
+_LAST_PIPE = re.compile(r"\s*(?<!\\)\|\Z")
 _LINE_END = re.compile(r"\s*\n\s*")
 _WORD = re.compile(r"\s*\S{1,16}|\s+")  # a line without spaces comes in pieces too
 
@@ -55,7 +57,8 @@ class ExtractiveSettings(ComponentSettings):
 class Extractive(LLM[ExtractiveSettings]):
     """Answers with sentences of the passages, each as it stands there (a line end becomes a space) and with its `[n]`.
 
-    It says so first, as reasoning. Where no sentence fits it answers `NOTHING`, without a citation.
+    It says so first, as reasoning. Rows stand in a table where their header is quoted too; a row alone is its cells,
+    parted by commas. Where no sentence fits it answers `NOTHING`, without a citation.
     """
 
     name = "extractive"
@@ -88,11 +91,12 @@ class Extractive(LLM[ExtractiveSettings]):
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A sentence of passage `n` (from 1), from `start` in its `prompt_text`."""
+    """A sentence of passage `n` (from 1), from `start` in its `prompt_text`; its table's header begins at `header`."""
 
     n: int
     start: int
     text: str
+    header: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ def _candidates(n: int, passage: Passage, of: int) -> Iterator[_Candidate]:
             header, in_table = Quote(n, start, raw), above | dict.fromkeys(_stems(raw), _ABOVE)
             yield _candidate(header, above, None, before * _AS_ROW)
         else:
-            yield _candidate(Quote(n, start, raw), in_table, header, before)
+            yield _candidate(Quote(n, start, raw, header.start if header else None), in_table, header, before)
 
 
 def _candidate(quote: Quote, above: Mapping[str, float], header: Quote | None, worth: float) -> _Candidate:
@@ -248,20 +252,48 @@ def _with_headers(chosen: Sequence[_Candidate], limit: int) -> list[Quote]:
 def _answer(quotes: Sequence[Quote]) -> str:
     """Each quote with its `[n]`. What is a sentence goes on in the line; what is not has a line of its own."""
     answer = ""
-    for i, quote in enumerate(quotes):
-        text = _cited(quote)
+    tables = _tables(quotes)
+    for i, (quote, table) in enumerate(zip(quotes, tables, strict=True)):
         before = quotes[i - 1] if i else quote
-        if before.n != quote.n:
+        if before.n != quote.n or (i and tables[i - 1] != table):
             answer += "\n\n"
         elif i:
-            answer += " " if _ENDED.search(before.text) and quote.text[0] != "|" else "\n"
-        answer += text
+            answer += " " if table is None and _ENDED.search(before.text) and quote.text[0] != "|" else "\n"
+        answer += _cited(quote) if table is None else _row(quote, head=quote.header is None)
     return answer or NOTHING
 
 
+def _tables(quotes: Sequence[Quote]) -> list[tuple[int, int] | None]:
+    """For each quote the header, as `(n, start)`, under which it is shown, if its table's header is among them."""
+    headers = {(q.n, q.start): len(_cells(q.text)) for q in quotes}
+    widest: dict[tuple[int, int], int] = {}
+    for q in quotes:
+        if q.header is not None:
+            widest[q.n, q.header] = max(widest.get((q.n, q.header), 0), len(_cells(q.text)))
+    # What is wider than its header loses cells where Markdown is read.
+    whole = {place for place, width in widest.items() if width <= headers.get(place, 0)}
+    own = [(q.n, q.start if q.header is None else q.header) for q in quotes]
+    return [place if place in whole else None for place in own]
+
+
+def _cells(row: str) -> list[str]:
+    """Of a row of a pipe table."""
+    cells = [cell.strip() for cell in _PIPE.split(row.strip().removeprefix("|"))]
+    return cells if cells[-1] else cells[:-1]
+
+
+def _row(quote: Quote, *, head: bool) -> str:
+    """A line of a table, cited in its last cell: behind it Markdown reads nothing. The header needs no citation."""
+    row = _REFERENCE.sub(" ", quote.text).strip()
+    if head:
+        return f"{row}\n|{' --- |' * len(_cells(quote.text))}"
+    return f"{_LAST_PIPE.sub('', row)} [{quote.n}] |"
+
+
 def _cited(quote: Quote) -> str:
+    text = ", ".join(filter(None, _cells(quote.text))) if quote.text[0] == "|" else quote.text
     # A source's own "[3]" would cite our passage 3: the quote is parted there, and every part cited.
-    parts = [part for part in _REFERENCE.split(_LINE_END.sub(" ", quote.text)) if terms(part)]
+    parts = [part for part in _REFERENCE.split(_LINE_END.sub(" ", text)) if terms(part)]
     return " ".join(f"{part} [{quote.n}]" for part in parts)
 
 

@@ -39,8 +39,8 @@ def two_sources(served: Served) -> str:
     return notebook
 
 
-def export(served: Served, path: str, kind: str) -> Any:
-    answer = served.http.get(f"/api/v1/{path}/export", params={"format": kind})
+def export(served: Served, path: str, kind: str, lang: str = "en") -> Any:
+    answer = served.http.get(f"/api/v1/{path}/export", params={"format": kind, "lang": lang})
     assert answer.status_code == 200, answer.text
     return answer
 
@@ -114,6 +114,7 @@ def test_a_removed_source_is_said_to_be_removed_at_once(served: Served) -> None:
     text = export(served, f"notes/{note['id']}", "md").text
     assert "the source has been removed" in text
     assert "handbook" not in text
+    assert "die Quelle wurde gelöscht" in export(served, f"notes/{note['id']}", "md", "de").text
 
 
 def test_a_selection_keeps_the_citations_that_it_names(served: Served, llm: FakeLLMServer) -> None:
@@ -151,6 +152,8 @@ def test_a_name_that_is_nothing_but_signs_is_given_one(served: Served, handbook:
 def test_another_format_is_refused_and_a_word_document_has_a_limit(served: Served, handbook: str) -> None:
     notes = f"/api/v1/notebooks/{handbook}/notes"
     note = served.http.post(notes, json={"text": "x"}).json()["id"]
-    is_problem(served.http.get(f"/api/v1/notes/{note}/export", params={"format": "pdf"}), 422, "invalid_request")
+    for wrong in ({"format": "pdf"}, {"lang": "xx"}):
+        is_problem(served.http.get(f"/api/v1/notes/{note}/export", params=wrong), 422, "invalid_request")
     talk = served.http.post("/api/v1/conversations", json={"notebooks": [handbook], "title": ""}).json()["id"]
     assert export(served, f"conversations/{talk}", "md").text == "# Conversation\n"
+    assert export(served, f"conversations/{talk}", "md", "de").text == "# Gespräch\n"

@@ -66,7 +66,9 @@ def example_on(server: Sourcebook, llm: FakeLLMServer) -> Example:
     for source in server.read(f"/notebooks/{notebook}/sources")["items"]:
         assert server.ended(source["id"])["state"] == "ready"
     text = answer_for(server, notebook)
-    for conversation in server.read("/conversations")["items"]:  # the one that only asked for the numbers
+    for conversation in server.read(f"/conversations?notebook={notebook}")[
+        "items"
+    ]:  # the one that only asked for the numbers
         server.call("DELETE", f"/conversations/{conversation['id']}")
     llm.script(Reply(stream_of(pieces(text), pieces(REASONING))))
     made = server.made("/chat", {"question": QUESTION, "notebooks": [notebook], "stream": False})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.kill.harness import Server
+
+from .watching import with_key
 
 PATIENCE = 90.0
 _SETTINGS = """
@@ -28,6 +29,7 @@ class Sourcebook(Server):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, {})
         self.headers: dict[str, str] = {}
+        self._admin: Mapping[str, str] = {}
 
     def made(self, path: str, body: Any) -> Any:
         """What a POST made."""
@@ -67,35 +69,36 @@ class Sourcebook(Server):
         return shown
 
     def key(self, owner: str, *permissions: str) -> str:
-        """The secret of a new key."""
-        wanted = [word for permission in permissions or ("read", "write") for word in ("--permission", permission)]
-        made = self.command("keys", "create", "--owner", owner, *wanted)
-        assert made.returncode == 0, made.stderr
-        return next(word for word in made.stdout.split() if word.startswith("sbk_"))
+        """The secret of a new key. The first is an administrator's, who makes all others: from then on all need one."""
+        if not self._admin:
+            self._admin = with_key(self._key("root", "admin"))
+        return self._key(owner, *(permissions or ("read", "write")))
+
+    def _key(self, owner: str, *permissions: str) -> str:
+        made = self.call("POST", "/keys", json={"owner": owner, "permissions": permissions}, headers=self._admin)
+        assert made.status_code == 201, made.text
+        return str(made.json()["secret"])
 
     def revoke(self, owner: str) -> None:
         """Switch off every key of an owner."""
-        listed = json.loads(self.command("keys", "list", "--json").stdout)
-        for key in listed:
+        for key in self.call("GET", "/keys", headers=self._admin).json()["items"]:
             if key["owner"] == owner:
-                assert self.command("keys", "revoke", key["id"]).returncode == 0
+                assert self.call("DELETE", f"/keys/{key['id']}", headers=self._admin).status_code == 204
 
 
 @contextmanager
-def serving(
-    folder: Path, model: str = "", settings: str = "", owners: Mapping[str, str] | None = None
-) -> Iterator[Any]:
+def serving(folder: Path, model: str = "", settings: str = "", owners: dict[str, str] | None = None) -> Iterator[Any]:
     """A ready server. `model`: the address of a model's server, in the place of the extractive answerer.
 
-    `owners`: filled with a key for each of its names, made before the server starts.
+    `owners`: filled with a key for each of its names.
     """
     more = _MODEL.format(url=model) if model else ""
     (folder / "sourcebook.toml").write_text(_SETTINGS + more + settings, encoding="utf-8")
     server = Sourcebook(folder)
     try:
-        if isinstance(owners, dict):
-            owners.update({name: server.key(name) for name in owners})
         server.start()
+        if owners is not None:
+            owners.update({name: server.key(name) for name in owners})
         yield server
     finally:
         if server.process is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from .conftest import Visit
 from .driving import answered, answers, ask, below, expect, open_notebook, until
 from .serving import Sourcebook
 from .wire import Wire
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 TEXT = "The harbour of Tolvane closes at ten in the evening. The lamp on the mole is green."
 QUESTION = "When does the harbour close?"
@@ -98,6 +102,7 @@ def test_an_answer_is_stopped_and_what_was_written_stays(
     expect(answered(page).get_by_text("Stopped.", exact=True)).to_be_visible()
 
 
+@pytest.mark.slow
 def test_an_answer_is_asked_for_again_and_takes_the_place(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
 ) -> None:
@@ -163,6 +168,102 @@ def test_a_reload_in_the_middle_goes_on_and_ends_with_the_whole_answer_once(
     expect(answers(page)).to_have_count(1)
 
 
+def opened(page: Page, question: str) -> None:
+    """Open a conversation from the list."""
+    page.get_by_title("Conversations").click()
+    page.get_by_role("menu", name="Conversations").get_by_role("menuitem", name=question).click()
+
+
+def test_an_answer_goes_on_while_its_reader_is_elsewhere(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
+) -> None:
+    later = Hold()
+    llm.script(held(content(*WORDS[:100]), hold, content(*WORDS[100:200]), later, content(*WORDS[200:], "[1].")))
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    ask(page, QUESTION)
+    expect(answers(page).last).to_contain_text("word99 ")
+    page.get_by_role("button", name="New conversation").last.click()
+    expect(answers(page)).to_have_count(0)
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    page.get_by_title("Conversations").click()
+    expect(page.get_by_role("menu").get_by_role("img", name="Being answered")).to_be_visible()
+    page.keyboard.press("Escape")
+    hold.release()
+    opened(page, QUESTION)
+    expect(answers(page)).to_have_count(1)
+    expect(answers(page)).to_contain_text("word199")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.goto("/#/")
+    expect(page.get_by_role("heading", name="Notebooks", exact=True)).to_be_visible()
+    page.wait_for_timeout(6000)  # more than the server's patience with a run that nobody follows
+    assert not streamed(llm).closed.is_set()
+    later.release()
+    page.goto(f"/#/n/{notebook}")
+    expect(answered(page).locator(".prose")).to_have_text("".join(WORDS).strip() + "1.")
+    expect(answers(page).get_by_role("button", name="Citation 1: harbour.md")).to_be_enabled()
+    expect(answers(page)).to_have_count(1)
+    expect(page.get_by_role("article", name="You asked")).to_have_count(1)
+    assert page.evaluate("sessionStorage.getItem('runs')") is None
+
+
+@pytest.mark.slow
+def test_what_was_out_of_sight_at_a_reload_goes_on_too(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
+) -> None:
+    llm.script(held(content(*WORDS[:100]), hold, content(*WORDS[100:], "[1].")))
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    ask(page, QUESTION)
+    expect(answers(page).last).to_contain_text("word99 ")
+    page.goto("/#/status")
+    page.reload()
+    page.wait_for_timeout(6000)
+    hold.release()
+    page.goto(f"/#/n/{notebook}")
+    expect(answered(page).locator(".prose")).to_have_text("".join(WORDS).strip() + "1.")
+    expect(answers(page)).to_have_count(1)
+
+
+@pytest.mark.slow
+def test_one_is_stopped_and_the_others_go_on(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
+) -> None:
+    holds = [Hold() for _ in range(4)]
+    llm.script(*[held(content(f"Answer {n} "), hold, content("is whole.")) for n, hold in enumerate(holds)])
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    for n in range(4):
+        ask(page, f"Question {n}?")
+        expect(answers(page).last).to_contain_text("Answer")
+        page.get_by_role("button", name="New conversation").last.click()
+    ask(page, "One too many?")
+    expect(page.get_by_role("alert").filter(has_text="Four answers are being written")).to_be_visible()
+    opened(page, "Question 2?")
+    page.get_by_role("button", name="Stop").click()
+    expect(answered(page).get_by_text("Stopped.", exact=True)).to_be_visible()
+    for n in (0, 1, 3):
+        holds[n].release()
+        opened(page, f"Question {n}?")
+        expect(answered(page)).to_contain_text("is whole")
+        expect(answers(page)).to_have_count(1)
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_stopped_before_its_first_word_can_be_asked_for_again(
+    visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
+) -> None:
+    llm.script(held(hold, content("Never.")), Reply(stream_of(["At ten [1]."])))
+    page = visit(modelled).page
+    open_notebook(page, notebook)
+    ask(page, QUESTION)
+    page.get_by_role("button", name="Stop").click()
+    answered(page).get_by_role("button", name="Answer again").click()
+    expect(answers(page).last).to_contain_text("At ten")
+    expect(answered(page).get_by_role("button", name="Citation 1: harbour.md")).to_be_enabled()
+    expect(answers(page)).to_have_count(1)
+
+
 def test_a_connection_that_is_cut_is_made_again(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
 ) -> None:
@@ -191,6 +292,7 @@ def test_a_connection_that_is_cut_is_made_again(
     assert messages[1]["text"] == "".join(WORDS) + "[1]."
 
 
+@pytest.mark.slow
 def test_a_page_that_was_offline_goes_on(visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str) -> None:
     watched = visit(modelled)
     page = watched.page
@@ -206,6 +308,7 @@ def test_a_page_that_was_offline_goes_on(visit: Visit, modelled: Sourcebook, llm
     assert len(modelled.read(f"/conversations/{conversation['id']}")["messages"]) == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_is_told_with_its_remedy(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
 ) -> None:
@@ -220,6 +323,7 @@ def test_a_model_that_fails_is_told_with_its_remedy(
     expect(answers(page)).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_only_ticked_sources_are_asked(visit: Visit, modelled: Sourcebook, notebook: str) -> None:
     other = modelled.text(notebook, "ferry.md", "The ferry to Candle Rock leaves on Thursdays.")["id"]
     page = visit(modelled).page
@@ -235,6 +339,7 @@ def test_only_ticked_sources_are_asked(visit: Visit, modelled: Sourcebook, noteb
     expect(page.get_by_role("alert").filter(has_text="No source is ticked")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_conversations_are_listed_named_and_deleted(visit: Visit, modelled: Sourcebook, notebook: str) -> None:
     page = visit(modelled).page
     open_notebook(page, notebook)
@@ -244,9 +349,9 @@ def test_conversations_are_listed_named_and_deleted(visit: Visit, modelled: Sour
         page.get_by_role("button", name="New conversation").last.click()
     chooser = page.get_by_title("Conversations")
     chooser.click()
-    talks = page.get_by_role("dialog", name="Conversations")
-    expect(talks.get_by_role("button")).to_have_count(2)
-    talks.get_by_role("button", name="When does the harbour close?").click()
+    talks = page.get_by_role("menu", name="Conversations")
+    expect(talks.get_by_role("menuitem")).to_have_count(2)
+    talks.get_by_role("menuitem", name="When does the harbour close?").click()
     expect(page.get_by_role("article", name="You asked")).to_contain_text("When does the harbour close?")
     page.get_by_role("button", name="Actions for this conversation").click()
     page.get_by_role("menuitem", name="Rename").click()
@@ -261,6 +366,7 @@ def test_conversations_are_listed_named_and_deleted(visit: Visit, modelled: Sour
     assert left["title"] == "Which colour has the lamp?"
 
 
+@pytest.mark.slow
 def test_a_conversation_is_opened_at_its_end(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str
 ) -> None:
@@ -273,7 +379,7 @@ def test_a_conversation_is_opened_at_its_end(
     page = visit(modelled).page
     open_notebook(page, notebook)
     page.get_by_title("Conversations").click()
-    page.get_by_role("dialog", name="Conversations").get_by_role("button", name="Question 0?").click()
+    page.get_by_role("menu", name="Conversations").get_by_role("menuitem", name="Question 0?").click()
     expect(answers(page)).to_have_count(3)
     expect(answers(page).last.get_by_role("button", name="Copy with citations")).to_be_in_viewport()
     page.reload()
@@ -281,6 +387,7 @@ def test_a_conversation_is_opened_at_its_end(
     expect(answers(page).last.get_by_role("button", name="Copy with citations")).to_be_in_viewport()
 
 
+@pytest.mark.slow
 def test_a_reader_who_scrolls_up_is_left_alone(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, notebook: str, hold: Hold
 ) -> None:

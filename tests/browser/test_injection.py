@@ -2,6 +2,8 @@
 
 That no script ran, no dialog came up, no policy was violated and no other host was asked is what `visit` checks at the
 end of each test. Here stands that the data was on the screen, word by word, and that it became no element.
+
+`make browser` takes a sample through every field, and all at once through an answer; `make proof` takes all of it.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,17 +19,17 @@ from sourcebook.testing.llm_server import FakeLLMServer, Reply, stream_of
 
 from .conftest import Visit
 from .driving import answered, answers, ask, cards, expect, open_notebook, viewer
-from .payloads import ALL, INSPECT, MARKDOWN, ONE_LINE, SCRIPTS
+from .payloads import ALL, INSPECT, MARKDOWN, ONE_LINE, PRETENDING, SCRIPTS
 from .scenes import pieces
 from .serving import PATIENCE, Sourcebook
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from playwright.sync_api import Page, Route
 
 PASSAGE = "The harbour of Tolvane closes at ten in the evening."
-A_TURN = 12  # payloads that one notebook or conversation holds
+A_TURN = 12  # payloads that one notebook holds
+PART = [pytest.param(12, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+"""Every so many-th payload."""
 
 
 def plain_text(text: str) -> str:
@@ -47,29 +48,33 @@ def settled(page: Page) -> None:
     assert page.evaluate(INSPECT) == []
 
 
-def turns(payloads: Iterable[str]) -> list[list[str]]:
-    """So many at a time."""
-    left = iter(payloads)
-    return list(iter(lambda: list(islice(left, A_TURN)), []))
+def turns() -> list[Any]:
+    """So many at a time; first a few, each of another kind."""
+    sample = pytest.param([*SCRIPTS[::30], MARKDOWN[0], *PRETENDING], id="some")
+    all_ = [ALL[at : at + A_TURN] for at in range(0, len(ALL), A_TURN)]
+    return [sample, *(pytest.param(some, id=str(ALL.index(some[0])), marks=pytest.mark.slow) for some in all_)]
 
 
-def test_titles_and_descriptions_of_notebooks(fresh: Sourcebook, visit: Visit) -> None:
-    titles = [fresh.made("/notebooks", {"title": p, "description": p})["title"] for p in ONE_LINE]
-    assert len(titles) >= 60
-    page = visit(fresh).go()
-    expect(cards(page)).to_have_count(len(titles))
+@pytest.mark.parametrize("every", PART)
+def test_titles_and_descriptions_of_notebooks(visit: Visit, plain: Sourcebook, every: int) -> None:
+    made = [plain.made("/notebooks", {"title": p, "description": p}) for p in ONE_LINE[::every]]
+    titles = [notebook["title"] for notebook in made]
+    assert len(titles) >= 60 // every
+    page = visit(plain).go()
+    expect(cards(page).filter(has_text=plain_text(titles[-1])).first).to_be_visible()
     text = plain_text(page.locator("sb-notebooks").inner_text())
     assert not [title for title in titles if plain_text(title) not in text]
     settled(page)
-    for notebook in fresh.read("/notebooks?limit=200")["items"][::4]:
+    for notebook in made[::4]:
         open_notebook(page, notebook["id"])
         expect(page).to_have_title(re.compile(re.escape(plain_text(notebook["title"])[:20])))
         settled(page)
 
 
-def test_names_tags_and_texts_of_sources(visit: Visit, plain: Sourcebook) -> None:
+@pytest.mark.parametrize("every", PART)
+def test_names_tags_and_texts_of_sources(visit: Visit, plain: Sourcebook, every: int) -> None:
     notebook = plain.notebook()
-    for payload in ONE_LINE:
+    for payload in ONE_LINE[::every]:
         plain.made(
             f"/notebooks/{notebook}/sources/text",
             {"name": f"{payload[:190]}.md", "text": f"{PASSAGE}\n\n{payload}", "tags": [payload[:100]]},
@@ -94,7 +99,7 @@ def test_names_tags_and_texts_of_sources(visit: Visit, plain: Sourcebook) -> Non
         settled(page)
 
 
-@pytest.mark.parametrize("payloads", turns(ALL), ids=lambda payloads: str(ALL.index(payloads[0])))
+@pytest.mark.parametrize("payloads", turns())
 def test_questions_answers_and_thoughts(
     visit: Visit, modelled: Sourcebook, llm: FakeLLMServer, payloads: list[str]
 ) -> None:
@@ -111,7 +116,7 @@ def test_questions_answers_and_thoughts(
         settled(page)
         page.get_by_role("button", name="New conversation").last.click()
     page.get_by_title("Conversations").click()
-    expect(page.get_by_role("dialog", name="Conversations").get_by_role("button")).to_have_count(len(payloads))
+    expect(page.get_by_role("menu", name="Conversations").get_by_role("menuitem")).to_have_count(len(payloads))
     settled(page)
     page.keyboard.press("Escape")
     for conversation in modelled.read(f"/conversations?notebook={notebook}")["items"]:
@@ -137,17 +142,19 @@ def test_a_whole_answer_of_them_in_one_piece(visit: Visit, modelled: Sourcebook,
     assert link.get_attribute("rel") == "noopener noreferrer nofollow ugc"
 
 
-def test_notes_as_they_are_listed_read_and_edited(visit: Visit, plain: Sourcebook) -> None:
+@pytest.mark.parametrize("every", PART)
+def test_notes_as_they_are_listed_read_and_edited(visit: Visit, plain: Sourcebook, every: int) -> None:
     notebook = plain.notebook()
-    for payload in ALL:
+    payloads = ALL[::every]
+    for payload in payloads:
         note = {"title": plain_text(payload)[:200], "text": f"{PASSAGE}\n\n{payload}"}
         plain.made(f"/notebooks/{notebook}/notes", note)
     page = visit(plain).page
     open_notebook(page, notebook)
     rows = page.locator("sb-notes .note-open")
-    expect(rows).to_have_count(len(ALL))
+    expect(rows).to_have_count(len(payloads))
     settled(page)
-    for at in range(len(ALL)):
+    for at in range(len(payloads)):
         rows.nth(at).click()
         expect(page.locator("sb-notes article")).to_contain_text(PASSAGE)
         assert page.evaluate(INSPECT) == []
@@ -162,9 +169,9 @@ def test_notes_as_they_are_listed_read_and_edited(visit: Visit, plain: Sourceboo
     settled(page)
 
 
-@pytest.mark.parametrize("payload", [SCRIPTS[0], SCRIPTS[5], SCRIPTS[9], MARKDOWN[0], '"><img src=x onerror=pwned(1)>'])
-def test_problems(visit: Visit, plain: Sourcebook, payload: str) -> None:
+def test_problems(visit: Visit, plain: Sourcebook) -> None:
     """A problem's words, a failed source's, and a name that is refused."""
+    payload = " ".join((SCRIPTS[0], SCRIPTS[5], SCRIPTS[9], MARKDOWN[0], '"><img src=x onerror=pwned(1)>'))
     problem = {"type": payload, "title": payload, "detail": payload, "remedy": payload, "code": payload, "status": 409}
 
     def refuse(route: Route) -> None:
@@ -196,11 +203,12 @@ def test_problems(visit: Visit, plain: Sourcebook, payload: str) -> None:
         settled(page)
 
 
-def test_what_a_file_is_called(visit: Visit, plain: Sourcebook) -> None:
+@pytest.mark.parametrize("every", PART)
+def test_what_a_file_is_called(visit: Visit, plain: Sourcebook, every: int) -> None:
     watched = visit(plain)
     page = watched.page
     open_notebook(page, plain.notebook())
-    names = [f"{p[:150]}.txt" for p in ONE_LINE if "/" not in p and "\0" not in p][:24]
+    names = [f"{p[:150]}.txt" for p in ONE_LINE if "/" not in p and "\0" not in p][:24:every]
     page.evaluate(
         """names => { const data = new DataTransfer();
           for (const name of names) data.items.add(new File(['Text of ' + name], name));

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import Visit
 from .driving import cards, expect, make_notebook, sign_in
 from .serving import Sourcebook
@@ -21,6 +23,7 @@ def test_a_key_opens_the_page_and_a_wrong_one_does_not(visit: Visit, keyed: Sour
     assert not [url for url in watched.requests if "sbk_" in url]
 
 
+@pytest.mark.slow
 def test_a_key_lives_as_long_as_the_reader_says(visit: Visit, keyed: Sourcebook, keys: dict[str, str]) -> None:
     watched = visit(keyed)
     with watched.expecting(401):
@@ -57,6 +60,7 @@ def test_another_owner_sees_nothing(visit: Visit, keyed: Sourcebook, keys: dict[
         expect(page.locator("body")).not_to_contain_text("Ada")
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_leads_back_to_the_sign_in(visit: Visit, keyed: Sourcebook) -> None:
     key = keyed.key("carol")
     watched = visit(keyed)

@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 import docx
+import pytest
 
 from .conftest import Visit
 from .driving import answered, ask, expect, open_notebook, viewer
@@ -41,6 +42,7 @@ def test_an_answer_is_kept_and_its_citations_open_the_source(visit: Visit, plain
     assert plain.read(f"/notes/{kept['id']}")["citations"]
 
 
+@pytest.mark.slow
 def test_a_selection_is_kept_with_its_citations_alone(visit: Visit, plain: Sourcebook) -> None:
     page = visit(plain).page
     notebook = asked(page, plain)
@@ -58,6 +60,7 @@ def test_a_selection_is_kept_with_its_citations_alone(visit: Visit, plain: Sourc
     assert [c["n"] for c in whole["citations"]] == [1]
 
 
+@pytest.mark.slow
 def test_a_note_is_written_edited_and_deleted(visit: Visit, plain: Sourcebook) -> None:
     notebook = plain.notebook()
     page = visit(plain).page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from fpdf import FPDF
 from fpdf.enums import EncryptionMethod
 
@@ -25,6 +26,7 @@ def test_an_uploaded_pdf_is_watched_until_it_is_ready(visit: Visit, plain: Sourc
         }).observe(document, {subtree: true, childList: true, attributes: true}) }"""
     )
     add_files(page, written(tmp_path / "handbook.pdf"))
+    expect(row(page, "handbook.pdf")).to_have_attribute("data-state", "ready")
     expect(row(page, "handbook.pdf")).to_contain_text("3 pages")
     states = page.evaluate("states")
     assert states[-1] == "ready"
@@ -34,6 +36,7 @@ def test_an_uploaded_pdf_is_watched_until_it_is_ready(visit: Visit, plain: Sourc
     expect(page.get_by_role("checkbox", name="Use handbook.pdf for answers")).to_be_checked()
 
 
+@pytest.mark.slow
 def test_dropped_files_and_pasted_text_come_in(visit: Visit, plain: Sourcebook) -> None:
     notebook = plain.notebook()
     page = visit(plain).page
@@ -69,6 +72,7 @@ def test_what_fails_says_why_and_can_be_tried_again(visit: Visit, plain: Sourceb
     expect(row(page, "broken.pdf").get_by_role("button", name="Try again")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_locked_pdf_asks_for_its_password(visit: Visit, plain: Sourcebook, tmp_path: Path) -> None:
     pdf = FPDF()
     pdf.add_page()
@@ -85,6 +89,7 @@ def test_a_locked_pdf_asks_for_its_password(visit: Visit, plain: Sourcebook, tmp
     expect(row(page, "locked.pdf")).to_have_attribute("data-state", "ready")
 
 
+@pytest.mark.slow
 def test_a_refused_upload_says_why(visit: Visit, plain: Sourcebook, tmp_path: Path) -> None:
     program = tmp_path / "program.bin"
     program.write_bytes(bytes(range(256)) * 20)
@@ -100,6 +105,7 @@ def test_a_refused_upload_says_why(visit: Visit, plain: Sourcebook, tmp_path: Pa
         expect(coming).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_source_is_renamed_tagged_and_found(visit: Visit, plain: Sourcebook) -> None:
     notebook = plain.notebook()
     for i in range(9):
@@ -136,6 +142,7 @@ def test_a_deletion_can_be_taken_back(visit: Visit, plain: Sourcebook) -> None:
     assert [s["id"] for s in plain.read(f"/notebooks/{notebook}/sources")["items"]] == [kept]
 
 
+@pytest.mark.slow
 def test_a_deletion_holds_where_the_page_is_left_at_once(visit: Visit, plain: Sourcebook) -> None:
     notebook = plain.notebook()
     plain.text(notebook, "gone.md", "This goes.")

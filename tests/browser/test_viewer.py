@@ -54,6 +54,7 @@ def test_a_click_on_a_citation_marks_the_right_words_on_the_page(visit: Visit, p
     assert QUOTE in str(viewer(page).get_by_role("img").get_attribute("alt")).replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_the_marked_words_are_in_sight(visit: Visit, plain: Sourcebook, tmp_path: Path) -> None:
     """They stand at the end of a page that is longer than its pane."""
     paper = tmp_path / "low.md"
@@ -68,6 +69,7 @@ def test_the_marked_words_are_in_sight(visit: Visit, plain: Sourcebook, tmp_path
     expect(mark).to_be_in_viewport()
 
 
+@pytest.mark.slow
 def test_pages_are_turned_by_button_and_by_key(visit: Visit, plain: Sourcebook, paper: Path) -> None:
     page = visit(plain).page
     cited(page, plain, paper)
@@ -109,6 +111,7 @@ def test_hover_and_focus_show_the_quote_and_its_place(visit: Visit, plain: Sourc
     expect(quote).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_an_address_of_a_place_can_be_kept(visit: Visit, plain: Sourcebook, paper: Path) -> None:
     page = visit(plain).page
     cited(page, plain, paper)
@@ -122,6 +125,7 @@ def test_an_address_of_a_place_can_be_kept(visit: Visit, plain: Sourcebook, pape
     expect(viewer(page)).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_a_citation_of_a_deleted_source_says_so(visit: Visit, plain: Sourcebook, paper: Path) -> None:
     watched = visit(plain)
     page = watched.page

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +9,7 @@ import pytest
 from sourcebook.testing.llm_server import FakeLLMServer, Reply, stream_of
 
 from .conftest import Visit
-from .driving import answered, answers, ask, cards, expect, open_notebook, sign_in, viewer
+from .driving import cards, expect, open_notebook, sign_in
 from .serving import Sourcebook
 
 if TYPE_CHECKING:
@@ -61,19 +58,7 @@ def action(page: Page, of: str, name: str) -> None:
     page.keyboard.press("Enter")
 
 
-def test_the_first_visit_leads_to_an_example_that_can_be_asked(fresh: Sourcebook, visit: Visit) -> None:
-    page = visit(fresh).go()
-    expect(page.get_by_role("heading", name="Ask your own sources")).to_be_visible()
-    page.get_by_role("button", name="Try the example").click()
-    expect(page.get_by_role("heading", name="Tolvane harbour")).to_be_visible()
-    expect(page.get_by_text("Answers from 2 sources")).to_be_visible(timeout=60_000)
-    page.get_by_role("button", name="When was the light on Candle Rock first lit?").click()
-    expect(answered(page)).to_contain_text("1871")
-    page.get_by_role("link", name="Sourcebook").click()
-    expect(card(page, "Tolvane harbour")).to_contain_text("2 sources · 1 conversation")
-    expect(page.get_by_role("button", name="Try the example")).to_have_count(0)
-
-
+@pytest.mark.slow
 def test_notebooks_are_counted_renamed_and_deleted(fresh: Sourcebook, visit: Visit) -> None:
     other = fresh.notebook("Other")
     made = fresh.notebook("Tides", description="High and low")
@@ -98,39 +83,7 @@ def test_notebooks_are_counted_renamed_and_deleted(fresh: Sourcebook, visit: Vis
     assert [n["title"] for n in fresh.read("/notebooks")["items"]] == ["Other"]
 
 
-def test_an_answer_becomes_a_note_whose_citations_open_the_source(
-    modelled: Sourcebook, visit: Visit, llm: FakeLLMServer, notebook: str
-) -> None:
-    page = visit(modelled).go()
-    open_notebook(page, notebook)
-    llm.script(Reply(stream_of([ANSWER])))
-    ask(page, QUESTION)
-    answered(page).get_by_role("button", name="Save to notes").click()
-    page.get_by_role("button", name="Open", exact=True).click()
-    chips = notes(page).get_by_role("button", name=re.compile("^Citation 1: harbour.md"))
-    expect(chips).to_have_count(2)
-    chips.first.focus()
-    expect(page.get_by_role("tooltip")).to_contain_text("closes at ten in the evening")
-    page.keyboard.press("Enter")
-    expect(viewer(page).locator("mark").first).to_contain_text("closes at ten in the evening")
-
-
-def test_a_selection_becomes_a_note_with_the_citations_that_it_names(
-    modelled: Sourcebook, visit: Visit, llm: FakeLLMServer, notebook: str
-) -> None:
-    page = visit(modelled).go()
-    open_notebook(page, notebook)
-    llm.script(Reply(stream_of([ANSWER])))
-    ask(page, QUESTION)
-    answered(page)
-    answers(page).last.locator("p", has_text=SECOND).evaluate("p => getSelection().selectAllChildren(p)")
-    answers(page).last.get_by_role("button", name="Save to notes").click()
-    expect(notes(page).locator(".note-open")).to_have_count(1)
-    (note,) = modelled.read(f"/notebooks/{notebook}/notes")["items"]
-    assert note["text"] == f"{SECOND} [1]."
-    assert modelled.read(f"/notes/{note['id']}")["citations"]
-
-
+@pytest.mark.slow
 def test_a_note_is_written_previewed_stored_and_deleted(modelled: Sourcebook, visit: Visit, notebook: str) -> None:
     page = visit(modelled).go()
     open_notebook(page, notebook)
@@ -154,6 +107,7 @@ def test_a_note_is_written_previewed_stored_and_deleted(modelled: Sourcebook, vi
     expect(notes(page)).to_contain_text("Nothing is noted yet")
 
 
+@pytest.mark.slow
 def test_an_edit_overwrites_nobodys_and_loses_nothing(modelled: Sourcebook, visit: Visit, notebook: str) -> None:
     note = modelled.made(f"/notebooks/{notebook}/notes", {"title": "Ebb", "text": "One"})["id"]
     watched = visit(modelled)
@@ -169,6 +123,7 @@ def test_an_edit_overwrites_nobodys_and_loses_nothing(modelled: Sourcebook, visi
     assert modelled.read(f"/notes/{note}")["text"] == "Somebody else's"
 
 
+@pytest.mark.slow
 def test_a_source_that_is_gone_is_said_to_be_gone(
     modelled: Sourcebook, visit: Visit, llm: FakeLLMServer, notebook: str
 ) -> None:
@@ -186,31 +141,7 @@ def test_a_source_that_is_gone_is_said_to_be_gone(
     assert "/s/" not in page.url
 
 
-def test_notes_and_conversations_are_exported(
-    modelled: Sourcebook, visit: Visit, llm: FakeLLMServer, notebook: str, tmp_path: Path
-) -> None:
-    from docx import Document
-
-    kept = {"message_id": answer_of(modelled, llm, notebook), "title": "Hours"}
-    modelled.made(f"/notebooks/{notebook}/notes", kept)
-    page = visit(modelled).go()
-    open_notebook(page, notebook)
-    with page.expect_download() as markdown:
-        action(page, "the note Hours", "Export as Markdown")
-    assert markdown.value.suggested_filename == "Hours.md"
-    assert "**harbour.md**" in Path(markdown.value.path()).read_text(encoding="utf-8")
-    with page.expect_download() as word:
-        action(page, "the note Hours", "Export as Word document")
-    document = Document(io.BytesIO(Path(word.value.path()).read_bytes()))
-    assert document.paragraphs[0].text == "Hours"
-    page.get_by_title("Conversations").click()
-    page.get_by_role("dialog", name="Conversations").get_by_role("button", name=QUESTION).click()
-    expect(answers(page)).to_have_count(1)
-    with page.expect_download() as talk:
-        action(page, "this conversation", "Export as Markdown")
-    assert FIRST in Path(talk.value.path()).read_text(encoding="utf-8")
-
-
+@pytest.mark.slow
 def test_whoever_may_only_read_is_offered_nothing_else(visit: Visit, keyed: Sourcebook, keys: dict[str, str]) -> None:
     keyed.headers = {"Authorization": f"Bearer {keys['cleo']}"}
     made = keyed.notebook("Bob's")
@@ -239,13 +170,3 @@ def test_the_status_page_tells_what_runs_and_why_something_does_not(visit: Visit
     for plugin in told.values():
         if plugin["reason"]:
             expect(plugins).to_contain_text(plugin["reason"])
-
-
-def test_german_is_spoken_to_whoever_reads_it_and_can_be_chosen(fresh: Sourcebook, visit: Visit) -> None:
-    page = visit(fresh, locale="de-DE").go()
-    expect(page.get_by_role("heading", name="Notizbücher")).to_be_visible()
-    assert page.locator("html").get_attribute("lang") == "de"
-    page.get_by_label("Sprache").select_option("en")
-    expect(page.get_by_role("heading", name="Notebooks")).to_be_visible()
-    page.reload()
-    expect(page.get_by_role("heading", name="Notebooks")).to_be_visible()

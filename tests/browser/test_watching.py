@@ -101,6 +101,7 @@ def test_axe_finds_what_cannot_be_read(browser: Browser, site: Site) -> None:
     watched.close()
 
 
+@pytest.mark.slow
 def test_the_corpus_bites_a_page_that_trusts_it(browser: Browser, site: Site) -> None:
     """Else it would prove nothing about one that does not."""
     watched = Watched(browser, site.url)

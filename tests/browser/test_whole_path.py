@@ -37,13 +37,13 @@ def test_the_first_run_offers_the_bundled_example(fresh: Sourcebook, visit: Visi
     handbook = row(page, "tolvane-harbour-handbook.pdf")
     expect(handbook).to_have_attribute("data-state", "ready", timeout=60_000)
     expect(row(page, "standing-orders-of-the-watch.docx")).to_have_attribute("data-state", "ready", timeout=60_000)
-    ask(page, "When was the light on Candle Rock first lit?")
+    page.get_by_role("button", name="When was the light on Candle Rock first lit?").click()
     expect(answered(page)).to_contain_text("first lit on 2 November 1871")
     chip(page, 1).first.click()
     expect(viewer(page).get_by_role("heading", name="tolvane-harbour-handbook.pdf")).to_be_visible()
     assert len(marked(picture(page))) >= 1
     page.get_by_role("link", name="Sourcebook").click()
-    expect(cards(page).filter(has_text="Tolvane harbour")).to_contain_text("2 sources")
+    expect(cards(page).filter(has_text="Tolvane harbour")).to_contain_text("2 sources · 1 conversation")
     expect(page.get_by_role("button", name="Try the example")).to_have_count(0)
 
 
@@ -120,6 +120,7 @@ def test_the_whole_path_by_keyboard_alone(visit: Visit, plain: Sourcebook) -> No
     expect(page.get_by_role("button", name="Actions for harbour.md")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_it_speaks_german_to_who_reads_german(visit: Visit, plain: Sourcebook) -> None:
     notebook = plain.notebook("Hafen")
     plain.text(notebook, "hafen.md", "The harbour of Tolvane closes at ten in the evening.")
@@ -139,7 +140,7 @@ def test_it_speaks_german_to_who_reads_german(visit: Visit, plain: Sourcebook) -
     expect(page.get_by_role("heading", name="Sources", exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [320, 390])
+@pytest.mark.parametrize("width", [pytest.param(320, marks=pytest.mark.slow), 390])
 def test_a_narrow_screen_shows_one_pane(visit: Visit, plain: Sourcebook, tmp_path: Path, width: int) -> None:
     paper = written(tmp_path / "handbook.pdf")
     notebook = plain.notebook()

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from sourcebook.documents import Place
 from sourcebook.errors import TooLarge
 from sourcebook.export_docx import MOST, to_docx
+from sourcebook.export_words import WORDS
 from sourcebook.exporting import Export, Part, Quote, Reference, harmless, to_markdown
 
 from .test_rendering import EXFILTRATION, SCRIPTS
@@ -119,6 +121,20 @@ def test_references_say_name_place_words_and_what_is_gone() -> None:
         "\\[1\\] **a\\_b.pdf**, page 3: “At ten.”; “At six.” \\(does not support what was said\\)"
         " <https://x.example/open/t>\n\n\\[2\\] \\(the source has been removed\\)\n"
     )
+
+
+def test_headings_remarks_and_places_are_in_the_reader_s_language() -> None:
+    from docx import Document
+
+    words = WORDS["de"]
+    references = (Reference(1, "a.pdf", (Quote("At ten.", "", False),)), Reference(2, None, ()))
+    export = Export("T", (Part("a [1]"),), references, words)
+    document: Any = Document(io.BytesIO(to_docx(export)))
+    for told in (to_markdown(export).replace("\\", ""), "\n".join(p.text for p in document.paragraphs)):
+        assert all(said in told for said in (words.references, words.removed, words.unsupported))
+        assert "References" not in told
+    assert Place(page=3, sheet="Costs").said(*words.kinds) == "Seite 3, Blatt Costs"
+    assert str(Place(page=3, sheet="Costs")) == "page 3, sheet Costs"
 
 
 def test_markdown_becomes_words_own_structure() -> None:

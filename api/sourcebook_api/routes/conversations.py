@@ -11,7 +11,7 @@ from fastapi import Body, Query, Response
 from sourcebook.conversations import Conversation
 from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.exports import FILE, Format, export_file, exporting
+from sourcebook_api.exports import FILE, Format, Lang, export_file, exporting
 from sourcebook_api.openapi import api_router, problems
 from sourcebook_api.preconditions import IfMatch, etag
 from sourcebook_api.schemas.answers import (
@@ -105,11 +105,13 @@ async def delete_conversation(asking: Asking, conversation_id: str) -> None:
 @router.get(
     "/conversations/{conversation_id}/export", responses={**FILE, **problems(404, 413)}, response_class=Response
 )
-async def export_conversation(asking: Asking, conversation_id: str, kind: Format = "md") -> Response:
+async def export_conversation(
+    asking: Asking, conversation_id: str, kind: Format = "md", language: Lang = "en"
+) -> Response:
     """A conversation as a file: questions as headings, answers below them, every passage numbered once through all."""
     found = await asking.book.conversations.get(asking.principal, conversation_id)
     messages = await asking.book.conversations.messages(conversation_id)
-    return await export_file(await exporting(asking).conversation(found, messages), kind)
+    return await export_file(await exporting(asking, language).conversation(found, messages), kind)
 
 
 @router.get("/citations/{citation_id}", responses=problems(404))

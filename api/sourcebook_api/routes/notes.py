@@ -11,7 +11,7 @@ from sourcebook.errors import InvalidInput
 from sourcebook.notes import Note
 from sourcebook.rendering import to_html
 from sourcebook_api.access import Asking, Caller
-from sourcebook_api.exports import FILE, Format, export_file, exporting
+from sourcebook_api.exports import FILE, Format, Lang, export_file, exporting
 from sourcebook_api.openapi import NOT_MODIFIED, api_router, problems
 from sourcebook_api.preconditions import IfMatch, IfNoneMatch, versioned
 from sourcebook_api.routes.conversations import cited, placed
@@ -93,13 +93,13 @@ async def delete_note(asking: Asking, note_id: str) -> None:
 
 
 @router.get("/notes/{note_id}/export", responses={**FILE, **problems(404, 413)}, response_class=Response)
-async def export_note(asking: Asking, note_id: str, kind: Format = "md") -> Response:
+async def export_note(asking: Asking, note_id: str, kind: Format = "md", language: Lang = "en") -> Response:
     """A note as a file, with the numbered references of its citations: source, place, words, and a link where there is
     `links.public_url`. No format holds raw HTML, pictures, or links to anything but the web.
     """
     note = await asking.book.notes.get(asking.principal, note_id)
     await asking.book.plugins.authorize(asking.principal, "read", note.notebook_id)
-    return await export_file(await exporting(asking).note(note), kind)
+    return await export_file(await exporting(asking, language).note(note), kind)
 
 
 @router.post("/markdown")

@@ -65,10 +65,10 @@ export class Adding {
 }
 
 function incoming(name, waiting) {
-  const state = h("div", { class: "small muted" }, waiting);
+  const state = h("div.small.muted", waiting);
   const bar = h("progress", { "aria-label": t("add.progress", { name }), max: 1 });
-  const more = h("div", {}, bar);
-  const element = h("li", { class: "source coming" }, icon("upload"), h("div", { class: "grow" }, h("div", { class: "source-name cut" }, name), state, more));
+  const more = h("div", bar);
+  const element = h("li.source.coming", icon("upload"), h("div.grow", h("div.source-name.cut", name), state, more));
   return {
     element,
     sent(share) {
@@ -94,11 +94,11 @@ export function addDialog(adding) {
     const url = h("input", { type: "url", required: true, placeholder: "https://", maxlength: 8000 });
     const name = h("input", { required: true, maxlength: 200, value: t("add.text") });
     const text = h("textarea", { required: true, rows: 4 });
-    const form = (submit, ...fields) => h("form", { class: "stack tight", onsubmit: (event) => (event.preventDefault(), submit(), close()) }, ...fields, h("div", { class: "actions" }, h("button", { class: "button" }, t("add"))));
-    return h("div", { class: "stack" },
-      h("div", { class: "drop" }, icon("upload"), h("p", {}, t("add.drop")), h("div", { class: "row" }, pick(false), pick(true))),
-      form(() => adding.url(url.value.trim()), h("label", {}, h("span", {}, t("add.url")), url)),
-      form(() => adding.text(name.value.trim(), text.value), h("label", {}, h("span", {}, t("add.text")), text), h("label", {}, h("span", {}, t("add.text.title")), name)));
+    const form = (submit, ...fields) => h("form.stack.tight", { onsubmit: () => (submit(), close()) }, ...fields, h("div.actions", h("button.button", t("add"))));
+    return h("div.stack",
+      h("div.drop", icon("upload"), h("p", t("add.drop")), h("div.row.wrap", pick(false), pick(true))),
+      form(() => adding.url(url.value.trim()), h("label", h("span", t("add.url")), url)),
+      form(() => adding.text(name.value.trim(), text.value), h("label", h("span", t("add.text")), text), h("label", h("span", t("add.text.title")), name)));
   });
 }
 

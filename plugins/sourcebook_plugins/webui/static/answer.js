@@ -1,29 +1,32 @@
 // One answer: written as it streams, then put in its final form, with what can be done with it.
 
 import { breathe } from "./api.js";
-import { chip, chipped, queue, where } from "./citations.js";
+import { byMarker, chip, chipped, where } from "./citations.js";
 import { announce, button, fill, h, icon, toast, trouble, trusted } from "./dom.js";
 import { left, t } from "./strings.js";
 import { Writer } from "./writer.js";
 
 const LONG = 40; // blocks; of a longer answer only what is in sight is laid out
 
-/** An answer's element and how it grows. `actions`: `regenerate(answer)`, `again(answer)`; `grown()` after each addition. */
+/** An answer's element and how it grows. `chat` is what shows it, or null: it `follows()` after each addition, and can
+ * `regenerate(answer)` and try `again(answer)`. */
 export class Answer {
-  constructor(notebook, actions, grown) {
-    Object.assign(this, { notebook, actions, grown, began: performance.now() });
-    this.reasoning = h("div", { class: "reasoning-text" });
-    this.summary = h("summary", {}, t("answer.thinking"));
-    this.details = h("details", { class: "reasoning", hidden: true, open: true }, this.summary, this.reasoning);
-    this.status = h("p", { class: "status small muted", role: "status" }, h("span", { class: "dots", "aria-hidden": "true" }), t("answer.searching"));
-    this.body = h("div", { class: "prose streaming" });
-    this.foot = h("div", { class: "foot" });
-    this.element = h("article", { class: "answer", "aria-label": t("answer.label"), "aria-busy": "true" }, this.details, this.status, this.body, this.foot);
+  constructor(notebook, chat = null) {
+    Object.assign(this, { notebook, chat, seq: 0, began: performance.now() });
+    this.reasoning = h("div.reasoning-text");
+    this.summary = h("summary", t("answer.thinking"));
+    this.details = h("details.reasoning", { hidden: true, open: true }, this.summary, this.reasoning);
+    this.status = h("p.row.small.muted", { role: "status" }, h("span.dots", { "aria-hidden": "true" }), t("answer.searching"));
+    this.body = h("div.prose.streaming");
+    this.foot = h("div.foot");
+    this.element = h("article.answer", { "aria-label": t("answer.label"), "aria-busy": "true" }, this.details, this.status, this.body, this.foot);
     this.restart();
   }
 
-  /** Take one event of the run. */
+  /** Take one event of the run. What is added to the text is added once, however often it is told. */
   take(event) {
+    if (event.delta !== undefined && event.seq <= this.seq) return;
+    this.seq = event.seq;
     this[`on_${event.type.replace(".", "_")}`]?.(event);
   }
 
@@ -60,12 +63,13 @@ export class Answer {
   fold(seconds) {
     if (this.details.hidden || this.folded) return;
     this.folded = true; // by itself once: then it is the reader's
-    this.thoughts.flush();
+    this.thoughts.settle();
     this.details.open = false;
     this.summary.textContent = seconds ? t("answer.thought", { time: left(seconds) }) : t("answer.thoughts");
   }
 
   on_citation(citation) {
+    if (this.citations.some((one) => one.id === citation.id)) return;
     this.citations.push(citation);
     this.writer.cite(citation);
   }
@@ -79,12 +83,17 @@ export class Answer {
 
   /** Begin anew with what comes from the start. */
   restart() {
-    fill(this.body);
-    fill(this.reasoning);
     this.text = "";
     this.citations = [];
-    this.thoughts = new Writer(this.reasoning, this.notebook, this.grown);
-    this.writer = new Writer(this.body, this.notebook, this.grown);
+    this.thoughts = this.written(this.reasoning, this.thoughts);
+    this.writer = this.written(this.body, this.writer);
+  }
+
+  /** A writer into what is emptied for it; `before` writes no more. */
+  written(body, before) {
+    cancelAnimationFrame(before?.frame);
+    fill(body);
+    return new Writer(body, this.notebook, () => this.chat?.follows());
   }
 
   on_error({ problem, retryable }) {
@@ -92,9 +101,10 @@ export class Answer {
   }
 
   on_done(event) {
-    this.thoughts.flush();
+    this.thoughts.settle();
+    for (const one of event.citations) this.on_citation(one);
     if (this.writer.nearlyDone) this.writer.flush(); // else its final form is there sooner
-    Object.assign(this, { id: event.message_id, text: event.text, citations: event.citations });
+    Object.assign(this, { id: event.message_id, text: event.text });
     this.end(event);
     announce(this.problem ? `${this.problem.title}. ${this.problem.detail}` : t("answer.done", { count: event.citations.length }), Boolean(this.problem));
   }
@@ -104,14 +114,14 @@ export class Answer {
     this.status.hidden = true;
     this.fold();
     this.element.removeAttribute("aria-busy");
-    const told = this.problem ? h("div", { class: "note bad stack tight" }, trouble(this.problem, () => this.actions.again(this))) : this.remark(finish, grounded);
-    fill(this.foot, told, this.citations.some((one) => !one.supported) && h("p", { class: "small unsupported-note" }, icon("warn"), t("answer.unsupported")), this.text && this.tools());
+    const told = this.problem ? h("div.note.bad.stack.tight", trouble(this.problem, () => this.chat.again(this))) : this.remark(finish, grounded);
+    fill(this.foot, told, this.citations.some((one) => !one.supported) && h("p.row.small.unsupported-note", icon("warn"), t("answer.unsupported")), this.id && this.tools());
   }
 
   remark(finish, grounded) {
     const words = { cancelled: "answer.stopped", length: "answer.length", content_filter: "answer.filtered" }[finish];
-    if (words) return h("p", { class: "note small" }, t(words));
-    return this.text && !grounded && h("p", { class: "note warn small" }, t("answer.ungrounded"));
+    if (words) return h("p.note.small", t(words));
+    return this.text && !grounded && h("p.note.warn.small", t("answer.ungrounded"));
   }
 
   /** It could not be asked at all. */
@@ -125,7 +135,7 @@ export class Answer {
     const tool = (name, key, run) => button(name, { label: t(key), onclick: run });
     const save = tool("note", "answer.save", () => this.save());
     save.addEventListener("pointerdown", (event) => event.preventDefault()); // which would take the selection away
-    return h("div", { class: "row tools" }, tool("copy", "answer.copy", () => this.copy()), save, tool("retry", "answer.regenerate", () => this.actions.regenerate(this)));
+    return h("div.row.tools", this.text && [tool("copy", "answer.copy", () => this.copy()), save], tool("retry", "answer.regenerate", () => this.chat.regenerate(this)));
   }
 
   /** The stored message in the place of what streamed, piece by piece so that a long one does not hold the page. */
@@ -136,10 +146,10 @@ export class Answer {
       this.thoughts.add(message.reasoning);
       this.fold();
     }
-    if (message.html === null) return this.writer.flush(); // too long to be rendered: the plain text stays, or comes
+    if (message.html === null) return this.settle(); // too long to be rendered: the plain text stays, or comes
     const blocks = [...trusted(message.html).childNodes];
     const next = h("div", { class: blocks.length > LONG ? "prose long" : "prose" });
-    const one = queue(message.citations);
+    const one = byMarker(message.text, message.citations);
     let began = performance.now();
     for (const block of blocks) {
       next.append(block);
@@ -151,9 +161,16 @@ export class Answer {
     // A marker that Markdown swallowed, such as one behind a table's last cell, must not cost its citation.
     const placed = new Set([...next.querySelectorAll(".chip")].map((made) => Number(made.textContent)));
     const missing = new Map(message.citations.filter(({ n }) => !placed.has(n)).map((made) => [made.n, made]));
-    if (missing.size) next.append(h("p", { class: "small muted" }, t("answer.sources"), [...missing].map(([n, made]) => chip(n, made, this.notebook))));
+    if (missing.size) next.append(h("p.small.muted", t("answer.sources"), [...missing].map(([n, made]) => chip(n, made, this.notebook))));
     this.body.replaceWith(next);
     this.body = next;
+  }
+
+  /** What came is all, and stays as it is: the plain text with its chips. */
+  settle() {
+    if (this.writer.text !== this.text) (this.writer = this.written(this.body, this.writer)).add(this.text);
+    for (const one of this.citations) this.writer.cite(one);
+    this.writer.settle();
   }
 
   save() {
@@ -175,7 +192,7 @@ export class Answer {
 function plain(range) {
   const copy = range.cloneContents();
   for (const one of copy.querySelectorAll(".chip")) one.replaceWith(` [${one.textContent}]`);
-  const holder = h("div", { class: "unseen" }, copy);
+  const holder = h("div.unseen", copy);
   document.body.append(holder);
   const text = holder.innerText;
   holder.remove();
@@ -185,7 +202,7 @@ function plain(range) {
 /** Put a text on the clipboard. */
 export async function copyText(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const area = h("textarea", { class: "unseen", value: text }); // not on https, and not on this machine
+  const area = h("textarea.unseen", { value: text }); // not on https, and not on this machine
   document.body.append(area);
   area.select();
   document.execCommand("copy");

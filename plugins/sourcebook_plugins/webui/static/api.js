@@ -3,7 +3,7 @@
 import { reader } from "./sse.js";
 import { t } from "./strings.js";
 
-export const ROOT = "/api/v1";
+const ROOT = "/api/v1";
 
 /** What the API answered instead: `code` for programs; `title`, `detail` and `remedy` for people. `status` 0: nobody
  * answered at all. */
@@ -38,42 +38,44 @@ function address(path, query) {
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 
-async function problemOf(response) {
-  const retryAfter = Number(response.headers.get("Retry-After")) || 0;
-  const body = await response.json().catch(() => ({ title: response.statusText, detail: t("error.plain") }));
-  if (response.status === 401) session.dispatchEvent(new Event("signed-out"));
-  return new Problem(body, response.status, retryAfter);
+const unreachable = () => new Problem({ code: "unreachable", detail: t("error.unreachable") }, 0);
+
+function problemOf(body, status, retryAfter) {
+  if (status === 401) session.dispatchEvent(new Event("signed-out"));
+  return new Problem(body ?? { detail: t("error.plain") }, status, Number(retryAfter) || 0);
 }
 
 /** A request, answered with a Response that is ok. `path` is below `/api/v1`, or whole with a leading `//`: `//readyz`.
  * Raises `Problem`. */
 export async function send(method, path, { query, body, headers = {}, ...options } = {}) {
-  const whole = path.startsWith("//") ? path.slice(1) : path.startsWith(ROOT) ? path : ROOT + path;
-  const json = body !== undefined && !(body instanceof Blob) && !(body instanceof FormData);
-  const type = json ? { "Content-Type": "application/json" } : {};
+  const whole = path.startsWith("//") ? path.slice(1) : ROOT + path;
+  const type = body === undefined ? {} : { "Content-Type": "application/json" };
   let response;
   try {
     response = await fetch(address(whole, query), {
       method, headers: { Accept: "application/json", ...auth(), ...type, ...headers },
-      body: json ? JSON.stringify(body) : body, ...options,
+      body: JSON.stringify(body), ...options,
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ code: "unreachable", title: t("error.unreachable"), detail: t("error.unreachable") }, 0);
+    throw unreachable();
   }
-  if (!response.ok) throw await problemOf(response);
-  return response;
+  if (response.ok) return response;
+  throw problemOf(await response.json().catch(() => null), response.status, response.headers.get("Retry-After"));
 }
 
-const parsed = async (response) => (response.status === 204 ? null : response.json());
-export const get = async (path, query, options) => parsed(await send("GET", path, { query, ...options }));
-export const post = async (path, body, options) => parsed(await send("POST", path, { body, ...options }));
-export const patch = async (path, body, options) => parsed(await send("PATCH", path, { body, ...options }));
-export const remove = async (path, options) => parsed(await send("DELETE", path, options));
+const json = async (...request) => {
+  const response = await send(...request);
+  return response.status === 204 ? null : response.json();
+};
+export const get = (path, query, options) => json("GET", path, { query, ...options });
+export const post = (path, body, options) => json("POST", path, { body, ...options });
+export const patch = (path, body, options) => json("PATCH", path, { body, ...options });
+export const remove = (path) => json("DELETE", path);
 
 /** The pages of a list, one array of items after the other, across cursors. */
 export async function* pages(path, query, options) {
-  for (let cursor = query?.cursor; ; ) {
+  for (let cursor; ; ) {
     const page = await get(path, { limit: 200, ...query, cursor }, options);
     yield page.items;
     if (!(cursor = page.next_cursor)) return;
@@ -81,9 +83,9 @@ export async function* pages(path, query, options) {
 }
 
 /** All items of a list. */
-export async function all(path, query, options) {
+export async function all(path, query) {
   const items = [];
-  for await (const page of pages(path, query, options)) items.push(...page);
+  for await (const page of pages(path, query)) items.push(...page);
   return items;
 }
 
@@ -104,27 +106,23 @@ export async function download(path, name, query) {
 
 /** Upload one file to a notebook; `onProgress(share)` is told how much is sent. Resolves with the API's `{source,
  * created}`; a file of the same bytes is the source that is there. Raises `Problem`. */
-export function upload(notebook, file, { onProgress, signal, password } = {}) {
+export function upload(notebook, file, { onProgress, signal }) {
   const form = new FormData();
-  if (password) form.append("password", password);
   form.append("file", file, file.name);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
-    const problem = (body) => new Problem(body ?? { detail: t("error.plain") }, request.status,
-      Number(request.getResponseHeader("Retry-After")) || 0);
     request.open("POST", `${ROOT}/notebooks/${notebook}/sources`);
     for (const [name, value] of Object.entries({ Accept: "application/json", ...auth() })) request.setRequestHeader(name, value);
     request.responseType = "json";
-    request.upload.onprogress = (event) => onProgress?.(event.loaded / (event.total || 1));
+    request.upload.onprogress = (event) => onProgress(event.loaded / (event.total || 1));
     request.onload = () => {
-      if (request.status === 401) session.dispatchEvent(new Event("signed-out"));
       const item = request.response?.items?.[0];
       if (request.status < 300 && item?.source) resolve(item);
-      else reject(problem(item?.problem ?? request.response));
+      else reject(problemOf(item?.problem ?? request.response, request.status, request.getResponseHeader("Retry-After")));
     };
-    request.onerror = () => reject(problem({ code: "unreachable", detail: t("error.unreachable") }));
+    request.onerror = () => reject(unreachable());
     request.onabort = () => reject(new DOMException("", "AbortError"));
-    signal?.addEventListener("abort", () => request.abort());
+    signal.addEventListener("abort", () => request.abort());
     request.send(form);
   });
 }
@@ -156,7 +154,7 @@ export async function* events(path, { method = "GET", body, signal, last = "", e
       const response = await send(method, path, { body, headers, signal });
       onState?.("open");
       const location = response.headers.get("Content-Location");
-      if (location) [method, path, body] = ["GET", location, undefined];
+      if (location) [method, path, body] = ["GET", `/${location}`, undefined];
       for await (const event of framesOf(response.body)) {
         failures = 0;
         last = event.id ?? last;

@@ -1,25 +1,21 @@
 // The chat pane: a conversation, its questions and answers, and the run that is being written.
 
-import { events, get, post } from "./api.js";
+import { get } from "./api.js";
 import { Answer } from "./answer.js";
 import { Conversations } from "./conversations.js";
 import { announce, button, failed, fill, h, icon, toast } from "./dom.js";
+import { full, Run, runOf } from "./runs.js";
 import { narrowed } from "./sources.js";
 import { t } from "./strings.js";
-
-const ENDS = (event) => event.event === "done";
-
-/** Questions to begin with, where the notebook knows some. */
-const offered = ({ metadata }) => [metadata.questions].flat().filter((one) => typeof one === "string").slice(0, 4);
 
 customElements.define("sb-chat", class extends HTMLElement {
   connectedCallback() {
     this.stop = new AbortController();
+    this.memory = `talk:${this.notebook.id}`;
     this.talks = new Conversations(this.notebook, (id) => this.open(id));
-    this.turns = h("div", { class: "turns" });
-    this.end = h("div");
-    this.welcome = h("div", { class: "empty" }, h("h3", {}, t("chat.welcome")), h("p", { class: "muted" }, t("chat.hint")), this.offers());
-    this.scroller = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("chat.turns") }, this.welcome, this.turns, this.end);
+    this.turns = h("div.turns");
+    this.welcome = h("div.empty", h("h3", t("chat.welcome")), h("p.muted", t("chat.hint")), this.offers());
+    this.scroller = h("div.scroll", { tabindex: "0", role: "region", "aria-label": t("chat.turns") }, this.welcome, this.turns);
     this.scroller.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.pinned = true;
     // What comes into sight gets its real height only then.
@@ -27,28 +23,27 @@ customElements.define("sb-chat", class extends HTMLElement {
     this.growth.observe(this.turns);
     fill(this, this.talks.element, this.scroller, this.composer());
     this.closest("sb-notebook").addEventListener("sources-changed", (event) => this.told(event.detail), { signal: this.stop.signal });
-    this.resume();
+    this.open(sessionStorage.getItem(this.memory) ?? "", true);
   }
 
   disconnectedCallback() {
     this.stop.abort();
-    this.running?.abort.abort();
+    this.release();
     this.growth.disconnect();
   }
 
   /** Questions that the notebook brings along, as the example does. */
   offers() {
     const found = [].concat(this.notebook.metadata.questions ?? []).map(String).slice(0, 4);
-    return h("div", { class: "offers" }, found.map((text) => button("", { onclick: () => this.running || this.ask(text) }, text)));
+    return h("div.offers", found.map((text) => button("", { onclick: () => this.running || this.ask(text) }, text)));
   }
 
   composer() {
     this.input = h("textarea", { rows: 1, maxlength: 16000, placeholder: t("chat.ask"), "aria-label": t("chat.question"), oninput: () => this.grow(), onkeydown: (event) => this.key(event) });
-    this.sender = h("button", { class: "icon-button primary", "aria-label": t("chat.send"), title: t("chat.send") }, icon("send"));
+    this.sender = h("button.icon-button.primary", { "aria-label": t("chat.send"), title: t("chat.send") }, icon("send"));
     this.stopper = button("stop", { class: "primary", label: t("chat.stop"), hidden: true, onclick: () => this.halt() });
-    this.using = h("p", { class: "using small muted" });
-    const submit = (event) => (event.preventDefault(), this.submit());
-    return h("form", { class: "composer", onsubmit: submit }, h("div", { class: "ask" }, this.input, this.sender, this.stopper), this.using);
+    this.using = h("p.using.small.muted");
+    return h("form.composer", { onsubmit: () => this.submit() }, h("div.ask", this.input, this.sender, this.stopper), this.using);
   }
 
   grow() {
@@ -66,45 +61,41 @@ customElements.define("sb-chat", class extends HTMLElement {
     this.using.textContent = !total ? t("chat.nosources") : !ready ? t("chat.noready") : ticked < ready ? t("chat.some", { count: ticked, total: ready }) : t("chat.all", { count: ready });
   }
 
-  memory(what) {
-    return `${what}:${this.notebook.id}`;
-  }
-
-  /** Where this tab was: the conversation, and the run that was being written when it went away. */
-  async resume() {
-    const run = JSON.parse(sessionStorage.getItem(this.memory("run")) ?? "null");
-    await this.open(run?.conversation ?? sessionStorage.getItem(this.memory("talk")) ?? "", true);
-    if (!run || this.stop.signal.aborted) return;
-    const ended = [...this.turns.children].some((one) => one.answer?.id === run.message);
-    if (ended) this.forget();
-    else await this.follow(this.append(), `/runs/${run.run}/events`);
+  /** What is being written goes on out of sight. */
+  release() {
+    if (this.running) this.running.answer.chat = null;
+    this.busy(null);
   }
 
   /** Show a conversation, or with "" an empty one. */
   async open(id, quiet = false) {
-    if (this.running) {
-      this.running.abort.abort();
-      this.forget();
-      this.busy(null);
-    }
+    const opening = (this.opening = {});
+    const left = () => this.opening !== opening || this.stop.signal.aborted;
+    this.release();
     fill(this.turns);
     this.talks.show(null);
     this.talk = id;
     this.welcome.hidden = Boolean(id);
-    sessionStorage[id ? "setItem" : "removeItem"](this.memory("talk"), id);
+    sessionStorage[id ? "setItem" : "removeItem"](this.memory, id);
     if (!id) return quiet || this.input.focus({ preventScroll: true });
+    const run = runOf(id);
+    if (run) this.takeOver(run);
     try {
       const whole = await get(`/conversations/${id}`, { html: true, places: true }, { signal: this.stop.signal });
       for (const message of whole.messages) {
-        if (this.talk !== id) return; // another was opened meanwhile
+        if (left()) return;
         if (message.role === "user") this.turns.append(this.question(message.text, message.id));
-        else await this.stored(message);
+        else if (message.id !== run?.answer.id) await this.stored(message);
       }
+      if (left()) return;
+      if (run && !run.live) return this.open(id, true); // it ended meanwhile, and is stored
+      if (run) this.turns.append(run.answer.element);
       this.talks.show(whole);
       this.pinned = true;
       this.follows();
     } catch (error) {
-      sessionStorage.removeItem(this.memory("talk"));
+      if (left()) return;
+      sessionStorage.removeItem(this.memory);
       this.talk = "";
       this.welcome.hidden = false;
       if (error.status !== 404) failed(error);
@@ -113,7 +104,6 @@ customElements.define("sb-chat", class extends HTMLElement {
 
   async stored(message) {
     const answer = this.append();
-    if (message.html === null) answer.writer.add(message.text);
     await answer.show(message);
     const { finish, grounded, problem } = message.details;
     answer.problem = problem ?? null;
@@ -121,15 +111,14 @@ customElements.define("sb-chat", class extends HTMLElement {
   }
 
   append() {
-    const answer = new Answer(this.notebook.id, this, () => this.follows());
-    answer.element.answer = answer;
+    const answer = new Answer(this.notebook.id, this);
     this.turns.append(answer.element);
     return answer;
   }
 
   question(text, id = "") {
     const edit = button("edit", { label: t("chat.edit"), onclick: () => this.edit(shown) });
-    const shown = h("article", { class: "question", "aria-label": t("chat.asked") }, h("p", {}, text), edit);
+    const shown = h("article.question", { "aria-label": t("chat.asked") }, h("p", text), edit);
     return Object.assign(shown, { text, id_: id });
   }
 
@@ -141,22 +130,28 @@ customElements.define("sb-chat", class extends HTMLElement {
     this.grow();
   }
 
-  /** Ask. `replaces` is the element of a question whose place this one takes. False where no source may be used. */
-  ask(text, replaces) {
+  /** Ask. `replaces` is the element of a question whose place this one takes. False where nothing can be asked. */
+  ask(question, replaces) {
     const narrow = narrowed();
-    if (narrow === null) return toast(t("chat.nothing"), { problem: true }), false;
+    const why = narrow === null ? "chat.nothing" : full() && "chat.full";
+    if (why) return toast(t(why), { problem: true }), false;
     if (replaces) this.cut(replaces);
     this.welcome.hidden = true;
-    const question = this.question(text);
-    this.turns.append(question);
-    const answer = this.append();
-    this.pinned = true;
-    this.follows();
-    const body = { question: text, notebooks: [this.notebook.id], stream: true, ...narrow };
+    this.turns.append(this.question(question));
+    const body = { question, notebooks: [this.notebook.id], stream: true, ...narrow };
     if (this.talk) body.conversation_id = this.talk;
     if (replaces?.id_) body.replaces = replaces.id_;
-    this.follow(answer, "/chat", { method: "POST", body });
+    this.begin("/chat", body);
     return true;
+  }
+
+  /** Begin an answer, at the end of the turns. */
+  begin(path, body) {
+    const run = new Run(this.append(), this.talk);
+    this.takeOver(run);
+    this.pinned = true;
+    this.follows();
+    run.follow(path, { method: "POST", body });
   }
 
   /** Take a turn and all after it away. */
@@ -165,17 +160,17 @@ customElements.define("sb-chat", class extends HTMLElement {
     element.remove();
   }
 
-  regenerate(answer) {
-    if (this.running || !answer.id) return;
-    const { id } = answer;
-    this.cut(answer.element);
-    this.follow(this.append(), `/messages/${id}/regenerate?stream=true`, { method: "POST" });
+  regenerate({ id, element }) {
+    if (this.running || !id) return;
+    if (full()) return toast(t("chat.full"), { problem: true });
+    this.cut(element);
+    this.begin(`/messages/${id}/regenerate?stream=true`);
   }
 
   /** After an error: the answer that is stored is made again; where there is none, the question is asked again. */
   again(answer) {
     const question = answer.element.previousElementSibling;
-    if (answer.id && !answer.unsaid) return this.regenerate(answer);
+    if (answer.id) return this.regenerate(answer);
     if (!this.running && question) this.ask(question.text, question);
   }
 
@@ -183,81 +178,58 @@ customElements.define("sb-chat", class extends HTMLElement {
     if (this.running) return;
     const input = h("textarea", { rows: 3, maxlength: 16000, "aria-label": t("chat.question"), value: shown.text });
     const back = () => form.replaceWith(shown);
-    const submit = (event) => {
-      event?.preventDefault();
+    const submit = () => {
       const text = input.value.trim();
       back();
       if (text) this.ask(text, shown);
     };
     const key = (event) => (event.key === "Escape" ? back() : event.key === "Enter" && !event.shiftKey && !event.isComposing && submit(event));
-    const form = h("form", { class: "question editing stack tight", onsubmit: submit, onkeydown: key }, input,
-      h("div", { class: "actions" }, button("", { class: "quiet", onclick: back }, t("cancel")), h("button", { class: "button primary" }, t("chat.resend"))));
+    const form = h("form.question.editing.stack.tight", { onsubmit: submit, onkeydown: key }, input,
+      h("div.actions", button("", { class: "quiet", onclick: back }, t("cancel")), h("button.button.primary", t("chat.resend"))));
     shown.replaceWith(form);
     input.focus();
   }
 
-  /** Follow a run from its beginning, whatever connection it takes, and put its answer in its final form. */
-  async follow(answer, path, how = {}) {
-    const abort = new AbortController();
-    this.busy({ abort, answer, run: /runs\/([^/]+)/.exec(path)?.[1] });
-    const running = this.running;
-    try {
-      const onState = (state) => answer.element.classList.toggle("waiting", state === "waiting");
-      for await (const { event, data } of events(path, { ...how, signal: abort.signal, ends: ENDS, onState })) {
-        if (event === "run.started") this.began(running, data);
-        answer.take(data);
-        if (event === "done") await this.finished(answer);
-      }
-    } catch (error) {
-      answer.unsaid = !answer.id;
-      if (how.method || error.status !== 404) answer.refused(error);
-      else answer.element.remove(); // the run is not known any more
-      this.forget();
-    } finally {
-      if (this.running === running) this.busy(null);
-    }
+  /** A run of this conversation is shown here from now on. */
+  takeOver(run) {
+    run.answer.chat = this;
+    this.busy(run);
   }
 
-  began(running, { run_id: run, conversation_id: talk, message_id: message }) {
-    running.run = run;
-    if (running.halted) post(`/runs/${run}/cancel`).catch(failed);
+  began({ talk }) {
     this.talk = talk;
-    sessionStorage.setItem(this.memory("talk"), talk);
-    sessionStorage.setItem(this.memory("run"), JSON.stringify({ run, conversation: talk, message }));
+    sessionStorage.setItem(this.memory, talk);
   }
 
-  forget() {
-    sessionStorage.removeItem(this.memory("run"));
-  }
-
-  async finished(answer) {
-    this.forget();
-    const whole = await get(`/conversations/${this.talk}`, { html: true, places: true }, { signal: this.stop.signal }).catch(() => null);
-    if (!whole || !answer.element.isConnected) return answer.writer.flush();
+  /** All of an answer has come: it gets its final form, from the conversation as it is stored. */
+  async finished(answer, whole) {
+    if (!answer.element.isConnected) return;
+    if (!whole) return answer.settle();
     this.talks.show(whole);
     const at = whole.messages.findIndex((message) => message.id === answer.id);
     const question = answer.element.previousElementSibling;
     // Stored or not, the question is the last one where its answer is not there.
     const asked = at > 0 ? whole.messages[at - 1] : whole.messages.findLast((message) => message.role === "user");
     if (question?.matches(".question") && asked) question.id_ = asked.id;
-    if (at >= 0 && whole.messages[at].text) await answer.show(whole.messages[at]);
-    else answer.writer.flush();
+    if (whole.messages[at]?.text) await answer.show(whole.messages[at]);
+    else answer.settle();
     this.follows();
   }
 
-  busy(running) {
-    this.running = running;
-    this.sender.hidden = Boolean(running);
-    this.stopper.hidden = !running;
-    this.turns.classList.toggle("busy", Boolean(running));
+  over(run) {
+    if (this.running === run) this.busy(null);
+  }
+
+  busy(run) {
+    this.running = run;
+    this.sender.hidden = Boolean(run);
+    this.stopper.hidden = !run;
+    this.turns.classList.toggle("busy", Boolean(run));
   }
 
   halt() {
-    const { running } = this;
-    if (!running) return;
     announce(t("answer.stopped"));
-    if (running.run) post(`/runs/${running.run}/cancel`).catch(failed);
-    else running.halted = true; // it has no name yet: as soon as it has one
+    this.running?.halt();
     this.input.focus();
   }
 

@@ -11,7 +11,7 @@ const held = new WeakMap(); // chip -> {citation, notebook}
 
 /** A chip for number `n`. Without a citation it waits for `bind`, and says nothing. */
 export function chip(n, citation, notebook) {
-  const made = h("button", { type: "button", class: "chip", disabled: true }, String(n));
+  const made = h("button.chip", { type: "button", disabled: true }, String(n));
   if (citation) bind(made, citation, notebook);
   return made;
 }
@@ -30,24 +30,55 @@ export function where(citation) {
   return [citation.source_name ?? citation.title ?? "", page && t("cite.page", { page })].filter(Boolean).join(", ");
 }
 
-/** The citations of a text, handed out in order: `next(n)` is the next one with this number, or the last there was. */
-export function queue(citations) {
-  const by = new Map();
-  for (const one of [...citations].sort((a, b) => a.answer_start - b.answer_start)) by.set(one.n, [...(by.get(one.n) ?? []), one]);
-  return (n) => (by.get(n)?.length > 1 ? by.get(n).shift() : by.get(n)?.[0]);
+/** The numbers of a marker, each once. */
+export const numbersOf = (marker) => [...new Set(marker.match(/\d+/g).map(Number))];
+
+const ASTRAL = /[\ud800-\udfff]/;
+
+/** The length of a text in code points, as the API counts. */
+export const codes = (text) => (ASTRAL.test(text) ? [...text].length : text.length);
+
+/** A range of a text in code points. */
+export const part = (text, start, end) => (ASTRAL.test(text) ? [...text].slice(start, end).join("") : text.slice(start, end));
+
+/** The citations of an answer, handed out marker by marker: `next(n)` is that of the next one with this number, if it has
+ * one. A citation belongs to the first marker behind its sentence. */
+export function byMarker(text, citations) {
+  const markers = new Map();
+  let [at, from] = [0, 0];
+  for (const match of text.matchAll(MARKER)) {
+    at += codes(text.slice(from, match.index));
+    for (const n of numbersOf(match[0])) listed(markers, n).push({ at });
+    at += match[0].length;
+    from = match.index + match[0].length;
+  }
+  for (const citation of citations) {
+    const free = markers.get(citation.n)?.find((one) => !one.citation && one.at >= citation.answer_end);
+    if (free) free.citation = citation;
+  }
+  return (n) => markers.get(n)?.shift()?.citation;
 }
 
-/** Put chips into what the server rendered, in place of its `[n]`. With `text`, the Markdown that it was rendered of,
- * the sentences that are not supported by what they cite are marked too. Changes and returns `root`; `next` is the queue of
- * the citations where a text is done in parts. */
-export function chipped(root, citations, notebook, text = "", next = queue(citations)) {
-  const astral = /[\ud800-\udfff]/.test(text);
+const listed = (map, n) => map.get(n) ?? map.set(n, []).get(n);
+
+/** The same for a note, which may have been edited: in order, and again the last there was. */
+function inTurn(citations) {
+  const left = new Map();
+  for (const one of [...citations].sort((a, b) => a.answer_start - b.answer_start)) listed(left, one.n).push(one);
+  return (n) => (left.get(n)?.length > 1 ? left.get(n).shift() : left.get(n)?.[0]);
+}
+
+/** Put chips into what the server rendered, in place of its `[n]`, each with the citation that `next` gives: see `byMarker`.
+ * With `text`, the Markdown that it was rendered of, sentences that are not supported by what they cite are marked too.
+ * Changes and returns `root`. */
+export function chipped(root, citations, notebook, text = "", next = inTurn(citations)) {
   for (const node of textsOf(root)) {
+    const inert = node.parentElement?.closest("code, a"); // its markers are counted, and stay what they are
     const parts = [];
     let from = 0;
     for (const match of node.data.matchAll(MARKER)) {
-      const found = [...new Set(match[0].match(/\d+/g).map(Number))].map(next).filter(Boolean);
-      if (!found.length) continue;
+      const found = numbersOf(match[0]).map(next).filter(Boolean);
+      if (inert || !found.length) continue;
       parts.push(node.data.slice(from, match.index).trimEnd(), ...found.map((one) => chip(one.n, one, notebook)));
       from = match.index + match[0].length;
     }
@@ -56,7 +87,7 @@ export function chipped(root, citations, notebook, text = "", next = queue(citat
     node.replaceWith(...parts.filter((part) => part !== ""), node.data.slice(from));
     for (const one of chips) {
       const { citation } = held.get(one);
-      if (!citation.supported && text) doubt(one, part(text, citation.answer_start, citation.answer_end, astral));
+      if (!citation.supported && text) doubt(one, part(text, citation.answer_start, citation.answer_end));
     }
   }
   return root;
@@ -66,12 +97,9 @@ function textsOf(root) {
   const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   const found = [];
   while (walker.nextNode())
-    if (/[[【]/.test(walker.currentNode.data) && !walker.currentNode.parentElement?.closest("code, a")) found.push(walker.currentNode);
+    if (/[[【]/.test(walker.currentNode.data)) found.push(walker.currentNode);
   return found;
 }
-
-/** A range of a text in code points, as the API counts. Only where there are pairs of units do they differ from units. */
-export const part = (text, start, end, astral) => (astral ? [...text].slice(start, end).join("") : text.slice(start, end));
 
 const LETTER = /[\p{L}\p{N}]/u;
 
@@ -93,7 +121,7 @@ export function doubt(made, sentence) {
   for (const [node, from] of marked) {
     const part = from ? node.splitText(from) : node;
     if (part.data.trim()) {
-      const span = h("span", { class: "doubt" });
+      const span = h("span.doubt");
       part.replaceWith(span);
       span.append(part);
     }
@@ -104,13 +132,16 @@ export function doubt(made, sentence) {
 export const target = (citation, notebook) =>
   address(notebook, citation.source_id, { document: citation.document_id, start: citation.start, end: citation.end });
 
+/** A table's row as a reader says it; other words as they are. */
+const cells = (quote) => quote.replace(/^\|.*$/gm, (row) => row.replace(/^\|\s*|\s*\|$/g, "").replace(/\s*\|\s*/g, " · "));
+
 let card;
 
 function show(made) {
   const { citation } = held.get(made);
-  card ??= document.body.appendChild(h("div", { id: "quote", class: "quote", role: "tooltip", popover: "manual" }));
-  fill(card, h("strong", {}, where(citation)), h("q", {}, citation.quote || t("cite.removed")),
-    !citation.supported && h("p", { class: "small" }, `? ${t("cite.unsupported")}`));
+  card ??= document.body.appendChild(h("div.quote", { id: "quote", role: "tooltip", popover: "manual" }));
+  fill(card, h("strong", where(citation)), h("q.clamp", cells(citation.quote) || t("cite.removed")),
+    !citation.supported && h("p.small", `? ${t("cite.unsupported")}`));
   card.showPopover();
   place(card, made.getBoundingClientRect());
   made.setAttribute("aria-describedby", "quote");

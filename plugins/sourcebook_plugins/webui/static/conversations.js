@@ -1,7 +1,8 @@
 // Which conversation a notebook's chat shows: chosen, named, deleted.
 
 import { all, patch, remove } from "./api.js";
-import { ask, button, confirm, failed, fill, h, icon, menu } from "./dom.js";
+import { ask, button, confirm, failed, h, icon, menu } from "./dom.js";
+import { runOf } from "./runs.js";
 import { ago, t } from "./strings.js";
 
 /** What else can be done with a conversation: functions of it that return an item for its menu. */
@@ -11,13 +12,11 @@ export const conversationActions = [];
 export class Conversations {
   constructor(notebook, open) {
     Object.assign(this, { notebook, open, current: null });
-    this.title = h("span", { class: "cut" });
-    this.list = h("div", { class: "menu talks", popover: "auto", "aria-label": t("talk.list"), role: "dialog" });
-    this.list.addEventListener("toggle", (event) => this.chooser.setAttribute("aria-expanded", String(event.newState === "open")));
-    this.chooser = h("button", { type: "button", class: "button quiet chooser", "aria-haspopup": "dialog", "aria-expanded": "false", title: t("talk.list"), onclick: () => this.choose() }, this.title, icon("down"));
+    this.title = h("span.cut");
+    this.chooser = menu(t("talk.list"), () => this.all(), h("button.button.quiet.chooser", { type: "button", title: t("talk.list") }, this.title, icon("down")));
     this.more = menu(t("talk.menu"), () => this.items());
     this.fresh = button("add", { label: t("talk.new"), onclick: () => open("") });
-    this.element = h("div", { class: "row talk-bar" }, this.chooser, h("span", { class: "grow" }), this.fresh, this.more, this.list);
+    this.element = h("div.row.talk-bar", this.chooser, h("span.grow"), this.fresh, this.more);
     this.show(null);
   }
 
@@ -29,22 +28,13 @@ export class Conversations {
     this.more.hidden = !conversation;
   }
 
-  async choose() {
-    fill(this.list, h("p", { class: "small muted" }, t("loading")));
-    this.list.showPopover();
-    const at = this.chooser.getBoundingClientRect();
-    Object.assign(this.list.style, { left: `${at.left}px`, top: `${at.bottom + 4}px`, maxWidth: `${Math.min(420, innerWidth - at.left - 12)}px` });
-    try {
-      const found = await all("/conversations", { notebook: this.notebook.id });
-      const take = (one) => () => (this.list.hidePopover(), this.open(one.id));
-      fill(this.list, found.map((one) => h("button", { type: "button", "aria-current": one.id === this.current?.id && "true", onclick: take(one) },
-        h("span", { class: "grow cut" }, one.title || t("talk.new")), h("span", { class: "small muted" }, ago(one.updated_at)))));
-      if (!found.length) fill(this.list, h("p", { class: "small muted" }, t("talk.none")));
-      this.list.querySelector("button")?.focus();
-    } catch (error) {
-      this.list.hidePopover();
-      failed(error);
-    }
+  async all() {
+    const found = await all("/conversations", { notebook: this.notebook.id });
+    const running = (one) => runOf(one.id) && h("span.dots", { role: "img", "aria-label": t("talk.running") });
+    return found.length ? found.map((one) => ({
+      label: one.title || t("talk.new"), note: [running(one), h("span.small.muted", ago(one.updated_at))],
+      current: one.id === this.current?.id, run: () => this.open(one.id),
+    })) : [t("talk.none")];
   }
 
   items() {

@@ -26,17 +26,22 @@ const ICONS = {
   warn: "M12 4l9 16H3zM12 10v4M12 17v.01",
 };
 
-/** An element. `props`: `class`, `on<event>` functions, `data-*`, `aria-*`, properties that are no attributes (`value`,
- * `checked`), any attribute; null, undefined and false leave one out. Children: nodes, strings, lists of them. */
-export function h(tag, props, ...children) {
+/** An element: `h("p.small.muted", props, ...children)`. `props` may be left out: `on<event>` functions, `data-*`, `aria-*`,
+ * properties that are no attributes (`value`, `checked`), any attribute; null, undefined and false leave one out.
+ * Children: nodes, strings, lists of them. */
+export function h(kind, ...children) {
+  const [tag, ...classes] = kind.split(".");
   const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(props ?? {})) set(made, name, value);
+  if (classes.length) made.className = classes.join(" ");
+  const props = children[0]?.constructor === Object ? children.shift() : {};
+  for (const [name, value] of Object.entries(props)) set(made, name, value);
   made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return made;
 }
 
 function set(element, name, value) {
-  if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+  if (name === "onsubmit") element.onsubmit = (event) => (event.preventDefault(), value(event)); // nothing is ever sent by a form
+  else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
   else if (name === "value" || name === "checked" || name === "indeterminate") element[name] = value;
   else if (value === true) element.setAttribute(name, "");
   else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
@@ -80,9 +85,9 @@ let polite, alert, toasts;
 
 /** The page's own fixtures: live regions and the place for toasts. Called once. */
 export function fixtures() {
-  polite = h("div", { class: "unseen", role: "status", "aria-live": "polite" });
-  alert = h("div", { class: "unseen", role: "alert" });
-  toasts = h("div", { class: "toasts" });
+  polite = h("div.unseen", { role: "status", "aria-live": "polite" });
+  alert = h("div.unseen", { role: "alert" });
+  toasts = h("div.toasts");
   document.body.append(polite, alert, toasts);
 }
 
@@ -110,7 +115,7 @@ export function toast(text, { action, ms = 6000, problem = false, gone } = {}) {
   };
   const act = action && button("", { class: "quiet", onclick: () => (end(true), action.run()) }, action.label);
   const shown = h("div", { class: problem ? "toast bad" : "toast", role: problem ? "alert" : "status" },
-    h("span", {}, text), act, button("close", { label: t("close"), onclick: () => end(false) }));
+    h("span", text), act, button("close", { label: t("close"), onclick: () => end(false) }));
   for (const name of ["pointerenter", "focusin"]) shown.addEventListener(name, () => clearTimeout(timer));
   for (const name of ["pointerleave", "focusout"]) shown.addEventListener(name, wait);
   toasts.append(shown);
@@ -126,8 +131,8 @@ export function failed(error) {
 
 /** A problem in its own words, with its remedy, and where `again` is given a way to try again. */
 export const trouble = (problem, again) => [
-  h("strong", { class: "problem row" }, icon("warn"), problem.title || t("error.plain")),
-  h("p", { class: "small" }, words(problem)),
+  h("strong.problem.row", icon("warn"), problem.title || t("error.plain")),
+  h("p.small", words(problem)),
   again && button("retry", { class: "small", onclick: again }, t("retry")),
 ];
 
@@ -143,8 +148,8 @@ export function dialog(title, body, kind = "") {
     };
     shown.addEventListener("cancel", (event) => (event.preventDefault(), close()));
     shown.addEventListener("pointerdown", (event) => event.target === shown && close());
-    shown.append(h("div", { class: "dialog" },
-      h("header", {}, heading, button("close", { label: t("close"), onclick: () => close() })), body(close)));
+    shown.append(h("div.dialog",
+      h("header", heading, button("close", { label: t("close"), onclick: () => close() })), body(close)));
     document.body.append(shown);
     shown.showModal();
   });
@@ -154,38 +159,43 @@ export function dialog(title, body, kind = "") {
 export function ask(title, { value = "", label = title, action, type = "text", hint = "" }) {
   return dialog(title, (close) => {
     const input = h("input", { type, value, required: true, autofocus: true, maxlength: 500, autocomplete: "off" });
-    const submit = (event) => (event.preventDefault(), close(input.value));
-    return h("form", { class: "stack", onsubmit: submit },
-      h("label", {}, h("span", {}, label), input), hint && h("p", { class: "muted" }, hint),
-      h("div", { class: "actions" }, h("button", { class: "button primary" }, action)));
+    return h("form.stack", { onsubmit: () => close(input.value) },
+      h("label", h("span", label), input), hint && h("p.muted", hint),
+      h("div.actions", h("button.button.primary", action)));
   });
 }
 
 /** Ask whether to go on. Resolves with true or null. */
 export function confirm(title, text, action) {
-  return dialog(title, (close) => h("div", { class: "stack" }, h("p", {}, text), h("div", { class: "actions" },
+  return dialog(title, (close) => h("div.stack", h("p", text), h("div.actions",
     button("", { class: "danger", autofocus: true, onclick: () => close(true) }, action))));
 }
 
-/** A menu below a button: `items()` gives `{label, icon, run, danger}` when it opens, falsy ones are left out. */
-export function menu(label, items, name = "more") {
-  const opener = button(name, { label, "aria-haspopup": "menu", "aria-expanded": "false", onclick: open });
-  function open() {
-    const list = h("div", { class: "menu", role: "menu", popover: "auto", "aria-label": label });
-    const take = (item) => () => (list.hidePopover(), item.run());
-    for (const item of items().filter(Boolean))
-      list.append(h("button", { type: "button", role: "menuitem", class: item.danger ? "danger" : "",
-        onclick: take(item) }, icon(item.icon), item.label));
-    list.addEventListener("keydown", (event) => step(event, [...list.children]));
+/** A menu below a button: `items()` gives `{label, note, icon, run, danger, current}` when it opens, falsy ones are left
+ * out; a string is but said. Raises nothing: what fails is told. */
+export function menu(label, items, opener = button("more", { label })) {
+  const expanded = (open) => opener.setAttribute("aria-expanded", String(open));
+  opener.setAttribute("aria-haspopup", "menu");
+  expanded(false);
+  opener.addEventListener("click", async () => {
+    const list = h("div.menu", { role: "menu", popover: "auto", "aria-label": label });
+    const entry = ({ label, note, icon: sign, run, danger, current }) => h("button", { type: "button", role: "menuitem", class: danger && "danger",
+      "aria-current": current && "true", onclick: () => (list.hidePopover(), run()) }, sign && icon(sign), h("span.grow.cut", label), note);
+    try {
+      for (const item of (await items()).filter(Boolean)) list.append(item.label ? entry(item) : h("p.small.muted", item));
+    } catch (error) {
+      return failed(error);
+    }
+    list.addEventListener("keydown", (event) => step(event, [...list.querySelectorAll("button")]));
     list.addEventListener("toggle", (event) => {
-      opener.setAttribute("aria-expanded", String(event.newState === "open"));
+      expanded(event.newState === "open");
       if (event.newState === "closed") list.remove();
     });
     opener.after(list);
     list.showPopover();
     place(list, opener.getBoundingClientRect());
-    list.firstElementChild?.focus();
-  }
+    list.querySelector("button")?.focus();
+  });
   return opener;
 }
 

@@ -8,6 +8,7 @@
 import { key, session, signedIn, signOut } from "./api.js";
 import { button, failed, fill, fixtures, h, trouble } from "./dom.js";
 import { route } from "./router.js";
+import { dropAll, takeUp } from "./runs.js";
 import { signInView } from "./signin.js";
 import { choose, language, LANGUAGES, load, t } from "./strings.js";
 import "./workspace.js";
@@ -21,13 +22,13 @@ const main = h("main", { id: "main", tabindex: "-1" });
 function bar() {
   const languages = h("select", { "aria-label": t("language"), onchange: (event) => choose(event.target.value) },
     Object.entries(LANGUAGES).map(([code, name]) => h("option", { value: code, selected: code === language, lang: code }, name)));
-  return h("header", { class: "bar" },
-    h("a", { class: "skip", href: "#main", onclick: (event) => (event.preventDefault(), main.focus()) }, t("skip")),
-    h("a", { class: "brand", href: "#/" }, h("img", { src: "static/icon.svg", alt: "", width: 26, height: 26 }), "Sourcebook"),
-    h("div", { class: "crumb", id: "crumb" }),
+  return h("header.bar",
+    h("a.skip", { href: "#main", onclick: (event) => (event.preventDefault(), main.focus()) }, t("skip")),
+    h("a.brand", { href: "#/" }, h("img", { src: "static/icon.svg", alt: "", width: 26, height: 26 }), "Sourcebook"),
+    h("div.crumb", { id: "crumb" }),
     h("nav", { "aria-label": t("nav") },
       languages,
-      h("a", { class: "button quiet", href: "#/status" }, t("status.title")),
+      h("a.button.quiet", { href: "#/status" }, t("status.title")),
       key() && button("", { class: "quiet", onclick: leave }, t("signout"))));
 }
 
@@ -55,15 +56,17 @@ async function start() {
   try {
     if (!(await signedIn())) return askForKey();
   } catch (error) {
-    return fill(app, h("main", { class: "centre" }, h("h1", {}, t("error.start")), trouble(error, start)));
+    return fill(app, h("main.centre", h("h1", t("error.start")), trouble(error, start)));
   }
   fill(app, bar(), main);
+  takeUp();
   show();
 }
 
 function askForKey() {
   if (app.querySelector("sb-sign-in")) return;
   const wrong = Boolean(key());
+  dropAll();
   signOut();
   fill(main);
   fill(app, signInView(start, wrong));

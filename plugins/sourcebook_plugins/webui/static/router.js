@@ -17,10 +17,5 @@ export function address(notebook, source = "", query = {}) {
   return `#/n/${encodeURIComponent(notebook)}${where}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
-/** Go to an address, or only change it (`replace`). */
-export function go(to, replace = false) {
-  if (replace) {
-    history.replaceState(null, "", to);
-    dispatchEvent(new HashChangeEvent("hashchange"));
-  } else location.hash = to;
-}
+/** Go to an address. */
+export const go = (to) => (location.hash = to);

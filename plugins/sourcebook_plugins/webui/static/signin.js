@@ -10,9 +10,8 @@ customElements.define("sb-sign-in", class extends HTMLElement {});
 export function signInView(then, wrong) {
   const secret = h("input", { id: "key", type: "password", required: true, autofocus: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "key-help key-problem" });
   const always = h("input", { type: "checkbox" });
-  const told = h("p", { id: "key-problem", class: "problem", role: "alert" }, wrong && t("signin.again"));
-  const submit = async (event) => {
-    event.preventDefault();
+  const told = h("p.problem", { id: "key-problem", role: "alert" }, wrong && t("signin.again"));
+  const submit = async () => {
     signIn(secret.value.trim(), always.checked);
     try {
       if (await signedIn()) return then();
@@ -24,14 +23,14 @@ export function signInView(then, wrong) {
     }
     secret.select();
   };
-  return h("sb-sign-in", {}, h("main", { class: "centre" },
-    h("form", { class: "card stack", onsubmit: submit },
+  return h("sb-sign-in", h("main.centre",
+    h("form.card.stack", { onsubmit: submit },
       h("img", { src: "static/icon.svg", alt: "", width: 44, height: 44 }),
-      h("h1", {}, t("signin.title")),
-      h("p", { id: "key-help", class: "muted" }, t("signin.help")),
+      h("h1", t("signin.title")),
+      h("p.muted", { id: "key-help" }, t("signin.help")),
       h("input", { hidden: true, autocomplete: "username", value: "sourcebook" }), // what browsers keep a password under
-      h("label", {}, h("span", {}, t("signin.key")), secret),
-      h("label", { class: "row" }, always, h("span", {}, t("signin.keep"))),
+      h("label", h("span", t("signin.key")), secret),
+      h("label.row", always, h("span", t("signin.keep"))),
       told,
-      h("button", { class: "button primary" }, t("signin.go")))));
+      h("button.button.primary", t("signin.go")))));
 }

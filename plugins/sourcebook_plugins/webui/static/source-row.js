@@ -16,14 +16,14 @@ export const isReady = (source) => source.state === "ready";
 export class SourceRow {
   constructor(source, notebook, ticked, actions) {
     this.tick = h("input", { type: "checkbox", checked: ticked, onchange: () => actions.tick(this) });
-    this.name = h("a", { class: "source-name cut" });
-    this.state = h("div", { class: "source-state small muted" });
-    this.more = h("div", { class: "source-more" });
+    this.name = h("a.source-name.cut");
+    this.state = h("div.source-state.small.muted");
+    this.more = h("div.source-more");
     this.actions = actions;
     this.notebook = notebook;
     const opener = menu(t("source.menu"), () => this.items());
     this.opener = opener;
-    this.element = h("li", { class: "source" }, this.tick, h("div", { class: "grow" }, this.name, this.state, this.more), opener);
+    this.element = h("li.source", this.tick, h("div.grow", this.name, this.state, this.more), opener);
     this.update(source);
   }
 
@@ -62,7 +62,7 @@ export class SourceRow {
     const pages = Number(source.document?.metadata?.pages) || 0;
     const facts = [kind(source), pages && t("source.pages", { count: pages }), size(source.size), source.document?.warnings.length && t("source.warnings", { count: source.document.warnings.length })];
     fill(this.state, facts.filter(Boolean).join(" · "));
-    fill(this.more, source.tags.length && h("div", { class: "tags" }, source.tags.map((tag) => h("span", { class: "pill" }, tag))));
+    fill(this.more, source.tags.length && h("div.row.wrap.tags", source.tags.map((tag) => h("span.pill", tag))));
   }
 
   /** How far it is: `stage`, and `done` of `total` passages where there is something to count. */
@@ -71,7 +71,7 @@ export class SourceRow {
     const pages = Number(this.source.document?.metadata?.pages);
     const words = [t(`stage.${stage}`), pages > 0 && t("source.pages", { count: pages }), counted && t("source.passages", { done: number(done), total: number(total) }), left_seconds > 2 && t("source.left", { time: left(left_seconds) })];
     fill(this.state, words.filter(Boolean).join(" · "));
-    const bar = this.more.querySelector("progress") ?? h("progress", {});
+    const bar = this.more.querySelector("progress") ?? h("progress");
     bar.setAttribute("aria-label", t("source.progress", { name: this.source.name }));
     if (counted) Object.assign(bar, { value: done, max: total });
     else bar.removeAttribute("value");
@@ -86,8 +86,7 @@ export class SourceRow {
 
   password() {
     const input = h("input", { type: "password", required: true, maxlength: 1000, autocomplete: "off", "aria-label": t("source.password", { name: this.source.name }), placeholder: t("source.password.short") });
-    const submit = (event) => (event.preventDefault(), this.actions.retry(this, input.value));
-    return h("form", { class: "row", onsubmit: submit }, input, h("button", { class: "button" }, t("source.unlock")));
+    return h("form.row", { onsubmit: () => this.actions.retry(this, input.value) }, input, h("button.button", t("source.unlock")));
   }
 }
 

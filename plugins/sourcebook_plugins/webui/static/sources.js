@@ -1,6 +1,6 @@
 // The sources pane: what is in a notebook, how far each is, and which of it a question may use.
 
-import { download, events, get, pages, patch, post, remove, send } from "./api.js";
+import { breathe, download, events, get, pages, patch, post, remove, send } from "./api.js";
 import { Adding, addDialog, dropsOn } from "./adding.js";
 import { announce, ask, button, failed, fill, h, toast } from "./dom.js";
 import { may } from "./me.js";
@@ -27,7 +27,7 @@ customElements.define("sb-sources", class extends HTMLElement {
     this.build();
     may("write").then((writes) => this.toggleAttribute("readonly", !writes), failed);
     addEventListener("pagehide", () => this.flush(), { signal: this.stop.signal });
-    this.read().then(() => this.follow(), failed);
+    this.read("").then(() => this.follow(), failed);
   }
 
   disconnectedCallback() {
@@ -42,25 +42,18 @@ customElements.define("sb-sources", class extends HTMLElement {
   }
 
   build() {
-    this.coming = h("ul", { class: "plain", "aria-label": t("add.coming") });
-    this.list = h("ul", { class: "plain sources", "aria-label": t("sources.title") });
-    this.summary = h("p", { class: "summary small muted", hidden: true });
+    this.coming = h("ul.plain", { "aria-label": t("add.coming") });
+    this.list = h("ul.plain.sources", { "aria-label": t("sources.title") });
+    this.summary = h("p.summary.small.muted", { hidden: true });
     this.every = h("input", { type: "checkbox", onchange: () => this.tickAll(this.every.checked) });
-    this.count = h("span", { class: "small muted" });
+    this.count = h("span.small.muted");
     this.find = h("input", { type: "search", placeholder: t("sources.find"), "aria-label": t("sources.find"), oninput: () => this.filter() });
-    this.tools = h("div", { class: "row", hidden: true }, h("label", { class: "row" }, this.every, this.count), h("div", { class: "grow" }, this.find));
+    this.tools = h("div.row", { hidden: true }, h("label.row", this.every, this.count), h("div.grow", this.find));
     this.adding = new Adding(this.notebook, this.coming, (source, created) => this.added(source, created));
-    this.empty = h("div", { class: "empty muted", hidden: true }, h("p", {}, t("sources.none")));
+    this.empty = h("div.empty.muted", { hidden: true }, h("p", t("sources.none")));
     const add = button("add", { class: "primary wide", onclick: () => addDialog(this.adding) }, t("add.title"));
-    fill(this, h("div", { class: "pane-head" }, add, this.tools, this.summary), h("div", { class: "scroll" }, this.coming, this.list, this.empty));
+    fill(this, h("div.pane-head", add, this.tools, this.summary), h("div.scroll", this.coming, this.list, this.empty));
     dropsOn(this.closest("sb-notebook"), this.adding, (over) => this.closest(".pane").classList.toggle("over", over));
-  }
-
-  async read() {
-    for await (const page of pages(`/notebooks/${this.notebook.id}/sources`, {}, { signal: this.stop.signal })) {
-      this.take(page);
-      await new Promise(requestAnimationFrame);
-    }
   }
 
   /** Show sources as they are now: known rows are patched, new ones put where their age says. */
@@ -244,18 +237,19 @@ customElements.define("sb-sources", class extends HTMLElement {
     this.wanted = true;
     this.looking ??= setTimeout(async () => {
       this.wanted = false;
-      await this.glance().catch((error) => error.status && failed(error));
+      const open = [...this.rows.values()].filter((row) => isWorking(row.source)).map((row) => row.source.id);
+      await this.read(open.sort()[0] ?? "~").catch((error) => error.status && failed(error));
       this.looking = undefined;
       if (this.wanted && this.isConnected) this.look();
     }, this.rows.size > 400 ? REST * 2 : REST / 3);
   }
 
-  async glance() {
-    const open = [...this.rows.values()].filter((row) => isWorking(row.source)).map((row) => row.source.id);
-    const oldest = open.sort()[0] ?? "~";
+  /** Read the list, the newest first, as far as the source `oldest`. */
+  async read(oldest) {
     let top = "~";
     for await (const page of pages(`/notebooks/${this.notebook.id}/sources`, {}, { signal: this.stop.signal })) {
       this.take(page);
+      await breathe();
       const end = page.length < 200 ? "" : page.at(-1).id;
       const here = new Set(page.map((source) => source.id));
       for (const id of [...this.rows.keys()]) if (id < top && id >= end && !here.has(id)) this.lose(id); // deleted elsewhere

@@ -45,6 +45,7 @@ chat: {
   ask: "Frag deine Quellen",
   asked: "Deine Frage",
   edit: "Frage ändern",
+  full: "Vier Antworten werden gerade geschrieben. Warte, bis eine davon fertig ist.",
   hint: "Jede Aussage ist belegt. Eine Zahl zeigt den genauen Wortlaut.",
   noready: "Noch ist keine Quelle gelesen.",
   nosources: "Füge eine Quelle hinzu, um zu fragen.",
@@ -211,6 +212,7 @@ talk: {
   new: "Neues Gespräch",
   none: "Es gibt noch kein Gespräch.",
   rename: "Gespräch umbenennen",
+  running: "Wird beantwortet",
 },
 time: {
   minutes: { one: "{count} Minute", other: "{count} Minuten" },

@@ -45,6 +45,7 @@ chat: {
   ask: "Ask about your sources",
   asked: "You asked",
   edit: "Edit question",
+  full: "Four answers are being written. Wait until one of them is complete.",
   hint: "Every claim of an answer is cited. Choose a number to see the very words.",
   noready: "No source has been read yet.",
   nosources: "Add a source to ask about.",
@@ -211,6 +212,7 @@ talk: {
   new: "New conversation",
   none: "There is no conversation yet.",
   rename: "Rename the conversation",
+  running: "Being answered",
 },
 time: {
   minutes: { one: "{count} minute", other: "{count} minutes" },

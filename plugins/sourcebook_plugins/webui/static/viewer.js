@@ -14,10 +14,10 @@ customElements.define("sb-viewer", class extends HTMLElement {
     this.stop = new AbortController();
     this.range = query.end > 0 ? { start: Number(query.start) || 0, end: Number(query.end) } : null;
     this.document_ = query.document || undefined;
-    this.heading = h("h3", { class: "cut grow", tabindex: "-1" }, t("loading"));
-    this.modes = h("div", { class: "row modes", role: "group", "aria-label": t("view.as"), hidden: true });
-    this.body = h("div", { class: "view-body" });
-    fill(this, h("header", { class: "row view-bar" }, button("back", { label: t("view.back"), onclick: () => this.leave() }), this.heading,
+    this.heading = h("h3.cut.grow", { tabindex: "-1" }, t("loading"));
+    this.modes = h("div.row.modes", { role: "group", "aria-label": t("view.as"), hidden: true });
+    this.body = h("div.view-body");
+    fill(this, h("header.row.view-bar", button("back", { label: t("view.back"), onclick: () => this.leave() }), this.heading,
       this.modes, button("download", { label: t("source.save"), onclick: () => download(`/sources/${id}/content`, this.source?.name ?? "source").catch(failed) })), this.body);
     this.addEventListener("keydown", (event) => this.key(event));
     this.heading.focus({ preventScroll: true });
@@ -84,11 +84,11 @@ customElements.define("sb-viewer", class extends HTMLElement {
     const step = (name, key, by) => button(name, { label: t(key), onclick: () => this.turn(this.page + by) });
     this.back = step("back", "view.previous", -1);
     this.next = step("next", "view.next", 1);
-    this.where = h("span", { class: "small muted", role: "status" });
+    this.where = h("span.small.muted", { role: "status" });
     this.size = button("search", { label: t("view.zoom"), "aria-pressed": "false", onclick: () => this.zoom() });
-    this.image = h("img", { class: "sheet" });
-    this.frame = h("div", { class: "scroll sheet-frame", tabindex: "0", role: "region", "aria-label": t("view.page") }, this.image);
-    fill(this.body, h("div", { class: "row view-tools" }, this.back, this.where, this.next, h("span", { class: "grow" }), this.size), this.frame);
+    this.image = h("img.sheet");
+    this.frame = h("div.scroll.sheet-frame", { tabindex: "0", role: "region", "aria-label": t("view.page") }, this.image);
+    fill(this.body, h("div.row.view-tools", this.back, this.where, this.next, h("span.grow"), this.size), this.frame);
     await this.turn(this.page);
   }
 
@@ -141,10 +141,10 @@ customElements.define("sb-viewer", class extends HTMLElement {
     this.from = found.start - [...(found.before ?? "")].length;
     this.to = found.end + [...(found.after ?? "")].length;
     const mark = this.range && h("mark", { tabindex: "-1" }, found.text);
-    this.top = h("div", { class: "more-text" });
-    this.bottom = h("div", { class: "more-text" });
-    this.prose = h("div", { class: "source-text" }, mark ? [found.before, mark, found.after] : found.text);
-    const frame = h("div", { class: "scroll text-frame", tabindex: "0", role: "region", "aria-label": t("view.text") }, this.top, this.prose, this.bottom);
+    this.top = h("div.more-text");
+    this.bottom = h("div.more-text");
+    this.prose = h("div.source-text", mark ? [found.before, mark, found.after] : found.text);
+    const frame = h("div.scroll.text-frame", { tabindex: "0", role: "region", "aria-label": t("view.text") }, this.top, this.prose, this.bottom);
     fill(this.body, frame);
     mark?.scrollIntoView({ block: "center" });
     this.seen = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.grow(frame), { root: frame, rootMargin: "600px" });
@@ -184,6 +184,6 @@ customElements.define("sb-viewer", class extends HTMLElement {
 
   trouble(error) {
     if (error.name === "AbortError" || error.status === 401) return;
-fill(this.body, h("div", { class: "empty stack" }, trouble(error)));
+fill(this.body, h("div.empty.stack", trouble(error)));
   }
 });

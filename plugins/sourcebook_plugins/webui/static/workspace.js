@@ -16,13 +16,13 @@ customElements.define("sb-notebook", class extends HTMLElement {
       this.notebook = await get(`/notebooks/${this.id_}`);
     } catch (error) {
       if (error.status === 401) return;
-      return fill(this, h("div", { class: "page" }, h("h1", {}, error.title || t("error.plain")), h("p", {}, error.detail), h("a", { href: "#/" }, t("notebooks.back"))));
+      return fill(this, h("div.page", h("h1", error.title || t("error.plain")), h("p", error.detail), h("a", { href: "#/" }, t("notebooks.back"))));
     }
     if (!this.isConnected) return;
     document.title = `${this.notebook.title} · Sourcebook`;
-    fill(document.getElementById("crumb"), h("h1", {}, this.notebook.title));
+    fill(document.getElementById("crumb"), h("h1", this.notebook.title));
     this.panes = Object.fromEntries(PANES.map(([name]) => [name, this.pane(name)]));
-    this.tabs = h("nav", { class: "tabs", "aria-label": t("panes") }, PANES.map(([name, sign]) =>
+    this.tabs = h("nav.tabs", { "aria-label": t("panes") }, PANES.map(([name, sign]) =>
       h("button", { type: "button", "data-pane": name, onclick: () => this.turnTo(name) }, icon(sign), t(`${name}.title`))));
     fill(this, ...Object.values(this.panes), this.tabs);
     this.turnTo("chat");
@@ -32,8 +32,8 @@ customElements.define("sb-notebook", class extends HTMLElement {
 
   pane(name) {
     const view = Object.assign(document.createElement(`sb-${name}`), { notebook: this.notebook });
-    return h("section", { class: "pane", id: `pane-${name}`, "aria-labelledby": `title-${name}` },
-      h("h2", { id: `title-${name}`, class: "pane-title" }, t(`${name}.title`)), view);
+    return h("section.pane", { id: `pane-${name}`, "aria-labelledby": `title-${name}` },
+      h("h2.pane-title", { id: `title-${name}` }, t(`${name}.title`)), view);
   }
 
   /** Which pane a narrow screen shows. */

@@ -1,6 +1,6 @@
 // Text that arrives in pieces, written as it comes: at most once a frame, only ever added to, citations as chips.
 
-import { bind, chip, doubt, MARKER, part } from "./citations.js";
+import { bind, chip, codes, doubt, MARKER, numbersOf, part } from "./citations.js";
 import { h } from "./dom.js";
 
 const HALF = /[[【][\d\s,;]{0,190}$/; // a marker that may still close
@@ -10,12 +10,12 @@ const LONG = 3000; // characters of one paragraph, so that a line without an end
 /** Writes into `body`. `written` is called after each frame's addition. */
 export class Writer {
   constructor(body, notebook, written) {
-    Object.assign(this, { body, notebook, written, text: "", astral: false, rest: "", open: [], early: [], frame: 0 });
+    // `at`: how many code points are written; `open`: chips without a citation; `early`: citations without a chip.
+    Object.assign(this, { body, notebook, written, text: "", rest: "", at: 0, open: [], early: [], cited: new Set(), frame: 0 });
   }
 
   add(piece) {
     this.text += piece;
-    this.astral ||= /[\ud800-\udfff]/.test(piece);
     this.rest += piece;
     this.soon();
   }
@@ -35,6 +35,13 @@ export class Writer {
     this.write(Infinity);
   }
 
+  /** Write it all, and no citation comes any more: a number that has none is but a number. */
+  settle() {
+    this.flush();
+    for (const { n, made } of this.open) made.replaceWith(`[${n}]`);
+    this.open = [];
+  }
+
   /** Whether little enough is left for one frame. */
   get nearlyDone() {
     return this.rest.length < FRAME;
@@ -50,7 +57,8 @@ export class Writer {
     let from = 0;
     for (const match of ready.matchAll(MARKER)) {
       this.put(ready.slice(from, match.index));
-      for (const n of new Set(match[0].match(/\d+/g).map(Number))) this.chip(n);
+      for (const n of numbersOf(match[0])) this.chip(n);
+      this.at += match[0].length;
       from = match.index + match[0].length;
     }
     this.put(ready.slice(from));
@@ -58,6 +66,7 @@ export class Writer {
   }
 
   put(text) {
+    this.at += codes(text);
     const [first, ...others] = text.split(/\n{2,}/);
     if (first) this.append(first);
     for (const one of others) {
@@ -78,23 +87,27 @@ export class Writer {
   }
 
   chip(n) {
-    const at = this.early.findIndex((citation) => citation.n === n);
     const made = chip(n);
     if (!this.paragraph) this.append("");
     this.paragraph.append(made);
-    if (at < 0) this.open.push([n, made]);
-    else this.bind(made, this.early.splice(at, 1)[0]);
+    // The nearest sentence before it: a marker that stands for nothing takes no other's citation.
+    const mine = this.early.filter((one) => one.n === n && one.answer_end <= this.at).sort((a, b) => b.answer_end - a.answer_end)[0];
+    if (!mine) return this.open.push({ n, made, at: this.at });
+    this.early.splice(this.early.indexOf(mine), 1);
+    this.bind(made, mine);
   }
 
-  /** A citation of this text: the first marker with its number that has none gets it. */
+  /** A citation of this text, which may come before its words, after them, or more than once. */
   cite(citation) {
-    const at = this.open.findIndex(([n]) => n === citation.n);
+    if (this.cited.has(citation.id)) return;
+    this.cited.add(citation.id);
+    const at = this.open.findIndex((one) => one.n === citation.n && one.at >= citation.answer_end);
     if (at < 0) this.early.push(citation);
-    else this.bind(this.open.splice(at, 1)[0][1], citation);
+    else this.bind(this.open.splice(at, 1)[0].made, citation);
   }
 
   bind(made, citation) {
     bind(made, citation, this.notebook);
-    if (!citation.supported) doubt(made, part(this.text, citation.answer_start, citation.answer_end, this.astral));
+    if (!citation.supported) doubt(made, part(this.text, citation.answer_start, citation.answer_end));
   }
 }

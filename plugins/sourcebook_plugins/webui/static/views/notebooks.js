@@ -10,9 +10,9 @@ const AGAIN = 3000; // ms until the counts are asked for once more, while someth
 
 customElements.define("sb-notebooks", class extends HTMLElement {
   async connectedCallback() {
-    this.body = h("div", { class: "stack" }, h("p", { class: "muted" }, t("loading")));
-    this.tools = h("div", { class: "row" });
-    fill(this, h("div", { class: "page" }, h("header", { class: "row spread wrap" }, h("h1", {}, t("notebooks.title")), this.tools), this.body));
+    this.body = h("div.stack", h("p.muted", t("loading")));
+    this.tools = h("div.row.wrap");
+    fill(this, h("div.page", h("header.row.spread.wrap", h("h1", t("notebooks.title")), this.tools), this.body));
     try {
       this.writes = await may("write");
       await this.read();
@@ -41,7 +41,7 @@ customElements.define("sb-notebooks", class extends HTMLElement {
   /** Only what has changed is made anew, so that the focus stays where it is. */
   show(found) {
     if (!found.length) return fill(this.body, this.first());
-    const list = this.body.querySelector(".cards") ?? h("ul", { class: "cards" });
+    const list = this.body.querySelector(".cards") ?? h("ul.plain.cards");
     const before = new Map([...list.children].map((item) => [item.shown, item]));
     list.replaceChildren(...found.map((one) => before.get(JSON.stringify(one)) ?? this.card(one)));
     if (!list.isConnected) fill(this.body, list);
@@ -50,14 +50,14 @@ customElements.define("sb-notebooks", class extends HTMLElement {
   card(one) {
     const { sources, working, failed: torn, notes, conversations } = one.counts;
     const facts = [["sources", sources], ["notes", notes], ["conversations", conversations]];
-    const item = h("li", { class: "notebook" },
-      h("a", { class: "card", href: address(one.id) },
-        h("strong", { class: "clamp" }, one.title),
-        one.description && h("span", { class: "small muted clamp" }, one.description),
-        h("span", { class: "small" }, facts.filter(([, count], at) => !at || count).map(([key, count]) => t(`${key}.count`, { count })).join(" · ")),
-        h("span", { class: "row small muted used" }, h("span", { class: "grow" }, t("notebooks.used", { when: ago(one.used_at) })),
-          working > 0 && h("span", { class: "pill" }, t("notebooks.working", { count: working })),
-          torn > 0 && h("span", { class: "pill bad" }, icon("warn"), t("notebooks.failed", { count: torn })))),
+    const item = h("li.notebook",
+      h("a.card", { href: address(one.id) },
+        h("strong.clamp", one.title),
+        one.description && h("span.small.muted.clamp", one.description),
+        h("span.small", facts.filter(([, count], at) => !at || count).map(([key, count]) => t(`${key}.count`, { count })).join(" · ")),
+        h("span.row.small.muted.used", h("span.grow", t("notebooks.used", { when: ago(one.used_at) })),
+          working > 0 && h("span.pill", t("notebooks.working", { count: working })),
+          torn > 0 && h("span.pill.bad", icon("warn"), t("notebooks.failed", { count: torn })))),
       this.writes && menu(t("notebooks.menu", { name: one.title }), () => [
         { label: t("source.rename"), icon: "edit", run: () => this.rename(one) },
         { label: t("source.delete"), icon: "trash", danger: true, run: () => this.drop(one) },
@@ -67,12 +67,12 @@ customElements.define("sb-notebooks", class extends HTMLElement {
 
   /** Nothing is here yet: what this is, and two ways to begin. */
   first() {
-    const steps = ["add", "ask", "check"].map((step) => h("li", {}, h("strong", {}, t(`first.${step}`)), h("span", { class: "muted" }, t(`first.${step}.text`))));
-    return h("section", { class: "first card" }, h("h2", {}, t("first.title")), h("ol", { class: "plain steps" }, steps),
+    const steps = ["add", "ask", "check"].map((step) => h("li", h("strong", t(`first.${step}`)), h("span.muted", t(`first.${step}.text`))));
+    return h("section.first.card", h("h2", t("first.title")), h("ol.plain.steps", steps),
       this.writes
-        ? h("div", { class: "row wrap" }, this.offer("primary"), button("add", { onclick: () => this.make() }, t("notebooks.new")))
-        : h("p", { class: "note" }, t("notebooks.readonly")),
-      this.writes && h("p", { class: "small muted" }, t("first.example")));
+        ? h("div.row.wrap", this.offer("primary"), button("add", { onclick: () => this.make() }, t("notebooks.new")))
+        : h("p.note", t("notebooks.readonly")),
+      this.writes && h("p.small.muted", t("first.example")));
   }
 
   offer(kind) {
@@ -94,11 +94,11 @@ customElements.define("sb-notebooks", class extends HTMLElement {
     const made = await dialog(t("notebooks.new"), (close) => {
       const title = h("input", { required: true, autofocus: true, maxlength: 500, autocomplete: "off" });
       const names = [...pipelines].sort((a, b) => (b === "default") - (a === "default"));
-      const pipeline = h("select", {}, names.map((name) => h("option", { value: name }, name)));
-      const submit = (event) => (event.preventDefault(), close({ title: title.value, ...(names.length > 1 && { pipeline: pipeline.value }) }));
-      return h("form", { class: "stack", onsubmit: submit }, h("label", {}, h("span", {}, t("notebooks.name")), title),
-        names.length > 1 && h("label", {}, h("span", {}, t("notebooks.pipeline")), pipeline),
-        h("div", { class: "actions" }, h("button", { class: "button primary" }, t("make"))));
+      const pipeline = h("select", names.map((name) => h("option", { value: name }, name)));
+      const submit = () => close({ title: title.value, ...(names.length > 1 && { pipeline: pipeline.value }) });
+      return h("form.stack", { onsubmit: submit }, h("label", h("span", t("notebooks.name")), title),
+        names.length > 1 && h("label", h("span", t("notebooks.pipeline")), pipeline),
+        h("div.actions", h("button.button.primary", t("make"))));
     });
     if (made) await post("/notebooks", made).then((one) => go(address(one.id)), failed);
   }

@@ -6,14 +6,14 @@ import { chipped } from "../citations.js";
 import { conversationActions } from "../conversations.js";
 import { announce, button, confirm, failed, fill, h, menu, toast, trusted } from "../dom.js";
 import { may } from "../me.js";
-import { ago, t } from "../strings.js";
+import { ago, language, t } from "../strings.js";
 
 const FORMATS = ["md", "docx"];
 
 const fileName = (title, format) => `${title.replace(/[\\/:*?"<>|\s]+/g, " ").slice(0, 100).trim() || "export"}.${format}`;
 const exported = (path, title, format) => ({
   label: t(`export.${format}`), icon: "download",
-  run: () => download(`${path}/export`, fileName(title, format), { format }).catch(failed),
+  run: () => download(`${path}/export`, fileName(title, format), { format, lang: language }).catch(failed),
 });
 for (const format of FORMATS) conversationActions.push((one) => exported(`/conversations/${one.id}`, one.title, format));
 
@@ -21,7 +21,7 @@ customElements.define("sb-notes", class extends HTMLElement {
   async connectedCallback() {
     this.keep = (event) => this.save(event.detail);
     addEventListener("save-note", this.keep);
-    this.list = h("ul", { class: "plain scroll notes", "aria-label": t("notes.title") });
+    this.list = h("ul.plain.scroll.notes", { "aria-label": t("notes.title") });
     try {
       this.writes = await may("write");
       await this.overview();
@@ -40,16 +40,16 @@ customElements.define("sb-notes", class extends HTMLElement {
     const found = await all(`/notebooks/${this.notebook.id}/notes`);
     if (this.open || !this.isConnected) return;
     fill(this.list, found.map((note) => this.row(note)));
-    const make = this.writes && h("div", { class: "pane-head" }, button("add", { class: "wide", onclick: () => this.edit() }, t("notes.new")));
-    fill(this, make, found.length ? this.list : h("p", { class: "empty muted" }, t("notes.none"), " ", this.writes && t("notes.none.hint")));
+    const make = this.writes && h("div.pane-head", button("add", { class: "wide", onclick: () => this.edit() }, t("notes.new")));
+    fill(this, make, found.length ? this.list : h("p.empty.muted", t("notes.none"), " ", this.writes && t("notes.none.hint")));
     if (focus) (this.querySelector(`[data-note="${CSS.escape(focus)}"]`) ?? this.querySelector("button"))?.focus();
   }
 
   row(note) {
     const words = note.text.slice(0, 400).replace(/[#*_`>|]+|\s*\[\d[\d,; ]*\]/g, "");
-    return h("li", { class: "note-row" },
-      h("button", { type: "button", class: "grow note-open", "data-note": note.id, onclick: () => this.show(note.id) },
-        h("strong", { class: "clamp" }, note.title || t("notes.untitled")), h("span", { class: "small muted clamp" }, words), h("span", { class: "small muted" }, ago(note.updated_at))),
+    return h("li.note-row",
+      h("button.grow.note-open", { type: "button", "data-note": note.id, onclick: () => this.show(note.id) },
+        h("strong.clamp", note.title || t("notes.untitled")), h("span.small.muted.clamp", words), h("span.small.muted", ago(note.updated_at))),
       this.menu(note));
   }
 
@@ -68,11 +68,11 @@ customElements.define("sb-notes", class extends HTMLElement {
     try {
       const note = this.open = await get(`/notes/${id}`, { html: true });
       if (edit) return this.edit(note);
-      const body = note.html === null ? h("p", { class: "plain-text" }, note.text) : chipped(trusted(note.html), note.citations, this.notebook.id);
-      const title = h("h3", { class: "grow", tabindex: "-1" }, note.title || t("notes.untitled"));
+      const body = note.html === null ? h("p.plain-text", note.text) : chipped(trusted(note.html), note.citations, this.notebook.id);
+      const title = h("h3.grow", { tabindex: "-1" }, note.title || t("notes.untitled"));
       const change = this.writes && button("edit", { label: t("notes.edit"), onclick: () => this.edit(note) });
-      fill(this, h("div", { class: "row view-bar" }, button("back", { label: t("notes.back"), onclick: () => this.overview(id).catch(failed) }), title, change, this.menu(note)),
-        h("article", { class: "scroll note-body prose", tabindex: "0", "aria-label": note.title || t("notes.untitled") }, body));
+      fill(this, h("div.row.view-bar", button("back", { label: t("notes.back"), onclick: () => this.overview(id).catch(failed) }), title, change, this.menu(note)),
+        h("article.scroll.note-body.prose", { tabindex: "0", "aria-label": note.title || t("notes.untitled") }, body));
       title.focus({ preventScroll: true });
     } catch (error) {
       failed(error);
@@ -85,13 +85,12 @@ customElements.define("sb-notes", class extends HTMLElement {
     const place = `note:${note.id || this.notebook.id}`;
     const kept = JSON.parse(sessionStorage.getItem(place) ?? "null");
     const title = h("input", { value: kept?.title ?? note.title, maxlength: 500, "aria-label": t("notes.name"), placeholder: t("notes.name") });
-    const text = h("textarea", { class: "note-text", value: kept?.text ?? note.text, maxlength: 500_000, "aria-label": t("notes.text"), placeholder: t("notes.hint") });
+    const text = h("textarea.note-text", { value: kept?.text ?? note.text, maxlength: 500_000, "aria-label": t("notes.text"), placeholder: t("notes.hint") });
     const remember = () => sessionStorage.setItem(place, JSON.stringify({ title: title.value, text: text.value }));
     const back = () => (sessionStorage.removeItem(place), note.id ? this.show(note.id) : this.overview().catch(failed));
-    const shown = h("div", { class: "prose note-body scroll", hidden: true, tabindex: "0", role: "region", "aria-label": t("notes.preview") });
+    const shown = h("div.prose.note-body.scroll", { hidden: true, tabindex: "0", role: "region", "aria-label": t("notes.preview") });
     const preview = button("", { class: "quiet", "aria-pressed": "false", onclick: () => this.preview(note, text, shown, preview) }, t("notes.preview"));
-    const submit = async (event) => {
-      event.preventDefault();
+    const submit = async () => {
       const body = { title: title.value.trim(), text: text.value };
       try {
         const done = note.id
@@ -106,10 +105,10 @@ customElements.define("sb-notes", class extends HTMLElement {
     };
     const key = (event) => {
       if (event.key === "Escape") back();
-      else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event);
+      else if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
     };
-    fill(this, h("form", { class: "note-form", onsubmit: submit, oninput: remember, onkeydown: key }, title, text, shown,
-      h("div", { class: "row wrap" }, preview, h("span", { class: "grow" }), button("", { class: "quiet", onclick: back }, t("cancel")), h("button", { class: "button primary" }, t("save")))));
+    fill(this, h("form.note-form", { onsubmit: submit, oninput: remember, onkeydown: key }, title, text, shown,
+      h("div.row.wrap", preview, h("span.grow"), button("", { class: "quiet", onclick: back }, t("cancel")), h("button.button.primary", t("save")))));
     (note.id ? text : title).focus();
   }
 
@@ -142,7 +141,7 @@ customElements.define("sb-notes", class extends HTMLElement {
   /** With its references, as the server writes them. */
   async copy(id) {
     try {
-      await copyText(await (await send("GET", `/notes/${id}/export`, { query: { format: "md" } })).text());
+      await copyText(await (await send("GET", `/notes/${id}/export`, { query: { format: "md", lang: language } })).text());
       toast(t("answer.copied"), { ms: 3000 });
     } catch (error) {
       failed(error);

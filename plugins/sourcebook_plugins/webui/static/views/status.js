@@ -9,9 +9,9 @@ const LOOK = { ok: "good", active: "good", failed: "bad" };
 
 customElements.define("sb-status", class extends HTMLElement {
   connectedCallback() {
-    this.body = h("div", { class: "stack", "aria-live": "polite" }, h("p", { class: "muted" }, t("loading")));
+    this.body = h("div.stack", { "aria-live": "polite" }, h("p.muted", t("loading")));
     document.title = `${t("status.title")} · Sourcebook`;
-    fill(this, h("div", { class: "page" }, h("header", { class: "row spread" }, h("h1", {}, t("status.title")), button("retry", { onclick: () => this.read() }, t("status.again"))), this.body));
+    fill(this, h("div.page", h("header.row.spread", h("h1", t("status.title")), button("retry", { onclick: () => this.read() }, t("status.again"))), this.body));
     return this.read();
   }
 
@@ -27,24 +27,24 @@ customElements.define("sb-status", class extends HTMLElement {
   }
 
   health({ parts }, me) {
-    const rows = Object.entries(parts).map(([name, state]) => [h("code", {}, name), pill(state)]);
-    return section("health", h("p", { class: "muted" }, t("status.who", { version: me.version, owner: me.owner })), table(["part", "state"], rows));
+    const rows = Object.entries(parts).map(([name, state]) => [h("code", name), pill(state)]);
+    return section("health", h("p.muted", t("status.who", { version: me.version, owner: me.owner })), table(["part", "state"], rows));
   }
 
   pipelines(found) {
     const named = (one) => one && h("span", { title: one.use }, one.name === one.use ? one.name : `${one.name} (${one.use})`);
     const list = (many) => many.flatMap((one, at) => [at > 0 && ", ", named(one)]);
-    return section("pipelines", table(["pipeline", ...["chunker", "embedder", "retrievers", "reranker", "llm"].map((key) => h("code", {}, key))], found.map((one) =>
-      [h("strong", {}, one.name), named(one.chunker), named(one.embedder) ?? t("status.words"), list(one.retrievers), named(one.reranker) ?? "–",
-        [list(one.llms), !one.generates && h("div", { class: "small muted" }, t("status.quotes"))]])));
+    return section("pipelines", table(["pipeline", ...["chunker", "embedder", "retrievers", "reranker", "llm"].map((key) => h("code", key))], found.map((one) =>
+      [h("strong", one.name), named(one.chunker), named(one.embedder) ?? t("status.words"), list(one.retrievers), named(one.reranker) ?? "–",
+        [list(one.llms), !one.generates && h("div.small.muted", t("status.quotes"))]])));
   }
 
   plugins(found) {
     const sorted = [...found].sort((a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.name.localeCompare(b.name));
     return section("plugins", table(["plugin", "state", "adds"], sorted.map((one) => [
-      [h("strong", {}, one.name), h("div", { class: "small muted" }, [one.distribution, one.version].filter(Boolean).join(" "))],
-      [pill(one.state), [one.reason, ...one.warnings].filter(Boolean).map((words) => h("div", { class: "small" }, words))],
-      h("span", { class: "small" }, Object.entries(one.components).filter(([, names]) => names.length).map(([kind, names]) => `${kind}: ${names.join(", ")}`).join("; ") || one.hooks.join(", ")),
+      [h("strong", one.name), h("div.small.muted", [one.distribution, one.version].filter(Boolean).join(" "))],
+      [pill(one.state), [one.reason, ...one.warnings].filter(Boolean).map((words) => h("div.small", words))],
+      h("span.small", Object.entries(one.components).filter(([, names]) => names.length).map(([kind, names]) => `${kind}: ${names.join(", ")}`).join("; ") || one.hooks.join(", ")),
     ])));
   }
 });
@@ -54,10 +54,10 @@ const pill = (state) => {
   return h("span", { class: `pill ${LOOK[state] ?? (state === "off" ? "" : "warn")}` }, known ? t(`state.${state}`) : state);
 };
 
-const section = (name, ...body) => h("section", { class: "card stack tight", "aria-labelledby": `status-${name}` }, h("h2", { id: `status-${name}` }, t(`status.${name}`)), ...body);
+const section = (name, ...body) => h("section.card.stack.tight", { "aria-labelledby": `status-${name}` }, h("h2", { id: `status-${name}` }, t(`status.${name}`)), ...body);
 
 function table(heads, rows) {
-  return h("div", { class: "wide-table", tabindex: "0", role: "region", "aria-label": t(`status.${heads[0]}`) }, h("table", {},
-    h("thead", {}, h("tr", {}, heads.map((key) => h("th", { scope: "col" }, key.localName ? key : t(`status.${key}`))))),
-    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
+  return h("div.wide-table", { tabindex: "0", role: "region", "aria-label": t(`status.${heads[0]}`) }, h("table",
+    h("thead", h("tr", heads.map((key) => h("th", { scope: "col" }, key.localName ? key : t(`status.${key}`))))),
+    h("tbody", rows.map((cells) => h("tr", cells.map((cell) => h("td", cell)))))));
 }
