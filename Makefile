@@ -25,8 +25,9 @@ demo: $(VENV)/.runtime ## Ingest two bundled documents and answer three question
 serve: $(VENV)/.runtime ## Start the server on 127.0.0.1:8000
 	@$(BIN)/sourcebook serve
 
-# A file a worker: what a module starts is started once.
-PYTEST := -n auto --maxprocesses 4 --dist loadfile
+# A file a worker: what a module starts is started once. One more than there are cores, as tests also wait.
+TESTERS := $(shell $(PYTHON) -c 'import os; print(min(4, 1 + os.cpu_count()))')
+PYTEST := -n $(TESTERS) --dist loadfile
 test: $(VENV)/.dev ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow and not cluster and not browser"
 

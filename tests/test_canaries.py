@@ -21,7 +21,7 @@ from sourcebook.hookspecs import hookimpl
 from sourcebook.http import Http
 from sourcebook.pipelines import Pipelines
 from sourcebook.plugins import Plugins
-from sourcebook.settings import KINDS, PluginSettings
+from sourcebook.settings import KINDS, PluginSettings, Settings
 from sourcebook.testing.llm_server import FakeLLMServer, Reply, json_reply, stream_of
 from sourcebook_api.cli import cli
 from tests.api.support import Served, events
@@ -80,6 +80,19 @@ def toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _fields(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    for name, info in model.model_fields.items():
+        for kind in _types(info.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _fields(kind, f"{path}{name}.")
+        yield path + name, model, name
+
+
+def test_every_secret_that_is_no_components_is_in_the_server_below() -> None:
+    """A new one has to be added there. Those by their name, or in an address, are masked wherever they stand."""
+    assert {path for path, model, name in _fields(Settings) if name in secrets_of(model)} == {"tracing.headers"}
+
+
 def test_there_are_fields_to_try() -> None:
     assert {(kind, field) for kind, _, _, field in FIELDS} >= {
         ("llms", "api_key"),
@@ -133,6 +146,9 @@ def _everything(llm: FakeLLMServer) -> dict[str, dict[str, Any]]:
         )
         tables[f"{kind}.working"] = at | {"api_key": CANARY, "headers": {"X-Token": CANARY}}
     tables["pipelines.echo"] = {"extends": "default", "llm": ["working"], "embedder": "working"}
+    # What is no component: a collector's key, which is really sent, and a password in an address.
+    tables["tracing"] = {"endpoint": f"{llm.url}/traces", "headers": {"X-Key": CANARY}, "timeout": 0.5}
+    tables["limits"] = {"counters": f"redis://:{CANARY}@127.0.0.1:9", "requests": 0, "failures": 0}
     return tables
 
 
@@ -145,12 +161,17 @@ def _asked(server: Served, llm: FakeLLMServer) -> Iterator[str]:
         asked = {"question": "When does the harbour close?", "notebooks": [notebook], "stream": True}
         run_id = next(e.data["run_id"] for e in events(server.http.post("/api/v1/chat", json=asked)))
         yield server.http.get(f"/api/v1/runs/{run_id}/trace").text
-    yield server.http.get("/metrics").text
+    for path in ("/metrics", "/openapi.json", "/docs", "/", "/readyz", "/none"):
+        yield server.http.get(path).text
+    for path in ("config", "plugins", "pipelines", "me", "keys", "runs/run_none", f"notebooks/{notebook}/index"):
+        yield server.http.get(f"/api/v1/{path}").text
+    for path, body in (("notebooks", {"title": 1}), ("chat", {"question": "?"}), ("config/reload", {})):
+        yield server.http.post(f"/api/v1/{path}", json=body).text
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_no_secret_comes_out_of_a_server(tmp_path: Path, form: str) -> None:
-    """Neither in its log, at its loudest, nor in traces, metrics and backups."""
+    """Neither in its log, at its loudest, nor in traces, metrics, OpenAPI, what it shows of itself, and backups."""
     with FakeLLMServer(dimensions=8) as llm:
         main = tmp_path / "sourcebook.toml"
         levels = {"httpcore": "debug", "asyncio": "debug", "sqlalchemy": "info"}
@@ -162,7 +183,10 @@ def test_no_secret_comes_out_of_a_server(tmp_path: Path, form: str) -> None:
             server.run(write_backup(server.book, tmp_path / "backup"))
         with zipfile.ZipFile(tmp_path / "backup") as backup:
             told += [backup.read(name).decode("latin-1") for name in backup.namelist()]
-        assert any(CANARY in str(request.headers) for request in llm.requests), "it was really sent"
+        sent = [str(request.headers) for request in llm.requests if CANARY in str(request.headers)]
+        assert any("x-token" in headers for headers in sent), "it was really sent"
+        assert any("x-key" in headers for headers in sent), "to the collector too"
+        told += [r.body.decode("latin-1") for r in llm.requests if r.path.endswith("/traces")]
     assert "httpcore" in log.getvalue()
     assert "I was told ****" in log.getvalue()
     assert all(CANARY not in text for text in [*told, log.getvalue()])
@@ -191,6 +215,9 @@ def _complaint(main: Path, file: Path, kind: str, instance: Mapping[str, Any]) -
         ("blob_stores.mine", "secret_key", CANARY),
         ("llms.mine.headers", "Authorization", f"Bearer {CANARY}"),
         ("llms.mine.headers", "X-Whatever", CANARY),
+        ("llms.mine.extra_body", "api_key", CANARY),
+        ("tracing.headers", "X-Whatever", CANARY),
+        ("jail.grants.mine.environment", "HF_TOKEN", CANARY),
     ],
 )
 def test_a_password_in_an_address_and_a_secret_by_its_name_are_masked(

@@ -26,6 +26,7 @@ from sourcebook_api.limits import Limiter
 from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id, problems
 from sourcebook_api.permissions import Permissions
 from sourcebook_api.problems import add_handlers
+from sourcebook_api.proxies import Proxies
 from sourcebook_api.routes import health, openai, opened
 
 
@@ -44,7 +45,7 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    hosts = Hosts(book.settings.server)
+    hosts, proxies = Hosts(book.settings.server), Proxies(book.settings.server)
     app.state.book = book
     app.state.stopping = asyncio.Event()
     app.state.reloaded = lambda: None  # tells the other processes, where there are any
@@ -54,11 +55,13 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
     app.state.permissions = Permissions()
     limiter = Limiter(book.settings.limits)
     book.reloading.listeners.append(lambda changed: hosts.change(changed.settings.server))
+    book.reloading.listeners.append(lambda changed: proxies.change(changed.settings.server))
     book.reloading.listeners.append(lambda changed: limiter.change(changed.settings.limits))
     app.add_middleware(
         Gate,
         book=book,
         hosts=hosts,
+        proxies=proxies,
         authenticator=app.state.authenticator,
         limiter=limiter,
         audit=app.state.audit,
@@ -78,16 +81,13 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     book: Sourcebook = app.state.book
-    try:
-        if book.is_open:
-            _mount_plugins(app, book)
-            yield
-            return
-        async with book:
-            _mount_plugins(app, book)
-            yield
-    finally:
-        app.state.audit.close()
+    if book.is_open:
+        _mount_plugins(app, book)
+        yield
+        return
+    async with book:
+        _mount_plugins(app, book)
+        yield
 
 
 def _mount_plugins(app: FastAPI, book: Sourcebook) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from starlette.types import Scope
 from sourcebook.app import Sourcebook
 from sourcebook.database.engine import now
 from sourcebook.owners import Principal
+from sourcebook_api.audit_file import AuditFile
 
 log = logging.getLogger("sourcebook.audit")
 
-_BYTES, _FILES = 10 * 1024 * 1024, 10
 _ID = re.compile(r"[a-z]{1,12}_[0-9a-z]{26}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSALS = frozenset({401, 403, 421, 429})
@@ -37,8 +36,7 @@ class Audit:
     """Appends to `file` (only its owner may read it; it is turned over at 10 MB, ten are kept), and to the log."""
 
     def __init__(self, file: Path | None) -> None:
-        self._file = file
-        self._handler: RotatingFileHandler | None = None
+        self._file = AuditFile(file) if file else None
 
     def record(self, scope: Scope, status: int, route: str) -> None:
         """One request that has been answered."""
@@ -66,24 +64,12 @@ class Audit:
         """What a signal to this process did."""
         self._write({"at": now(), "address": "signal", "action": action, **values})
 
-    def close(self) -> None:
-        """Close the file."""
-        if self._handler is not None:
-            self._handler.close()
-
     def _write(self, entry: Mapping[str, Any]) -> None:
-        line = orjson.dumps(entry).decode()
         log.info("%s", entry["action"], extra={"fields": {k: v for k, v in entry.items() if k not in ("at", "action")}})
         if self._file is None:
             return
         try:
-            if self._handler is None:
-                self._file.touch(mode=0o600)
-                self._handler = RotatingFileHandler(
-                    self._file, maxBytes=_BYTES, backupCount=_FILES - 1, encoding="utf-8"
-                )
-                self._handler.setFormatter(logging.Formatter("%(message)s"))
-            self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, "%s", (line,), None))
+            self._file.append(orjson.dumps(entry))
         except OSError as error:  # the request was served; what it did is in the log
             log.warning("the audit file cannot be written: %s", error)
 

@@ -1,7 +1,8 @@
 """What every request passes before a byte of its body is read: plain ASGI, since anything later comes too late.
 
-In this order: Host, Origin, no key in the address, room for one more, who asks, how often, what they may, how large.
-Whatever the routes let through as an exception ends here too, and what was done is written into the audit log.
+In this order: Host, Origin, no key in the address, room for one more, who asks, how often, what they may, how large,
+and whose turn it is. Whatever the routes let through as an exception ends here too, and what was done is written into
+the audit log.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook.about import about
 from sourcebook.app import Sourcebook
+from sourcebook.elsewhere import PLACE
 from sourcebook.errors import Forbidden, InvalidInput, SourcebookError, StoreError, Unauthenticated
 from sourcebook.owners import Principal
 from sourcebook_api.access_log import told, traced
@@ -32,6 +34,7 @@ from sourcebook_api.limits import Limiter
 from sourcebook_api.openai_errors import OpenAIErrors
 from sourcebook_api.permissions import SAFE, Permissions
 from sourcebook_api.problems import ProblemResponse, internal, response_of
+from sourcebook_api.proxies import Proxies
 from sourcebook_api.revoking import StillValid
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,8 @@ _UPLOAD = re.compile(
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY_NAMES = frozenset({"access_token", "api-key", "api_key", "apikey", "authorization", "x-api-key"})
 _KEY = re.compile(r"sbk_[\w-]{8}")
-# While the server stops: what is known of answers that are still being made, and what is counted.
+# While the server stops, and however much it has to do: what is known of answers that are still being made, their end
+# where nobody wants them any more, and what is counted.
 _GOES_ON = re.compile(r"/api/v1/runs/.*|/metrics")
 _RECHECK = 15.0  # seconds between two looks at the key of an open stream
 _ALLOWED = (
@@ -63,6 +67,7 @@ class Gate:
         app: ASGIApp,
         book: Sourcebook,
         hosts: Hosts,
+        proxies: Proxies,
         authenticator: Authenticator,
         limiter: Limiter,
         audit: Audit,
@@ -72,6 +77,7 @@ class Gate:
         self._app = app
         self._book = book
         self._hosts = hosts
+        self._proxies = proxies
         self._authenticator = authenticator
         self._limiter = limiter
         self._audit = audit
@@ -92,6 +98,7 @@ class Gate:
         if scope["path"].startswith("/v1/"):
             send = OpenAIErrors(send).send
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "principal": None}
+        self._proxies.resolve(scope, headers)
         out = Outgoing(scope, send, request_id, self._cors(headers))
         with ExitStack() as ending:
             ending.enter_context(about(request_id=request_id))
@@ -104,16 +111,18 @@ class Gate:
                 if self._is_preflight(scope, headers):
                     await _preflight(out)
                     return
-                await self._check_caller(scope, headers, out, ending)
+                asked = await self._check_caller(scope, headers, out, ending)
                 limit = self._limit(scope, headers)
+                if asked is not None and not _GOES_ON.fullmatch(scope["path"]):
+                    await self._take_place(asked, out, ending)
             except SourcebookError as error:
-                await refuse(response_of(error, request_id), receive, out.send)
+                await refuse(response_of(error, request_id), receive, out.send, headers)
                 return
             except Exception:  # a check that breaks lets nobody through, and tells nobody why
                 log.exception("request %s could not be checked", request_id)
-                await refuse(ProblemResponse(internal(request_id)), receive, out.send)
+                await refuse(ProblemResponse(internal(request_id)), receive, out.send, headers)
                 return
-            out.incoming = Incoming(receive, limit)
+            out.incoming = Incoming(receive, limit, out.place)
             principal: Principal | None = scope["state"]["principal"]
             if principal is None or principal.local:
                 await self._serve(scope, out.incoming, out, request_id)
@@ -140,7 +149,7 @@ class Gate:
         if incoming.over and not out.started:
             incoming.over = False  # our own answer may pass
             error = too_large(incoming.limit)
-            await refuse(response_of(error, request_id), incoming.source, out.send)
+            await refuse(response_of(error, request_id), incoming.source, out.send, _headers(scope))
 
     def _audit_it(self, scope: Scope, out: Outgoing) -> None:
         self._audit.record(scope, out.status, route_of(scope))
@@ -170,24 +179,34 @@ class Gate:
                 remedy="Send `Authorization: Bearer <key>`, and revoke this key.",
             )
 
-    async def _check_caller(self, scope: Scope, headers: Mapping[str, str], out: Outgoing, ending: ExitStack) -> None:
-        """Who asks, whether they may, and whether they have asked too much. What is open to all is open to all."""
+    async def _check_caller(
+        self, scope: Scope, headers: Mapping[str, str], out: Outgoing, ending: ExitStack
+    ) -> Principal | None:
+        """Who asks, whether they may, and whether they have asked too much. None: what is open to all."""
         needed = self._permissions.needed(scope["method"], scope["path"])
         if needed is None:
             scope["state"]["principal"] = await self._authenticator.maybe(headers)
-            return
+            return None
         if self._stopping.is_set() and not _GOES_ON.fullmatch(scope["path"]):
             out.add({b"connection": b"close"})
             raise StoreError("This server is stopping, and takes nothing new.", code="stopping", retry_after=1)
         self._limiter.admit()
         ending.callback(self._limiter.dismiss)
-        principal = scope["state"]["principal"] = await self._principal(scope, headers)
+        principal: Principal = await self._principal(scope, headers)
+        scope["state"]["principal"] = principal
         entered = await self._limiter.enter(principal)
         ending.callback(entered.leave)
         out.add(entered.headers)
         if not principal.may(needed):
             raise Forbidden(f"This key lacks the permission `{needed}`.", needed=needed)
         await self._book.plugins.authorize(principal, needed, None)
+        return principal
+
+    async def _take_place(self, principal: Principal, out: Outgoing, ending: ExitStack) -> None:
+        """Wait until it is this request's turn. Raises `Overloaded`."""
+        out.place = await self._limiter.place(principal)
+        ending.callback(out.place.leave)
+        ending.callback(PLACE.reset, PLACE.set(out.place))
 
     async def _principal(self, scope: Scope, headers: Mapping[str, str]) -> Principal:
         try:

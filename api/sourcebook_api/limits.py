@@ -13,8 +13,9 @@ from functools import cache
 from typing import Any
 
 from sourcebook import settings
-from sourcebook.errors import QuotaExceeded, StoreError
+from sourcebook.errors import QuotaExceeded
 from sourcebook.owners import Principal
+from sourcebook_api.places import Overloaded, Place, Places
 
 _MINUTE = 60
 
@@ -24,13 +25,6 @@ class RateLimited(QuotaExceeded):
 
     code = "rate_limited"
     title = "Too many requests"
-
-
-class Overloaded(StoreError):
-    """This server has as much to do as it takes; the same request will do later."""
-
-    code = "overloaded"
-    title = "The server is busy"
 
 
 class Pass:
@@ -57,11 +51,13 @@ class Limiter:
         self._options = options
         self._active: Counter[str] = Counter()
         self._in_flight = 0
+        self.places = Places(options)
         self._counting: Any = None
 
     def change(self, options: settings.Limits) -> None:
         """Go by these from now on; where requests are counted stays as it was."""
         self._options = options
+        self.places.change(options)
 
     def admit(self) -> None:
         """Raises `Overloaded` where the server is full. Whoever was admitted is `dismiss`ed in the end."""
@@ -92,6 +88,10 @@ class Limiter:
             )
         self._active[who] += 1
         return Pass(self._active, who, headers)
+
+    async def place(self, principal: Principal) -> Place:
+        """A place among those that are worked for, when it is this caller's turn. Raises `Overloaded`."""
+        return await self.places.take(principal.key_id or principal.owner_id)
 
     async def refused(self, address: str) -> None:
         """Count a credential that was no good. Raises `RateLimited` where there were too many of them."""

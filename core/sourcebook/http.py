@@ -31,6 +31,7 @@ import orjson
 
 from sourcebook.addresses import AddressGuard, guarded_backend
 from sourcebook.deadlines import Clock, Timeouts, Watch
+from sourcebook.elsewhere import resting
 from sourcebook.errors import UpstreamError
 from sourcebook.inflating import Inflater
 from sourcebook.steps import outgoing
@@ -206,20 +207,21 @@ class Http:
         clock = Clock(limits)
         if self._guard is None:  # servers of the operator's; a stranger's is told nothing of us
             headers = {**outgoing(), **headers}
-        await self._load()
-        request, where = _built(method, url, headers, content, limits)
-        pool = await self._pool(request.url.scheme)
-        response = await _sent(pool, request, clock, where)
-        try:
-            found = _headers(response)
-            answer = HttpStream(response, clock, where, _inflater(found, where), found)
-        except BaseException:
-            await response.aclose()
-            raise
-        try:
-            yield answer
-        finally:
-            await answer._aclose()
+        with resting():
+            await self._load()
+            request, where = _built(method, url, headers, content, limits)
+            pool = await self._pool(request.url.scheme)
+            response = await _sent(pool, request, clock, where)
+            try:
+                found = _headers(response)
+                answer = HttpStream(response, clock, where, _inflater(found, where), found)
+            except BaseException:
+                await response.aclose()
+                raise
+            try:
+                yield answer
+            finally:
+                await answer._aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -59,13 +59,8 @@ def configure(configuration: Configuration, stream: TextIO | None = None) -> Han
 
 
 def follow(book: Sourcebook) -> None:
-    """Log as the configuration of `book` says, now and after every reload."""
-
-    def again(_: object = None) -> None:
-        configure(book.configuration)
-
-    again()
-    book.reloading.listeners.append(again)
+    """Log as the configuration of `book` says after every reload."""
+    book.reloading.listeners.append(configure)
 
 
 def _set_levels(options: Logging) -> tuple[str, ...]:

@@ -86,11 +86,11 @@ class Plugins:
 
     def load(self, points: Iterable[EntryPoint] | None = None) -> None:
         """Import and register every plugin that may load. A bad one is off with its reason; the rest go on."""
-        found = entry_points(group=GROUP) if points is None else points
-        found = sorted(found, key=lambda p: (_distribution(p) != BUILT_IN, p.name))
-        for point in found:
-            distribution = _distribution(point)
-            version = point.dist.version if point.dist else ""
+        found = list(entry_points(group=GROUP) if points is None else points)
+        # Asked once each: a distribution parses its whole metadata whenever it is asked for its name.
+        named = {id(p.dist): (p.dist.name, p.dist.version) if p.dist else ("unknown", "") for p in found}
+        for point in sorted(found, key=lambda p: (named[id(p.dist)][0] != BUILT_IN, p.name)):
+            distribution, version = named[id(point.dist)]
             name = point.name if distribution == BUILT_IN else distribution
             if name in self.infos:
                 name = f"{distribution}.{point.name}"
@@ -329,10 +329,6 @@ class Plugins:
 
 def _tuple_of(kind: type) -> Callable[[Any], bool]:
     return lambda got: isinstance(got, tuple) and all(isinstance(item, kind) for item in got)
-
-
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "unknown"
 
 
 def _normal(name: str) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ KINDS = ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", 
 class Section(BaseModel):
     """Unknown keys are errors in every section."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Storage(Section):
@@ -40,6 +41,8 @@ class Storage(Section):
 class Server(Section):
     """Sizes in bytes. `allowed_hosts` are the Host names that are answered; loopback names always are.
 
+    `trusted_proxies`: addresses and networks whose word on who asks (`X-Forwarded-For`) is taken.
+
     `require_if_match` refuses edits that do not say which version they are based on. `audit_log` is relative to the
     data folder; empty writes none. `workers` are processes on one port. After SIGTERM, answers may go on for `drain`
     seconds; then closing gets `shutdown_grace`.
@@ -49,6 +52,7 @@ class Server(Section):
     port: int = Field(default=8000, ge=0, le=65535)
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     max_upload: int = Field(default=512 * 1024 * 1024, gt=0)
     max_body: int = Field(default=4 * 1024 * 1024, gt=0)
     require_if_match: bool = False
@@ -57,9 +61,22 @@ class Server(Section):
     drain: float = Field(default=25.0, ge=0)
     shutdown_grace: float = Field(default=5.0, ge=0)
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ip_network(proxy)
+            except ValueError:
+                raise ValueError("each is an address or a network, such as 10.0.0.7 or 10.0.0.0/8") from None
+        return proxies
+
 
 class Limits(Section):
     """What one key, one address, one owner and all together may use. 0 is without a limit.
+
+    `in_flight` requests are there at a time, open streams among them; of these `working` are worked on, which leaves
+    out those that wait for a model or a client. The others wait in line, for `patience` seconds at most.
 
     A key's own `requests` and `concurrent` come before these; `storage` of an owner named in `owners` too.
     """
@@ -68,6 +85,8 @@ class Limits(Section):
     concurrent: int = Field(default=256, ge=0)
     failures: int = Field(default=120, ge=0)
     in_flight: int = Field(default=512, ge=0)
+    working: int = Field(default=8, ge=0)
+    patience: float = Field(default=2.0, ge=0)
     storage: int = Field(default=0, ge=0)
     sources: int = Field(default=0, ge=0)
     queued: int = Field(default=100_000, ge=0)

@@ -101,3 +101,12 @@ TABLE: dict[str, str | None] = {
     **dict.fromkeys(WRITE, "write"),
     **dict.fromkeys(ADMIN, "admin"),
 }
+
+PLUGINS: dict[str, str | None] = {
+    "GET /static/{name:path}": None,
+    "HEAD /": None,
+    "HEAD /static/{name:path}": None,
+    "POST /mcp": "read",  # a tool that writes asks for `write` itself
+    "POST /mcp/": "read",
+}
+"""The same of what built-in plugins add beside `GET /`, which is ours for programs and the page's for browsers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from sourcebook import errors
@@ -16,11 +17,14 @@ KEPT = ROOT / "docs" / "problems.md"
 DESCRIBED = {code: status for status, codes in CODES.items() for code in codes}
 
 
-def nodes() -> Iterator[tuple[str, ast.AST]]:
-    for package in ("core/sourcebook", "plugins/sourcebook_plugins", "api/sourcebook_api"):
-        for file in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                yield file.relative_to(ROOT).as_posix(), node
+@cache
+def nodes() -> list[tuple[str, ast.AST]]:
+    files = [
+        file
+        for package in ("core/sourcebook", "plugins/sourcebook_plugins", "api/sourcebook_api")
+        for file in sorted((ROOT / package).rglob("*.py"))
+    ]
+    return [(f.relative_to(ROOT).as_posix(), node) for f in files for node in ast.walk(ast.parse(f.read_text("utf-8")))]
 
 
 def classes() -> dict[str, type[SourcebookError]]:

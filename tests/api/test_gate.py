@@ -144,7 +144,7 @@ def test_a_harmless_request_id_is_kept_and_another_replaced(locked: Served) -> N
 
 
 def test_a_body_that_says_it_is_too_large_is_refused_unread(locked: Served, key: dict[str, str]) -> None:
-    answer = locked.http.post("/api/v1/notebooks", content=b"x" * 5000, headers=key)
+    answer = locked.http.post("/api/v1/notebooks", content=b"x" * 20_000, headers=key)
     problem = is_problem(answer, 413, "too_large")
     assert (problem["limit"], answer.headers["connection"]) == (4096, "close")
 

@@ -54,6 +54,7 @@ def test_one_that_hangs_at_import_is_listed_by_the_command_line(tmp_path: Path) 
     assert (found["acme-hanging"]["state"], found["acme-hanging"]["reason"]) == ("failed", REASON)
 
 
+@pytest.mark.slow
 def test_a_server_whose_plugin_holds_the_event_loop_at_startup_refuses_and_names_it(tmp_path: Path) -> None:
     distribution(tmp_path, "acme-waiting", STARTUP)
     (tmp_path / "sourcebook.toml").write_text('[plugins]\nenabled = ["acme-waiting"]\nopen_deadline = 8\n')

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fpdf import FPDF
 from typer.testing import CliRunner
 
 from sourcebook.errors import PluginError
@@ -155,6 +156,24 @@ def test_chunk_shows_every_range(tides: str) -> None:
     text = "High water at six.\n\nLow water at noon."
     assert [r["text"] for r in found["ranges"]] == [text[r["start"] : r["end"]] for r in found["ranges"]]
     assert "  [0, " in said("chunk", tides).stdout
+
+
+def test_the_password_of_a_file_is_asked_for_and_never_taken_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("helvetica", size=12)
+    pdf.cell(text="The ferry leaves at seven.")
+    pdf.set_encryption(owner_password="owner", user_password="sesame")
+    monkeypatch.chdir(tmp_path)
+    Path("ferry.pdf").write_bytes(bytes(pdf.output()))
+    for command in ("parse", "chunk"):
+        opened = CliRunner().invoke(cli, [command, "ferry.pdf", "--password", "--json"], input="sesame\n")
+        assert opened.exit_code == 0, opened.output
+        assert "The ferry leaves at seven." in opened.stdout
+        for arguments in ([], ["--password", "sesame"], ["--password=sesame"]):
+            assert CliRunner().invoke(cli, [command, "ferry.pdf", *arguments]).exit_code != 0
 
 
 def test_a_plugins_command_is_listed_from_metadata_and_loaded_when_used(site: Path, here: Path) -> None:

@@ -354,6 +354,7 @@ def test_sighup_reloads_while_an_answer_streams(tmp_path: Path) -> None:
             assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.slow
 def test_sighup_reloads_a_worker(tmp_path: Path) -> None:
     main = tmp_path / "sourcebook.toml"
     text = f'[storage]\npath = "{tmp_path / "data"}"\n[retrievers.qdrant]\nidle_seconds = 0\n'

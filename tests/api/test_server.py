@@ -120,6 +120,7 @@ def test_after_sigterm_an_answer_comes_to_its_end_and_nothing_new_is_taken(tmp_p
         assert "Traceback" not in running.stderr.read()
 
 
+@pytest.mark.slow
 def test_an_answer_that_does_not_end_while_the_server_drains_is_interrupted(tmp_path: Path) -> None:
     with FakeLLMServer() as llm:
         with (
@@ -184,6 +185,7 @@ def until(happened: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_drain_at_once(tmp_path: Path) -> None:
     with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url), open_stream(url, llm):
         running.send_signal(signal.SIGTERM)

@@ -99,7 +99,7 @@ def started(home: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_worker_does_what_waits_and_ends_at_a_signal(run: Run, home: Path, stop: signal.Signals) -> None:
     job = queued(run, home)
     worker = started(home, "--workers", "2")

@@ -444,6 +444,71 @@ def test_many_jobs_of_one_owner_delay_anothers_by_one_at_most(store: Store) -> N
     asyncio.run(main())
 
 
+def test_deletions_without_end_leave_uploads_a_share(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            uploads = [await q.add() for _ in range(4)]
+            rebuilt = [await q.add(priority=-1) for _ in range(2)]
+
+            async def delete() -> None:
+                async with q.db.write() as c:
+                    await q.jobs.add(c, "delete", "own_1", priority=1)
+
+            await delete()
+            order: list[Job] = []
+            for _ in range(50):
+                await delete()  # there is always another one
+                job = await q.jobs.claim("w")
+                assert job is not None
+                order.append(job)
+                await q.finish(job)
+            ids = [job.id for job in order]
+            assert [i for i in ids if i in uploads] == uploads
+            assert [i for i in ids if i in rebuilt] == rebuilt
+            assert [job.kind for job in order].count("delete") == 44
+            assert order[0].kind == "delete"
+            # Nor do they come in one heap: within any ten, an upload gets its turn while there is one.
+            assert ids.index(uploads[0]) < 10
+
+    asyncio.run(main())
+
+
+def test_a_deletion_need_not_wait_for_many_uploads(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            for _ in range(20):
+                await q.add()
+            first = await q.jobs.claim("w")
+            async with q.db.write() as c:
+                deletion = await q.jobs.add(c, "delete", "own_1", priority=1)
+            second = await q.jobs.claim("w")
+            assert first is not None
+            assert second is not None
+            assert second.id == deletion
+
+    asyncio.run(main())
+
+
+def test_the_share_of_an_owner_holds_within_an_urgency(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            async with q.db.write() as c:
+                await c.execute(owners.insert().values(id="own_2", name="other", created_at=now()))
+                for owner in ("own_1",) * 6 + ("own_2",) * 2:
+                    await q.jobs.add(c, "delete", owner, priority=1)
+                    await q.jobs.add(c, "ingest", owner)
+            order: list[Job] = []
+            while job := await q.jobs.claim("w"):
+                order.append(job)
+                await q.finish(job)
+            assert len(order) == 16
+            for kind in ("delete", "ingest"):
+                whose = [job.owner_id for job in order if job.kind == kind]
+                assert whose.index("own_2") <= 1
+
+    asyncio.run(main())
+
+
 def test_whoever_has_jobs_being_done_waits_for_those_who_have_none(store: Store) -> None:
     async def main() -> None:
         async with queue(store) as q:

@@ -292,6 +292,7 @@ async def test_a_source_that_comes_while_it_builds_is_in_both(room: Room) -> Non
     assert "Crocuses come late." in await found(room, "Crocuses")
 
 
+@pytest.mark.slow
 @in_a_moving_room()
 @pytest.mark.slow
 async def test_a_crash_at_any_write_of_a_reindex_ends_switched_with_every_passage_once(room: Room) -> None:
@@ -333,8 +334,8 @@ def _failing(write: Any, at: int) -> Any:
             raise Crash("write")
 
     @asynccontextmanager
-    async def wrapped(*, small: bool = False) -> Any:
-        async with write(small=small) as c:
+    async def wrapped(**how: bool) -> Any:
+        async with write(**how) as c:
             yield c
             count()
         count()

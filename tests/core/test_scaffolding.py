@@ -48,6 +48,7 @@ def test_each_passes_its_own_tests(made: Mapping[str, Path]) -> None:
         cwd=made["parser"].parent, path=path)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_are_as_our_own_code_is(made: Mapping[str, Path]) -> None:
     folder = made["parser"].parent
     run("ruff", "check", "--isolated", "--line-length=120", "--select=E,F,W,I,UP,B,RUF", str(folder), cwd=folder)

@@ -77,9 +77,7 @@ def audited(book: Sourcebook, action: str, **values: Any) -> None:
     """Write into the audit log what was done on the command line."""
     from sourcebook_api.audit import audit_of
 
-    log = audit_of(book)
-    log.command(action, **values)
-    log.close()
+    audit_of(book).command(action, **values)
 
 
 def complain(error: SourcebookError) -> None:

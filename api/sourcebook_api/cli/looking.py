@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sourcebook_api.cli import common
-from sourcebook_api.cli.common import Json, dim, give
+from sourcebook_api.cli.common import AskPassword, Json, asked_password, dim, give
 
 if TYPE_CHECKING:
     from sourcebook.looking import Look
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 File = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="The file to read.")]
 Parser = Annotated[str, typer.Option(help="A parser, by its instance's name; default: as ingestion chooses.")]
 Pipeline = Annotated[str, typer.Option(help="Whose choice of parsers and whose chunker.")]
-Password = Annotated[str | None, typer.Option(envvar="SOURCEBOOK_PASSWORD", help="Of an encrypted file.")]
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -31,7 +30,7 @@ def parse(
     file: File,
     parser: Parser = "",
     pipeline: Pipeline = "default",
-    password: Password = None,
+    password: AskPassword = False,
     text: Annotated[bool, typer.Option("--text", help="Print the text alone.")] = False,
     json: Json = False,
 ) -> None:
@@ -62,7 +61,7 @@ def chunk(
     chunker: Annotated[str, typer.Option(help="A chunker, by its instance's name; default: the pipeline's.")] = "",
     parser: Parser = "",
     pipeline: Pipeline = "default",
-    password: Password = None,
+    password: AskPassword = False,
     json: Json = False,
 ) -> None:
     """Show how a chunker cuts a file: each range, its context and its text."""
@@ -84,11 +83,12 @@ def chunk(
     _say_facts(look)
 
 
-def _look(context: typer.Context, file: Path, parser: str, chunker: str, pipeline: str, password: str | None) -> Look:
+def _look(context: typer.Context, file: Path, parser: str, chunker: str, pipeline: str, password: bool) -> Look:
     from sourcebook.looking import look
 
     settings = common.configuration(context)
-    return asyncio.run(look(settings, file, parser=parser, chunker=chunker, pipeline=pipeline, password=password))
+    secret = asked_password() if password else None
+    return asyncio.run(look(settings, file, parser=parser, chunker=chunker, pipeline=pipeline, password=secret))
 
 
 def _say_facts(look: Look) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Mapping
 from html import escape
+from typing import Any
 
 from sourcebook.errors import StoreError
+from sourcebook.http import HttpResponse
 from sourcebook.interfaces import Blob
 from sourcebook_plugins.s3.bucket import Bucket, xml
 
@@ -29,7 +32,7 @@ class Upload:
         self._id = ""  # of the upload in parts
         self._parts: list[str] = []
         self._sending: asyncio.Task[None] | None = None
-        self._publishing = False  # the object may be there already
+        self._publishing: asyncio.Task[HttpResponse] | None = None  # the object may be there already
 
     async def write(self, chunk: bytes) -> None:
         """Take more bytes; waits while the part before is still being sent."""
@@ -49,8 +52,7 @@ class Upload:
             await self._complete()
         else:
             await self._count(rest)
-            self._publishing = True
-            await self._bucket.ask("PUT", self._path, body=rest)
+            await self._publish("PUT", body=rest)
         return Blob(key, self._hash.hexdigest(), self._size)
 
     async def abandon(self) -> None:
@@ -60,13 +62,24 @@ class Upload:
             await asyncio.wait([self._sending])
         try:
             async with asyncio.timeout(_LAST_WORDS):
+                # What is on its way comes to its end first: what it made, or had no name for us, could stay otherwise.
+                begun = [task for task in (self._beginning, self._publishing) if task is not None]
+                if begun:
+                    await asyncio.wait(begun)
                 if self._beginning is not None:
-                    await asyncio.wait([self._beginning])  # not cancelled: what it began would have no name for us
                     await self._clear_parts()
-                if self._publishing:  # its answer is not known; the key is new, so nothing else can be there
+                if self._publishing is not None:  # the key is new, so nothing else can be there
                     await self._bucket.ask("DELETE", self._path, expected=(204, 200, 404), tries=2)
         except (StoreError, TimeoutError) as error:
             self._log.warning("an upload that broke off may have left parts in the bucket: %s", error)
+        finally:
+            if self._publishing is not None:
+                self._publishing.cancel()
+
+    async def _publish(self, method: str, query: Mapping[str, str] | None = None, **request: Any) -> HttpResponse:
+        """The request after which the object is there. Who stops waiting for it does not stop it."""
+        self._publishing = asyncio.create_task(self._bucket.ask(method, self._path, query, **request))
+        return await asyncio.shield(self._publishing)
 
     async def _begin(self, part: bytes) -> None:
         await self._count(part)
@@ -113,9 +126,8 @@ class Upload:
             for number, tag in enumerate(self._parts, 1)
         )
         body = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>".encode()
-        self._publishing = True
         # 404: an earlier try got through, and only its answer was lost; the size tells whether it did.
-        answer = await self._bucket.ask("POST", self._path, {"uploadId": self._id}, body=body, expected=(200, 404))
+        answer = await self._publish("POST", {"uploadId": self._id}, body=body, expected=(200, 404))
         if answer.status == 404:
             found = await self._bucket.ask("HEAD", self._path, expected=(200, 404))
             if found.status == 404 or int(found.headers.get("content-length", -1)) != self._size:

@@ -255,6 +255,7 @@ def test_sources_are_resources_and_pipelines_have_prompts(
     house.do(door, work, mode=mode)
 
 
+@pytest.mark.slow
 def test_a_page_of_resources_passes_over_any_number_of_empty_notebooks(tmp_path: Path) -> None:
     async def main() -> None:
         settings = {"storage": {"path": str(tmp_path)}, "retrievers": {"qdrant": {"idle_seconds": 0}}}
@@ -402,6 +403,7 @@ def test_two_owners_are_apart(locked: House, door: str) -> None:
     locked.do(door, his, key=bob)
 
 
+@pytest.mark.slow
 def test_on_stdio_an_owner_is_named_where_there_is_no_key(locked: House) -> None:
     ada = locked.secret("ada", "read", "write")
     notebook = locked.server.notebook({"Authorization": f"Bearer {ada}"}, title="Named")
@@ -458,6 +460,7 @@ def test_a_key_that_is_none_is_told_before_stdio_begins(locked: House) -> None:
     assert "This key is not valid." in done.stderr
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_opens_nothing_more_on_stdio(locked: House) -> None:
     key = locked.secret("yan", "read")
     (made,) = [k for k in locked.server.run(locked.server.book.owners.list_keys()) if k.owner == "yan"]
@@ -520,7 +523,7 @@ def test_every_tool_says_what_it_does_and_which_ones_write() -> None:
     assert [name for name, tool in TOOLS.items() if not tool.reads] == ["add_source"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_ends_it_while_its_client_says_nothing(locked: House, number: signal.Signals) -> None:
     arguments = [sys.executable, "-m", "sourcebook_api", "--config", str(locked.config), "mcp", "--workers", "0"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

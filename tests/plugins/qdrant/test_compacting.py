@@ -88,6 +88,7 @@ def test_a_compacted_shard_finds_the_same(tmp_path: Path, graph: bool) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_everything_is_answered_meanwhile_and_what_is_written_is_in_the_new_one(tmp_path: Path) -> None:
     async def run() -> None:
         async with opened(tmp_path) as index:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from sourcebook.errors import BlobMissing, PluginError, StoreError
 from sourcebook.http import Http
 from sourcebook.interfaces import BlobStore, Context
 from sourcebook.testing.blob_stores import BlobStoreContract, chunked, content, keys
+from sourcebook.upstream import Retries
+from sourcebook_plugins.s3 import bucket as bucket_module
 from sourcebook_plugins.s3.settings import S3Settings
 from sourcebook_plugins.s3.store import CHUNK, S3
 from tests.s3 import Fault, Proxy, S3Server, running
@@ -25,6 +28,12 @@ from tests.s3 import Fault, Proxy, S3Server, running
 MIB = 1024 * 1024
 PART = 5 * MIB
 QUICK: dict[str, Any] = {"timeouts": {"connect": 2, "first_byte": 5, "gap": 5, "total": 20}}
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many tries, with shorter waits between them."""
+    monkeypatch.setattr(bucket_module, "Retries", partial(Retries, base=0.02))
 
 
 def context(folder: Path) -> Context:
