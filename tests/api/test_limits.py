@@ -15,7 +15,8 @@ from sourcebook.hookspecs import hookimpl
 from sourcebook.hosts import RouteHost
 from sourcebook.owners import Principal
 from sourcebook.settings import Limits
-from sourcebook_api.limits import Limiter, Overloaded, RateLimited
+from sourcebook_api.limits import Limiter, RateLimited
+from sourcebook_api.places import Overloaded
 
 from .support import Served, is_problem
 

@@ -30,7 +30,7 @@ def places(working: int = 1, patience: float = PATIENT) -> Places:
 
 async def started(work: Any) -> asyncio.Task[Place]:
     """A task that has come as far as it gets."""
-    task = asyncio.ensure_future(work)
+    task: asyncio.Task[Place] = asyncio.ensure_future(work)
     for _ in range(3):
         await asyncio.sleep(0)
     return task

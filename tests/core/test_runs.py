@@ -17,7 +17,7 @@ import pytest
 from sourcebook import settings
 from sourcebook.database.engine import now
 from sourcebook.database.tables import citations, messages, run_segments, runs
-from sourcebook.errors import InvalidInput, LLMError, NotFound
+from sourcebook.errors import InvalidInput, LLMError, NotFound, StoreError
 from sourcebook.events import ContentDelta, Done, Finish, Reasoning, ReasoningDelta, Text, encode
 from sourcebook.run import Run
 from sourcebook.run_log import Segment
@@ -196,6 +196,51 @@ async def test_whatever_goes_wrong_is_an_error_and_then_one_done(room: Room) -> 
         assert seen[-2].payload()["problem"]["code"] == code
         assert "secret" not in str(seen)
         assert seen[-1].payload()["text"] == "Wat"
+
+
+@in_a_room()
+async def test_the_model_is_asked_while_the_question_is_stored_and_nobody_is_told_before(room: Room) -> None:
+    await room.ready("a.txt", TEXT)
+    stored, begin = asyncio.Event(), room.book.runs.turns.begin
+
+    async def slowly(*args: Any) -> None:
+        await stored.wait()
+        await begin(*args)
+
+    room.book.runs.turns.begin = slowly  # type: ignore[method-assign, assignment]
+    room.llm.script = [[Text("Water"), Finish("stop")]]
+    asking = asyncio.create_task(room.book.ask(room.me, "What do roses need?", [room.notebook.id]))
+    while not room.llm.requests:
+        await asyncio.sleep(0.001)
+    assert not asking.done()
+    assert await room.rows(messages) == []
+    stored.set()
+    run = await asking
+    assert [frame.event.type async for frame in run.follow()][-1] == "done"
+    assert [row["role"] for row in await room.rows(messages)] == ["user", "assistant"]
+
+
+@in_a_room()
+async def test_a_question_that_cannot_be_stored_is_not_answered(room: Room) -> None:
+    await room.ready("a.txt", TEXT)
+    there = asyncio.Event()
+
+    async def full(*args: Any) -> None:
+        await there.wait()
+        raise StoreError("The disk is full.", code="storage_full")
+
+    room.book.runs.turns.begin = full  # type: ignore[method-assign, assignment]
+    room.llm.script = [[Text("Water"), asyncio.Event()]]
+    asking = asyncio.create_task(room.book.ask(room.me, "What do roses need?", [room.notebook.id]))
+    while not room.llm.requests:
+        await asyncio.sleep(0.001)
+    there.set()
+    with pytest.raises(StoreError):
+        await asking
+    assert room.llm.closed == 1
+    assert room.book.runs._runs == {}
+    assert await room.rows(messages) == []
+    assert room.book.wirings.current.users == 0
 
 
 @in_a_room(runs={"keep": 0.0})

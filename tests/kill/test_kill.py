@@ -59,7 +59,7 @@ def test_death_at_every_named_place_is_made_good(tmp_path: Path) -> None:
                 server.start(f"{name}=kill:1")
                 while server.alive:
                     torture.operate()
-                    time.sleep(0.05)  # deletions go first: without a pause nothing else would ever be done
+                    time.sleep(0.05)  # time for jobs: deletions get four claims of five, and uploads need some too
                 torture.counts[f"deaths: failpoint {name}"] += 1
                 server.start()
                 torture.check()

@@ -20,7 +20,9 @@ from sourcebook_api.schemas.library import ReadAgain, SourceShown
 
 router = api_router("sources")
 
-_BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+# The type is the file's own. Generators of clients know what to do with bytes, and not with any type.
+_BYTE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_BYTES: dict[str, Any] = {"application/octet-stream": _BYTE, "*/*": _BYTE}
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": _BYTES, "description": "The whole file."},
     206: {"content": _BYTES, "description": "The range that was asked for."},
