@@ -200,7 +200,7 @@ class Deletion:
             found = (await c.execute(query)).all()
         for generation_id, owner_id in found:
             after = -1
-            while batch := await self._reading.passages_of(generation_id, _ROWS, after, deleted=True):
+            while batch := await self._reading.passages_of(generation_id, _ROWS, after, deleted=True, placed=False):
                 async with self._db.write() as c:
                     await self._jobs.save(c, job)
                     await self._embeddings.forget(c, owner_id, [p.indexed for p in batch])

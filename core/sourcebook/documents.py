@@ -50,6 +50,8 @@ class Place:
 
     def to_json(self) -> dict[str, Any]:
         """Only the fields that are set."""
+        if len(set_alone := vars(self)) == 2:  # of `on_page`
+            return {"page": set_alone["page"], "box": list(set_alone["box"])}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items() if v is not None}
 
     @classmethod

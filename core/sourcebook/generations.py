@@ -198,7 +198,7 @@ class Retiring:
 
     async def _passages(self, job: Job, generation_id: str, owner_id: str) -> Job:
         """In small transactions, with the cached vectors of their texts."""
-        while batch := await self._reading.passages_of(generation_id, _ROWS, deleted=True):
+        while batch := await self._reading.passages_of(generation_id, _ROWS, deleted=True, placed=False):
             ids = [p.id for p in batch]
             async with self._db.write() as c:
                 job = await self._jobs.save(c, job, job.checkpoint)

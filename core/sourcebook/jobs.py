@@ -14,7 +14,7 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from sourcebook.database.tables import generations, grants, jobs, owner_turns, s
 from sourcebook.errors import Conflict, Lost, NotFound, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.presence import Presence, process_of
+from sourcebook.quotas import Far
 from sourcebook.urgency import Shares
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ LONGEST_PAUSE = 600.0
 """Seconds between two tries."""
 
 _TOGETHER = 32  # jobs that are held at once, however few are being worked on
+_FEW = 1000  # jobs that wait
 _RETRY_AFTER = (2.0, 120.0)  # seconds: the least and the most that is asked of those who find the queue full
 
 
@@ -81,6 +83,8 @@ class Jobs:
         self._still: dict[str, tuple[datetime, float]] = {}  # late leases of others: as seen, and since when
         self._finished: deque[float] = deque(maxlen=50)
         self._keeps = False  # whether a job was ever kept for this process
+        self._far = Far()
+        self._few = True  # whether so few wait that looking among them takes no time
         self._looked = -math.inf  # when late leases were last looked for
         self._shares = Shares()
 
@@ -89,8 +93,8 @@ class Jobs:
         job_id, at = new_id("job"), now()
         row = {"payload": {}, "checkpoint": {}, "state": "queued", "created_at": at, "updated_at": at}
         row |= {"run_at": self._db.clock(), "kind": kind, "owner_id": owner_id}
-        plain = {name: value for name, value in {"id": job_id, **row, **values}.items() if not _is_sql(value)}
-        sql = {name: value for name, value in {**row, **values}.items() if _is_sql(value)}
+        plain = {name: value for name, value in {"id": job_id, **row, **values}.items() if not claiming.is_sql(value)}
+        sql = {name: value for name, value in {**row, **values}.items() if claiming.is_sql(value)}
         await c.execute(jobs.insert().values(sql) if sql else claiming.ADD, plain)
         topics = [f"notebook:{n}"] if (n := values.get("notebook_id")) else []
         await self._db.signals.send(c, QUEUED, *topics)
@@ -98,8 +102,12 @@ class Jobs:
 
     async def check_room(self, c: AsyncConnection) -> None:
         """Raise `StoreError` (`server_queue_full`) where the server takes no more; an owner's own bound is a quota."""
+        if "" in self._far:
+            return
         # Counting ends at the bound: a short queue, as nearly every one is, costs next to nothing.
-        if int((await c.execute(claiming.COUNT, {"most": self.options.queue})).scalar_one()) >= self.options.queue:
+        waiting = int((await c.execute(claiming.COUNT, {"most": self.options.queue})).scalar_one())
+        self._far.counted("", waiting, self.options.queue)
+        if waiting >= self.options.queue:
             raise StoreError(
                 "The server has as many sources to ingest as it takes.",
                 code="server_queue_full",
@@ -123,33 +131,43 @@ class Jobs:
             await c.execute(jobs.update().where(mine).values(lease_until=self._db.clock(self.options.lease)))
 
     async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
-        """Lease the next job that is due: kept for this process, let go by a worker that is gone, or queued.
+        """Lease the next job that is due: see `claim_some`."""
+        found = await self.claim_some(worker, 1, kept_only=kept_only)
+        return found[0] if found else None
+
+    async def claim_some(self, worker: str, most: int, *, kept_only: bool = False) -> list[Job]:
+        """Lease the next jobs that are due: kept for this process, let go by a worker that is gone, or queued.
 
         Of the queued, mostly the more urgent; then whoever has the fewest jobs being done, then whoever was served
-        longest ago: many jobs of one owner delay another's by one at most, and deletions without end leave a share.
+        longest ago: many jobs of one owner delay another's by one at most, or by `most` that were leased before, and
+        deletions without end leave a share. More than one is leased only where one owner alone has work.
         """
-        async with self._db.read() as c:  # looking costs no write lock, and mostly there is nothing
+        async with self._db.read(small=self._few) as c:  # looking costs no write lock, and mostly there is nothing
             at = await self._db.now(c)
             due = {"at": at, "far": at + timedelta(seconds=LONGEST_PAUSE)}
             kept = (await c.execute(claiming.KEPT, {"keeper": self.keeper, "at": at})).scalar() if self._keeps else None
             waiting = [] if kept_only else (await c.execute(claiming.WAITING, due)).all()
             late = [] if kept_only else await self._late(c, at, hurry=not waiting)
+        self._few = sum(row.number for row in waiting) <= _FEW
         if not kept and not late and not waiting:
-            return None
+            return []
         lease = {"by": worker, "until": at + timedelta(seconds=self.options.lease), "stamp": now()}
-        async with self._db.write() as c:  # the first of a long queue is looked for
+        async with self._db.write(small=self._few, lasting=False) as c:  # what is not leased after all is queued
+            if most > 1 and self._db.sqlite and len(waiting) == 1 and not kept and not late:
+                several = {**lease, **due, "owner": waiting[0].owner_id, "urgency": waiting[0].priority, "most": most}
+                return [_job(row) for row in (await c.execute(claiming.TAKE_SEVERAL, several)).mappings()]
             found = None
             if kept:
                 found = await _take(c, claiming.TAKE_KEPT, lease, job=kept, keeper=self.keeper, at=at)
             for job_id, since in () if found else late:
                 if found := await _take(c, claiming.TAKE_LATE, lease, job=job_id, since=since):
                     break
-            for row in () if found else self._in_turn(waiting):
+            for row in () if found else self._shares.in_turn(waiting):
                 if found := await _take(c, claiming.TAKE_NEXT, lease, owner=row.owner_id, urgency=row.priority, **due):
                     if any(other.owner_id != row.owner_id for other in waiting):
                         await self._served(c, row.owner_id)
                     break
-        return found
+        return [found] if found else []
 
     async def save(self, c: AsyncConnection, job: Job, checkpoint: Mapping[str, Any] | None = None) -> Job:
         """Renew the lease within the caller's transaction, and store the checkpoint. Raises `Lost`."""
@@ -328,13 +346,6 @@ class Jobs:
         self._still = seen
         return found
 
-    def _in_turn(self, waiting: Sequence[Any]) -> list[Any]:
-        """Those of the urgency whose turn it is; then, for where others were faster, the rest."""
-        if not waiting:
-            return []
-        urgency = self._shares.next(row.priority for row in waiting)
-        return sorted(waiting, key=lambda row: (row.priority != urgency, *_share(row)))
-
     async def _served(self, c: AsyncConnection, owner_id: str) -> None:
         turns = owner_turns.alias()
         latest = sa.select(sa.func.coalesce(sa.func.max(turns.c.turn), 0) + 1).scalar_subquery()
@@ -343,7 +354,7 @@ class Jobs:
             await c.execute(self._db.insert_or_ignore(owner_turns).values(owner_id=owner_id, turn=latest))
 
     async def _fenced(self, c: AsyncConnection, job: Job, values: Mapping[str, Any], *, tell: bool = True) -> None:
-        plain = {name: value for name, value in values.items() if not _is_sql(value)}
+        plain = {name: value for name, value in values.items() if not claiming.is_sql(value)}
         update = claiming.fenced(tuple(plain))
         if len(plain) < len(values):
             update = update.values({name: value for name, value in values.items() if name not in plain})
@@ -373,16 +384,8 @@ async def _take(c: AsyncConnection, statement: Executable, lease: Mapping[str, A
     return _job(row) if row else None
 
 
-def _is_sql(value: Any) -> bool:
-    return isinstance(value, sa.ColumnElement)
-
-
 def _nothing() -> None:
     """Of a job that no worker holds."""
-
-
-def _share(row: Any) -> tuple[int, int, int, datetime]:
-    return (-row.priority, row.running, row.turn or 0, row.run_at)
 
 
 def _topics(job: Job) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 _SLICE, _SLICES = 1500, 4  # characters of a sample, and how many of them are taken from a long text
 _FEWEST_LETTERS, _FEWEST_WORDS = 12, 8
+_MANY_WORDS, _FEWEST_SIGNS = 30, 3  # a text of fewer words shows as many different frequent ones, or tells nothing
 _LEAST = 0.08  # of the words must be frequent ones of the language; prose has 0.3 to 0.5, names and figures none
 _LEAD = 1.15  # over the second best language
 _DECLARED = 300  # letters; in a shorter text a declared language is believed, in a longer one what it says itself
@@ -178,6 +179,8 @@ def _by_words(sample: str, script: str) -> str:
     best = sorted(scores, key=lambda language: -scores[language])[:2]
     if not best or scores[best[0]] < _LEAST * len(words):
         return ""
+    if len(words) < _MANY_WORDS and sum(best[0] in weights.get(word, {}) for word in set(words)) < _FEWEST_SIGNS:
+        return ""  # "a" and "is" are Hungarian too
     return best[0] if len(best) == 1 or scores[best[0]] >= _LEAD * scores[best[1]] else ""
 
 

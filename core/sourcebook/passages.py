@@ -54,8 +54,8 @@ class View:
                 good.add(row["id"])
         return {i: one for i, one in found.items() if one.source_id in good}
 
-    async def filled(self, ids: Sequence[str]) -> dict[str, Passage]:
-        """With text and places, in order. The database cuts the text: no more of a document is read than is shown.
+    async def filled(self, ids: Sequence[str], *, placed: bool = True) -> dict[str, Passage]:
+        """With text and, unless not `placed`, places, in order. The database cuts the text: no more is read than shown.
 
         This costs more than to confirm, and asks nothing of who may see it: it is for what was confirmed.
         """
@@ -64,12 +64,13 @@ class View:
             pieces.setdefault(row.id, []).append(row)
         # As they are stored: most of them are never looked at.
         locators: dict[tuple[str, int], list[Any]] = {}
-        for document_id, start, stored in await self._c.execute(self._statements.locators, {"ids": ids}):
-            locators[document_id, start] = orjson.loads(stored)
+        if placed:
+            for document_id, start, stored in await self._c.execute(self._statements.locators, {"ids": ids}):
+                locators[document_id, start] = orjson.loads(stored)
         filled = {}
         for passage_id in ids:
             if there := pieces.get(passage_id):
-                row, near = there[0], [locators[piece.document_id, piece.at] for piece in there]
+                row, near = there[0], [locators.get((piece.document_id, piece.at), ()) for piece in there]
                 places = places_within(near, row.start, row.end)
                 filled[passage_id] = _passage(row, "".join(piece.text for piece in there), tuple(places))
         return filled

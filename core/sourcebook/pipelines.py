@@ -95,6 +95,7 @@ class Pipelines:
         self._opening = asyncio.Lock()
         self._closed = False
         self._pipelines: dict[str, Pipeline] = {}
+        self._candidates: dict[str, Candidate] = {}
         self.opened: list[str] = []
         """What was built anew, as `llms.fast`."""
 
@@ -231,10 +232,13 @@ class Pipelines:
 
     def candidate(self, instance: str) -> Candidate:
         """One parser by its instance's name. Raises as `resolve` does."""
+        if (known := self._candidates.get(instance)) is not None:
+            return known
         cls, ref = self.resolve("parsers", instance)
         info = self._plugins.owner("parsers", cls.name)
         origin = "" if info is None or info.built_in else f"{info.distribution} {info.version}".strip()
-        return Candidate(instance, cls, ref, origin)
+        made = self._candidates[instance] = Candidate(instance, cls, ref, origin)
+        return made
 
     def resolve(self, kind: str, instance: str) -> tuple[type[Any], ComponentRef]:
         """The class and validated settings of an instance. Raises `ConfigError` with file and key, or `PluginError`."""
@@ -243,7 +247,8 @@ class Pipelines:
         validated = self._validated(cls, table, f"{kind}.{instance}.")
         target = f"{cls.__module__}:{cls.__qualname__}"
         isolation: Literal["jail", "worker"] = cls.isolation if kind == "parsers" else "jail"
-        return cls, ComponentRef(target, validated.model_dump(mode="json"), isolation, instance)
+        safe = _memory_safe(cls, validated)
+        return cls, ComponentRef(target, validated.model_dump(mode="json"), isolation, instance, safe)
 
     def settings_of(self, kind: str, instance: str) -> ComponentSettings:
         """The validated settings of an instance, with its secrets. Raises as `resolve` does."""
@@ -255,7 +260,8 @@ class Pipelines:
         """A class by its name with these settings. Raises `PluginError` or `ConfigError`."""
         cls = self._plugins.component(kind, name)
         validated = self._validated(cls, table, f"{kind}.{name}.")
-        return ComponentRef(f"{cls.__module__}:{cls.__qualname__}", validated.model_dump(mode="json"))
+        target, safe = f"{cls.__module__}:{cls.__qualname__}", _memory_safe(cls, validated)
+        return ComponentRef(target, validated.model_dump(mode="json"), memory_safe=safe)
 
     def instances(self, kind: str) -> list[str]:
         """The instances of a kind that the settings configure."""
@@ -359,6 +365,11 @@ def _named(wiring: settings.Pipeline) -> list[tuple[str, str, str]]:
     found += [("llm", "llms", name) for name in wiring.llm]
     found += [(f"parsers.{of}", "parsers", name) for of, names in wiring.parsers.items() for name in names]
     return found
+
+
+def _memory_safe(cls: type[Any], validated: ComponentSettings) -> bool:
+    """Whether a process may read on after this parser or chunker: not where it reads files of its own too."""
+    return bool(getattr(cls, "memory_safe", False)) and not validated.files()
 
 
 def _within(key: str, of: str) -> bool:

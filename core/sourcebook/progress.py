@@ -97,28 +97,31 @@ class Following:
                 await asyncio.sleep(looked + _REST - time.monotonic())  # no pause where it was quiet before
 
     async def _look(self, notebook_id: str) -> tuple[dict[str, int], list[dict[str, Any]]]:
-        mine = sa.and_(sources.c.notebook_id == notebook_id, sources.c.deleted_at.is_(None))
-        by_state = (
-            sa.select(generations.c.state, sa.func.count())
-            .join(sources, sources.c.id == generations.c.source_id)
-            .where(mine)
-            .group_by(generations.c.state)
-        )
-        doing = (
-            sa.select(jobs.c.id, jobs.c.source_id, sources.c.name, jobs.c.checkpoint)
-            .join(sources, sources.c.id == jobs.c.source_id)
-            .where(jobs.c.notebook_id == notebook_id, jobs.c.state == "leased")
-            .order_by(jobs.c.id)
-            .limit(_SHOWN)
-        )
+        of = {"notebook": notebook_id}
         async with self._db.read() as c:
-            counts = {str(state): int(n) for state, n in (await c.execute(by_state)).all()}
-            rows = (await c.execute(doing)).all()
+            counts = {str(state): int(n) for state, n in (await c.execute(_BY_STATE, of)).all()}
+            rows = (await c.execute(_DOING, of)).all()
         running = [
             {"job_id": r.id, "source_id": r.source_id, "name": r.name, **dict(r.checkpoint.get("progress", {}))}
             for r in rows
         ]
         return counts, running
+
+
+# Built once: to build them takes longer than to run them.
+_BY_STATE = (
+    sa.select(generations.c.state, sa.func.count())
+    .join(sources, sources.c.id == generations.c.source_id)
+    .where(sources.c.notebook_id == sa.bindparam("notebook"), sources.c.deleted_at.is_(None))
+    .group_by(generations.c.state)
+)
+_DOING = (
+    sa.select(jobs.c.id, jobs.c.source_id, sources.c.name, jobs.c.checkpoint)
+    .join(sources, sources.c.id == jobs.c.source_id)
+    .where(jobs.c.notebook_id == sa.bindparam("notebook"), jobs.c.state == "leased")
+    .order_by(jobs.c.id)
+    .limit(_SHOWN)
+)
 
 
 def _progress(

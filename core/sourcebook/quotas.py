@@ -9,6 +9,8 @@ from sourcebook.database.tables import jobs, notebooks, owners, sources
 from sourcebook.errors import QuotaExceeded
 from sourcebook.settings import Limits
 
+_SPARED = 100  # times in a row that a count is spared, at most
+
 
 class StorageFull(QuotaExceeded):
     """An owner has as much as they may keep: nothing changes until something is deleted."""
@@ -18,11 +20,35 @@ class StorageFull(QuotaExceeded):
     transient = False
 
 
+class Far:
+    """How often a count may be spared, since what was counted last is far from its bound.
+
+    A twentieth of what is left, so that twenty processes together cannot go over the bound; near it, every time counts.
+    """
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+
+    def __contains__(self, key: str) -> bool:
+        """Whether it need not be counted now."""
+        if not (left := self._left.pop(key, 0)):
+            return False
+        if left > 1:
+            self._left[key] = left - 1
+        return True
+
+    def counted(self, key: str, count: int, bound: int) -> None:
+        """It was."""
+        if spared := min((bound - count) // 20, _SPARED):
+            self._left[key] = spared
+
+
 class Quotas:
     """Asked within the transaction that would add a source, so that two uploads cannot both take the last room."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._far = Far()
 
     @property
     def light(self) -> bool:
@@ -37,7 +63,7 @@ class Quotas:
         limits = self.limits
         if limits.storage or limits.owners or limits.sources:
             await self._storage(c, owner_id, size, added)
-        if limits.queued:
+        if limits.queued and owner_id not in self._far:
             # Counting ends at the limit: a short queue, as nearly every one is, costs next to nothing.
             waiting = (await c.execute(_WAITING, {"owner": owner_id, "most": limits.queued})).scalar_one()
             if int(waiting) >= limits.queued:
@@ -47,6 +73,7 @@ class Quotas:
                     remedy="Wait until some of them are done, then send this again.",
                     retry_after=10,
                 )
+            self._far.counted(owner_id, int(waiting), limits.queued)
 
     async def used(self, c: AsyncConnection, owner_id: str) -> tuple[int, int]:
         """Bytes and sources of an owner, without what is deleted."""

@@ -132,9 +132,12 @@ class Reading:
             return found
 
     async def passages_of(
-        self, generation_id: str, limit: int, after: int = -1, *, deleted: bool = False
+        self, generation_id: str, limit: int, after: int = -1, *, deleted: bool = False, placed: bool = True
     ) -> list[Passage]:
-        """A generation's passages in order, after an ordinal; those of a `deleted` source are for its removal alone."""
+        """A generation's passages in order, after an ordinal; those of a `deleted` source are for its removal alone.
+
+        Not `placed`: without their places, which take longer than the rest.
+        """
         query = sa.select(passages.c.id).where(passages.c.generation_id == generation_id, passages.c.ordinal > after)
         if not deleted:
             query = query.where(generations.c.id == passages.c.generation_id, sources.c.id == generations.c.source_id)
@@ -142,4 +145,4 @@ class Reading:
             query = query.where(sources.c.deleted_at.is_(None), notebooks.c.deleted_at.is_(None))
         async with self._db.read() as c:
             ids = list((await c.execute(query.order_by(passages.c.ordinal).limit(limit))).scalars())
-            return list((await View(c, self._statements).filled(ids)).values())
+            return list((await View(c, self._statements).filled(ids, placed=placed)).values())

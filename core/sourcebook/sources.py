@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +16,7 @@ from sourcebook.database.pages import Page, page
 from sourcebook.database.tables import generations, notebooks, sources
 from sourcebook.errors import Conflict, InvalidInput, NotFound, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
+from sourcebook.gathering import Gathering
 from sourcebook.generations import SUPERSEDED, Generations
 from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
@@ -32,6 +34,27 @@ from sourcebook.writer import clean
 
 MAX_DEPTH = 2
 """How deep members of archives and mails are followed."""
+
+_ARRIVALS = 16  # sources that are accepted in one transaction
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """Bytes that are stored, and not yet anybody's."""
+
+    notebook: Notebook
+    blob: Blob
+    values: Mapping[str, Any]
+    password: str | None
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What became of them. `surplus`: the blob that nobody needs."""
+
+    source_id: str
+    new: bool
+    surplus: str | None = None
 
 
 class Sources:
@@ -52,6 +75,7 @@ class Sources:
         self._quotas = quotas or Quotas(Limits())
         self._generations = Generations(queue)
         self.passwords = passwords or Passwords()
+        self._arrivals: Gathering[_Arrived, _Recorded | SourcebookError] = Gathering(self._record_all, _ARRIVALS)
 
     async def accept(
         self,
@@ -88,32 +112,46 @@ class Sources:
         blob = await self._blobs.put(new_id("blob"), chunks)
         await failpoint("accept.blob")
         # A caller who goes away now must not part the row from its bytes: this goes to its end without them.
-        return await asyncio.shield(self._record(notebook, blob, values, password))
+        return await asyncio.shield(self._record(_Arrived(notebook, blob, values, password)))
 
-    async def _record(
-        self, notebook: Notebook, blob: Blob, values: Mapping[str, Any], password: str | None
-    ) -> tuple[str, bool]:
-        try:
-            async with self._db.write(small=self._quotas.light) as c:
-                # Two who bring the same bytes at once take turns, also where writers do not.
-                if not self._db.sqlite:
-                    row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook.id)
-                    await c.execute(row.with_for_update(key_share=True))
-                same = await self._same_bytes(c, notebook.id, blob, values["parent_id"])
-                lost = await self._take_lost(c, same, blob) if same else None
-                source_id = same or await self._insert(c, notebook, blob, values, password)
-                if same is not None and password is not None:
-                    await self._unlock(c, notebook, same, password)
-        except SourcebookError as error:
-            # Where the database failed, the commit may stand and only its answer be lost: what became of the row is
-            # not known, so the bytes are left to the sweep of strays, which looks when it is.
-            if not isinstance(error, StoreError):
-                await self._blobs.delete(blob.key)
-            raise
-        if same is not None:
-            await self._blobs.delete(lost or blob.key)
+    async def _record(self, arrived: _Arrived) -> tuple[str, bool]:
+        # Where the database failed, the commit may stand and only its answer be lost: what became of the row is not
+        # known, so the bytes are left to the sweep of strays, which looks when it is.
+        recorded = await self._arrivals.submit(arrived)
+        if isinstance(recorded, SourcebookError):
+            if not isinstance(recorded, StoreError):
+                await self._blobs.delete(arrived.blob.key)
+            raise recorded
+        if recorded.surplus is not None:
+            await self._blobs.delete(recorded.surplus)
         await failpoint("accept.row")
-        return source_id, same is None
+        return recorded.source_id, recorded.new
+
+    async def _record_all(self, arrived: Sequence[_Arrived]) -> Sequence[_Recorded | SourcebookError]:
+        """Those that arrived at the same time, in one transaction; whoever is refused is so before a row is written."""
+        found: dict[int, _Recorded | SourcebookError] = {}
+        async with self._db.write(small=self._quotas.light) as c:
+            # In one order everywhere, so that no two processes wait for each other's notebooks.
+            for n, one in sorted(enumerate(arrived), key=lambda numbered: numbered[1].notebook.id):
+                try:
+                    found[n] = await self._record_one(c, one)
+                except SourcebookError as error:
+                    found[n] = error
+        return [found[n] for n in range(len(arrived))]
+
+    async def _record_one(self, c: AsyncConnection, arrived: _Arrived) -> _Recorded:
+        notebook, blob, values = arrived.notebook, arrived.blob, arrived.values
+        # Two who bring the same bytes at once take turns, also where writers do not.
+        if not self._db.sqlite:
+            row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook.id)
+            await c.execute(row.with_for_update(key_share=True))
+        same = await self._same_bytes(c, notebook.id, blob, values["parent_id"])
+        if same is None:
+            return _Recorded(await self._insert(c, notebook, blob, values, arrived.password), True)
+        lost = await self._take_lost(c, same, blob)
+        if arrived.password is not None:
+            await self._unlock(c, notebook, same, arrived.password)
+        return _Recorded(same, False, lost or blob.key)
 
     async def _unlock(self, c: AsyncConnection, notebook: Notebook, source_id: str, password: str) -> None:
         """The same file again, now with a password: if it failed without, it is read again."""

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sourcebook.database.engine import Database
-from sourcebook.database.tables import generations, notebooks, sources
+from sourcebook.database.tables import documents, generations, notebooks, passages, sources
 from sourcebook.documents import SEGMENT, indexed_text
 from sourcebook.errors import Lost
 from sourcebook.filters import FieldType, FieldValue, source_fields
@@ -31,12 +31,17 @@ class Cut:
 
 @dataclass(frozen=True)
 class Task:
-    """A job's subject, read once at its start."""
+    """A job's subject, read once at its start.
+
+    `half`: an earlier attempt left something of it half done. `parent`: sources were found inside it.
+    """
 
     source: Mapping[str, Any]
     notebook: Notebook
     pipeline: Pipeline
     generation_id: str
+    half: bool
+    parent: bool
 
     @property
     def scope(self) -> Scope:
@@ -80,29 +85,40 @@ class Task:
 async def task_of(database: Database, specs: Specs, job: Job) -> Task:
     """Raises `Lost` where the source is gone."""
     async with database.read(small=True) as c:
-        row = (await c.execute(_SUBJECT, {"generation": job.generation_id})).mappings().first()
-        if row is None:
-            raise Lost(f"The source {job.source_id} is gone.")
-        book = (await c.execute(_NOTEBOOK, {"notebook": row["notebook_id"]})).mappings().one()
+        found = (await c.execute(_SUBJECT, {"generation": job.generation_id})).first()
+    if found is None:
+        raise Lost(f"The source {job.source_id} is gone.")
+    row = {column.name: value for column, value in zip(_OF_SOURCE, found, strict=False)}
+    book = {column.name: value for column, value in zip(notebooks.c, found[len(_OF_SOURCE) :], strict=False)}
     notebook = replace(notebook_of(book), index_spec_id=row["index_spec_id"])
     # A reindex builds for the pipeline that the notebook will have.
     name = str(job.payload.get("pipeline", notebook.pipeline))
     pipeline = await specs.serving(name, notebook.index_spec_id)
-    return Task(_with_new_bytes(dict(row)), notebook, pipeline, str(job.generation_id))
+    return Task(_with_new_bytes(row), notebook, pipeline, str(job.generation_id), bool(found.half), bool(found.parent))
 
 
 # Built once: to build them takes longer than to run them.
+_INSIDE = sources.alias()
+_OF_SOURCE = (
+    *sources.c,
+    generations.c.index_spec_id,
+    generations.c.blob_key.label("new_blob_key"),
+    generations.c.content,
+)
 _SUBJECT = (
     sa.select(
-        sources,
-        generations.c.index_spec_id,
-        generations.c.blob_key.label("new_blob_key"),
-        generations.c.content,
+        *_OF_SOURCE,
+        *notebooks.c,  # some by the same names as the source's: these are told apart by their order
+        sa.or_(
+            sa.exists().where(passages.c.generation_id == generations.c.id),
+            sa.exists().where(documents.c.source_id == sources.c.id, documents.c.complete.is_(False)),
+        ).label("half"),
+        sa.exists().where(_INSIDE.c.parent_id == sources.c.id, _INSIDE.c.deleted_at.is_(None)).label("parent"),
     )
     .join(generations, generations.c.source_id == sources.c.id)
+    .join(notebooks, notebooks.c.id == sources.c.notebook_id)
     .where(generations.c.id == sa.bindparam("generation"), sources.c.deleted_at.is_(None))
 )
-_NOTEBOOK = sa.select(notebooks).where(notebooks.c.id == sa.bindparam("notebook"))
 
 
 def _with_new_bytes(row: Mapping[str, Any]) -> dict[str, Any]:

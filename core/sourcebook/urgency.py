@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 _MORE = 4  # jobs of one urgency for each of the next below it
 
@@ -25,3 +26,13 @@ class Shares:
         chosen = max(self._credit, key=lambda urgency: (self._credit[urgency], urgency))
         self._credit[chosen] -= sum(weights.values())
         return chosen
+
+    def in_turn(self, waiting: Sequence[Any]) -> list[Any]:
+        """Rows of `claiming.WAITING`: those of the urgency whose turn it is; then, where others were faster, the rest.
+
+        Of one urgency whoever has the fewest jobs being done, then whoever was served longest ago.
+        """
+        if not waiting:
+            return []
+        urgency = self.next(row.priority for row in waiting)
+        return sorted(waiting, key=lambda r: (r.priority != urgency, -r.priority, r.running, r.turn or 0, r.run_at))

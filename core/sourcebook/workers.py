@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 
@@ -16,11 +17,13 @@ from sourcebook.database.signals import QUEUED
 from sourcebook.errors import Lost, SourcebookError, StoreError
 from sourcebook.ids import new_id
 from sourcebook.jobs import Job, Jobs
+from sourcebook.later import later
 from sourcebook.presence import Presence
 from sourcebook.steps import Tracer, inside, root
 
 log = logging.getLogger(__name__)
 
+_MOMENT, _AHEAD = 0.1, 7  # seconds, and how many jobs more than there is a place for are claimed at most
 _DEATHS = 4  # times as many attempts: a worker's death is seldom its job's fault, but may be
 
 
@@ -56,6 +59,8 @@ class Worker:
         self._keeping: asyncio.Task[None] | None = None
         self._claiming: asyncio.Task[None] | None = None
         self._doing: set[asyncio.Task[None]] = set()
+        self._claimed: deque[Job] = deque()  # and not begun
+        self._ended: deque[float] = deque(maxlen=_AHEAD)  # when the last jobs did
         self._random = random.Random()
 
     def start(self, count: int) -> None:
@@ -94,6 +99,8 @@ class Worker:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         self._claiming = self._keeping = None
+        while self._claimed:
+            await self._release(self._claimed.popleft())
         for task in list(self._doing):
             task.cancel()
         await asyncio.gather(*self._doing, return_exceptions=True)
@@ -107,28 +114,45 @@ class Worker:
                 await room.acquire()
                 # Cleared before looking: what is added while we look sets it again, and is not slept over.
                 added.clear()
-                job = await self._next(name, kept_only)
-                if job is None:
+                self._claimed.extend(await self._next(name, kept_only))
+                if not self._claimed:
                     room.release()
                     await self._rest(added)
                     continue
-                self._jobs.held[job.id] = once(room.release)
-                task = asyncio.create_task(self._work(job), name=f"job {job.id}")
-                self._doing.add(task)
-                task.add_done_callback(self._doing.discard)
+                self._take_up(room)
+                while self._claimed:
+                    await room.acquire()
+                    self._take_up(room)
 
-    async def _next(self, name: str, kept_only: bool) -> Job | None:
-        """Claimed to the end: one that is claimed while we are told to stop is given back, not forgotten."""
-        claim = asyncio.ensure_future(self._jobs.claim(name, kept_only=kept_only))
+    def _take_up(self, room: asyncio.Semaphore) -> None:
+        """Begin the next of the claimed jobs, in a place that was acquired for it."""
+        job = self._claimed.popleft()
+        self._jobs.held[job.id] = once(room.release)
+        task = asyncio.create_task(self._work(job), name=f"job {job.id}")
+        self._doing.add(task)
+        task.add_done_callback(self._doing.discard)
+
+    def _pace(self) -> int:
+        """Jobs that ended a moment ago: as many more will have begun a moment from now."""
+        since = asyncio.get_running_loop().time() - _MOMENT
+        return sum(at > since for at in self._ended)
+
+    async def _next(self, name: str, kept_only: bool) -> list[Job]:
+        """Claimed to the end: what is claimed while we are told to stop is given back, not forgotten.
+
+        A claim costs as much for some as for one, so where they are short, those of the next moment come along.
+        """
+        claim = asyncio.ensure_future(self._jobs.claim_some(name, 1 + self._pace(), kept_only=kept_only))
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
-            if (job := (await asyncio.gather(claim, return_exceptions=True))[0]) and isinstance(job, Job):
+            found = (await asyncio.gather(claim, return_exceptions=True))[0]
+            for job in found if isinstance(found, list) else ():
                 await self._jobs.release(job)
             raise
         except SourcebookError as error:
             log.warning("no job could be claimed: %s", error)
-            return None
+            return []
 
     async def _rest(self, added: asyncio.Event) -> None:
         """Until something is added, or the poll interval is over: not every addition is heard of."""
@@ -150,7 +174,14 @@ class Worker:
         except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
             log.exception("job %s (%s) was dropped", job.id, job.kind)
         finally:
+            self._ended.append(asyncio.get_running_loop().time())
             self._jobs.held.pop(job.id)()
+
+    async def _release(self, job: Job) -> None:
+        try:
+            await self._jobs.release(job)
+        except SourcebookError as error:  # its lease runs out
+            log.warning("job %s could not be given back: %s", job.id, error)
 
     async def _give_back(self, job: Job) -> None:
         """To the queue as soon as the database takes it, at the latest until the lease is over anyway."""
@@ -175,7 +206,15 @@ class Worker:
 
     async def _do(self, job: Job) -> str:
         """The code of what it failed with, or nothing."""
-        beat = asyncio.create_task(self._renew(job))
+        beating: list[asyncio.Task[None]] = []
+        try:
+            with later(self._jobs.options.lease / 3, lambda: self._renew(job)) as beating:
+                return await self._handled(job)
+        finally:
+            if beating:
+                await asyncio.wait(beating)
+
+    async def _handled(self, job: Job) -> str:
         try:
             if job.attempt > _DEATHS * self._jobs.options.attempts:
                 raise SourcebookError(f"Its worker died {job.attempt - 1} times over it.", code="worker_died")
@@ -195,13 +234,9 @@ class Worker:
             detail = f"An unexpected {type(error).__name__}; the server's log says more."
             await self._failed(job, SourcebookError(detail, transient=True))
             return type(error).__name__
-        finally:
-            beat.cancel()
-            await asyncio.wait([beat])
 
     async def _renew(self, job: Job) -> None:
         while True:
-            await asyncio.sleep(self._jobs.options.lease / 3)
             try:
                 async with self._db.write() as c:
                     await self._jobs.save(c, job)
@@ -209,3 +244,4 @@ class Worker:
                 return  # the next write of the handler finds out
             except SourcebookError as error:
                 log.warning("job %s: the lease could not be renewed: %s", job.id, error)
+            await asyncio.sleep(self._jobs.options.lease / 3)

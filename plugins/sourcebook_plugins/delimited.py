@@ -29,6 +29,7 @@ class CsvParser(Parser[ComponentSettings]):
     name = "csv"
     media_types = ("text/csv", "text/tab-separated-values", "application/csv")
     extensions = (".csv", ".tsv", ".tab")
+    memory_safe = True
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """See the class."""

@@ -36,6 +36,7 @@ class MarkdownParser(Parser[ComponentSettings]):
     media_types = ("text/markdown", "text/x-markdown")
     extensions = (".md", ".markdown")
     preload = ("markdown_it", "markdown_it.presets.commonmark")
+    memory_safe = True
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """Raises `Malformed` for binary data, `NoText` for a blank file."""

@@ -23,6 +23,7 @@ class JsonParser(Parser[ComponentSettings]):
     media_types = ("application/json", "application/jsonl", "application/x-ndjson", "application/x-jsonlines")
     extensions = (".json", ".jsonl", ".ndjson")
     preload = ("orjson",)
+    memory_safe = True
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """See the class."""

@@ -38,6 +38,7 @@ class TextParser(Parser[ComponentSettings]):
     name = "text"
     media_types = ("text/plain",)
     extensions = (".txt", ".text", ".log")
+    memory_safe = True
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """Raises `Malformed` for binary data, `NoText` for a blank file."""

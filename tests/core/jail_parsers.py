@@ -20,6 +20,8 @@ from sourcebook.interfaces import Chunker, ComponentSettings, Parser, ParserFile
 from sourcebook.jail_frames import RawHead, encode
 from sourcebook.writer import DocumentWriter
 
+_read = 0
+
 
 class Base(Parser[Any]):
     """What the parsers here have in common."""
@@ -122,6 +124,32 @@ class Act(Base):
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         out.block(f"Result: {getattr(self, self.settings.act)()}")
+
+    def used(self) -> int:
+        """How many documents this process has read."""
+        global _read
+        _read += 1
+        return _read
+
+    def fail_if_used(self) -> int:
+        if self.used() > 1:
+            raise ValueError("not the first")
+        return _read
+
+    def malformed_if_used(self) -> int:
+        if self.used() > 1:
+            raise Malformed("Not the first.")
+        return _read
+
+    def segfault_if_used(self) -> int:
+        if self.used() > 1:
+            self.segfault()
+        return _read
+
+    def loop_if_used(self) -> int:
+        if self.used() > 1:
+            self.loop()
+        return _read
 
     def segfault(self) -> None:
         ctypes.string_at(0)

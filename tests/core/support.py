@@ -108,6 +108,7 @@ class FakeJail:
         parser: ComponentRef,
         chunker: ComponentRef | None = None,
         password: str | None = None,
+        together: str = "",
     ) -> Parsed:
         """As `Jail.parse`."""
         self.parsed.append(name)

@@ -46,8 +46,8 @@ class Faults:
             raise Crash(what)
 
     @asynccontextmanager
-    async def write(self, *, small: bool = False) -> AsyncIterator[AsyncConnection]:
-        async with self._write(small=small) as c:
+    async def write(self, **how: bool) -> AsyncIterator[AsyncConnection]:
+        async with self._write(**how) as c:
             yield c
             self.tick("before commit")
         self.tick("after commit")
@@ -102,8 +102,8 @@ async def test_its_state_and_progress_are_seen_on_the_way(room: Room) -> None:
     write = room.book.database.write
 
     @asynccontextmanager
-    async def watched(*, small: bool = False) -> AsyncIterator[AsyncConnection]:
-        async with write(small=small) as c:
+    async def watched(**how: bool) -> AsyncIterator[AsyncConnection]:
+        async with write(**how) as c:
             yield c
         source = await room.source(source_id)
         step = (source.state, source.progress.get("done"))

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,107 @@ def test_more_documents_than_slots_all_arrive(runner: asyncio.Runner, jail: Jail
 
 def test_every_document_has_its_own_process(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
     assert runner.run(result(jail, file, "pid")) != runner.run(result(jail, file, "pid"))
+
+
+@pytest.fixture
+def patient(jail: Jail, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """However busy the machine is, the next document comes in time."""
+    monkeypatch.setattr("sourcebook.jail_kept._IDLE", 600.0)
+    yield
+    jail._kept.close()
+
+
+async def shared(jail: Jail, path: Path, name: str, notebook: str = "nb_1", **how: Any) -> str:
+    """What a memory-safe parser's act gives, in a process that may read others of the notebook."""
+    parser = replace(act(name), memory_safe=True)
+    given = {"name": "a name.test", "media_type": "text/x-test", "parser": parser, "together": notebook, **how}
+    parsed = await jail.parse(path, **given)
+    return parsed.segments[0].text.removeprefix("Result: ")
+
+
+@pytest.mark.usefixtures("patient")
+def test_short_files_of_a_notebook_share_a_process(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    first = runner.run(shared(jail, file, "pid"))
+    assert [runner.run(shared(jail, file, "pid")) for _ in range(5)] == [first] * 5
+    assert runner.run(shared(jail, file, "pid", "nb_2")) != first, "another notebook"
+    assert runner.run(shared(jail, file, "pid", password="sesame")) != first
+    assert runner.run(shared(jail, file, "pid", parser=act("pid"))) != first, "not memory-safe"
+    assert runner.run(shared(jail, file, "pid", chunker=ComponentRef("jail_parsers:Words"))) != first
+    assert runner.run(shared(jail, file, "pid", "")) != first
+    assert runner.run(shared(jail, file, "pid")) == first
+
+
+def test_each_of_them_arrives_exactly(runner: asyncio.Runner, jail: Jail, tmp_path: Path) -> None:
+    parser = replace(LINES, memory_safe=True)
+    for text in ("one", "two\nlines", "three" * 1000):
+        path = tmp_path / text[:3]
+        path.write_text(text)
+        given: dict[str, Any] = {"name": "a name.test", "media_type": "text/x-test", "parser": parser}
+        parsed = runner.run(jail.parse(path, together="nb_9", **given))
+        assert join_segments(parsed.segments, parsed.metadata, parsed.warnings) == expected(text)
+
+
+def test_a_shared_process_ends_after_so_many_documents_and_when_nothing_comes(
+    runner: asyncio.Runner, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sourcebook.jail_kept.MOST", 3)
+    monkeypatch.setattr("sourcebook.jail_kept._IDLE", 600.0)
+
+    async def scene() -> None:
+        jail = jail_of()
+        try:
+            counts = [await shared(jail, file, "used") for _ in range(7)]
+            assert counts == ["1", "2", "3", "1", "2", "3", "1"]
+            jail._kept.close()
+            monkeypatch.setattr("sourcebook.jail_kept._IDLE", 0.01)
+            await shared(jail, file, "used")
+            await until(lambda: len(children_of(server_of(jail))) == 1)  # the one that waits for the next document
+        finally:
+            await jail.close()
+
+    runner.run(scene())
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("act", ["fail_if_used", "malformed_if_used", "segfault_if_used", "loop_if_used"])
+def test_what_goes_wrong_in_a_shared_process_is_read_again_in_its_own(
+    runner: asyncio.Runner, file: Path, act: str
+) -> None:
+    async def scene() -> None:
+        jail = jail_of(JailLimits(cpu_seconds=1))
+        try:
+            for _ in range(3):
+                assert await shared(jail, file, "used") == "1"
+                assert await shared(jail, file, act) == "1", "as if it had been read alone"
+                assert await shared(jail, file, "used") == "2", "and that process reads on"
+                jail._kept.close()
+        finally:
+            await jail.close()
+
+    runner.run(scene())
+
+
+def test_a_bad_document_ends_a_shared_process_with_its_own_error(
+    runner: asyncio.Runner, jail: Jail, file: Path
+) -> None:
+    first = runner.run(shared(jail, file, "pid"))
+    error = fails(runner, shared(jail, file, "segfault"), ParserDied)
+    assert error.details["signal"] == "SIGSEGV"
+    assert runner.run(shared(jail, file, "pid")) != first
+
+
+def test_cancelling_ends_a_shared_process(runner: asyncio.Runner, jail: Jail, file: Path) -> None:
+    async def cancelled() -> None:
+        await shared(jail, file, "pid")
+        task = asyncio.create_task(shared(jail, file, "sleep"))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: len(children_of(server_of(jail))) == 1)
+
+    runner.run(cancelled())
+    assert runner.run(shared(jail, file, "used")) == "1"
 
 
 def test_a_new_python_for_every_document_works_too(runner: asyncio.Runner, file: Path) -> None:

@@ -42,6 +42,17 @@ def test_what_tells_no_language_has_none(text: str) -> None:
     assert detect(text) == ""
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A mole is a wall: a lamp is on it.",
+        "Copper is a metal. A copper kettle is red.",
+    ],
+)
+def test_a_few_words_that_many_languages_have_tell_nothing_wrong(text: str) -> None:
+    assert detect(text) in ("", "en")
+
+
 def test_a_long_text_outweighs_what_its_template_declares_and_a_short_one_does_not() -> None:
     assert language_of(SENTENCES["de"] * 4, "en-US") == "de"
     assert language_of("Tide", "de-AT") == "de"

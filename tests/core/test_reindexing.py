@@ -334,8 +334,8 @@ def _failing(write: Any, at: int) -> Any:
             raise Crash("write")
 
     @asynccontextmanager
-    async def wrapped(*, small: bool = False) -> Any:
-        async with write(small=small) as c:
+    async def wrapped(**how: bool) -> Any:
+        async with write(**how) as c:
             yield c
             count()
         count()

@@ -91,8 +91,8 @@ def test_bytes_are_kept_where_the_database_did_not_answer_until_it_is_known_whet
         write = room.book.database.write
 
         @asynccontextmanager
-        async def broken(*, small: bool = False) -> AsyncIterator[AsyncConnection]:
-            async with write(small=small) as c:
+        async def broken(**how: bool) -> AsyncIterator[AsyncConnection]:
+            async with write(**how) as c:
                 yield c
                 if not stands:
                     raise StoreError("The connection broke.")

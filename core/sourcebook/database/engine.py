@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sourcebook.database.jsons import BY_ORJSON
 from sourcebook.database.signals import Signals
 from sourcebook.database.sqlite import connection_of, sqlite_engine
 from sourcebook.database.tables import UTCDateTime
@@ -47,21 +48,23 @@ class Database:
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.signals = Signals(None if self.sqlite else self._writer)
 
-    def write(self, *, small: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
+    def write(self, *, small: bool = False, lasting: bool = True) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may write. Raises `StoreError` where the database refuses it.
 
         `small`: each statement touches a handful of rows by their keys. On SQLite it is then done on the event loop's
-        thread, since the way to another and back takes several times as long as it does; the commit never is.
+        thread, since the way to another and back takes several times as long as it does; the commit is only where it
+        need not be `lasting`: what a power cut may undo, together with all that was committed after it, up to the next
+        that is. That is for work which is then done again. A process that is killed loses neither.
         """
-        return self._transaction(self._writer.begin(), small)
+        return self._transaction(self._writer.begin(), small, lasting)
 
     def read(self, *, small: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
         """A consistent snapshot. `small` as for `write`."""
-        return self._transaction(self._reader.connect(), small)
+        return self._transaction(self._reader.connect(), small, True)
 
     @asynccontextmanager
     async def _transaction(
-        self, opening: AbstractAsyncContextManager[AsyncConnection], small: bool
+        self, opening: AbstractAsyncContextManager[AsyncConnection], small: bool, lasting: bool
     ) -> AsyncGenerator[AsyncConnection, None]:
         before, put_off = _cancels(), list[asyncio.CancelledError]()
         try:
@@ -69,6 +72,7 @@ class Database:
                 if self.sqlite:
                     raw = await connection_of(connection)
                     raw.small, put_off = small, raw.put_off
+                    raw.last(lasting)
                 try:
                     yield connection
                 finally:
@@ -139,7 +143,7 @@ def url_of(text: str) -> URL:
 def postgresql_engine(url: URL) -> AsyncEngine:
     """Raises `ConfigError` where the driver is not installed."""
     try:
-        return create_async_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10)
+        return create_async_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10, **BY_ORJSON)
     except ImportError as error:
         raise ConfigError(
             "storage.database names PostgreSQL, and its driver is not installed.",

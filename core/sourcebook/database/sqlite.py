@@ -16,17 +16,35 @@ import aiosqlite
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sourcebook.database.jsons import BY_ORJSON
+
 T = TypeVar("T")
 
 _BUSY_MS = 10_000
+_LOG_PAGES = 1000  # SQLite's own default
 _PRAGMAS = ("journal_mode=WAL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "synchronous=FULL", "cache_size=-8000")
+_LASTING = ("synchronous=FULL", f"wal_autocheckpoint={_LOG_PAGES}")
+_PASSING = ("synchronous=NORMAL", "wal_autocheckpoint=0")
 _AHEAD = 256  # rows that a statement brings along
 
 
 class _Raw(sqlite3.Connection):
-    """What the connection's thread works on. `due` is the BEGIN that the next statement takes along."""
+    """What the connection's thread works on. `due` is the BEGIN that the next statement takes along.
+
+    `lasting`: whether its commits wait for the disk.
+    """
 
     due = ""
+    lasting = True
+
+    def last(self, lasting: bool) -> None:
+        """From the next transaction on. What does not wait for the disk does not tidy up the log either, which does."""
+        if lasting != self.lasting:
+            self.lasting = lasting
+            cursor = super().cursor()
+            for pragma in _LASTING if lasting else _PASSING:
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
 
     def cursor(self, factory: Any = None) -> Any:
         """Ours, whatever is asked for."""
@@ -137,7 +155,8 @@ class Connection(aiosqlite.Connection):
         if of is self._connection and self._connection is not None:
             ends = name == "rollback" or name == "commit"
             # To end a transaction that wrote nothing only gives up a lock in shared memory.
-            return name == "cursor" or (ends and (self.reads or not self._connection.in_transaction))
+            instant = self.reads or not self._connection.in_transaction or not self._connection.lasting
+            return name == "cursor" or (ends and instant)
         if isinstance(of, _Cursor):
             return name == "close" or (of.complete and name.startswith("fetch"))
         return False
@@ -150,6 +169,11 @@ class Connection(aiosqlite.Connection):
         raw = self._connection
         runs = isinstance(getattr(fn, "__self__", None), _Cursor) and fn.__name__.startswith("execute")
         return runs and isinstance(raw, _Raw) and raw.begun()
+
+    def last(self, lasting: bool) -> None:
+        """Whether the transaction that has not begun yet waits for the disk at its end."""
+        if not self.reads and isinstance(self._connection, _Raw):
+            self._connection.last(lasting)
 
     def begin(self, how: str) -> None:
         """With the next statement."""
@@ -180,7 +204,8 @@ async def connection_of(connection: AsyncConnection) -> Connection:
 
 def sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
     """One connection that writes, or several that cannot."""
-    engine = create_async_engine(url, pool_size=1 if writer else 4, max_overflow=0 if writer else 4, pool_timeout=60)
+    pool = {"pool_size": 1, "max_overflow": 0} if writer else {"pool_size": 4, "max_overflow": 4}
+    engine = create_async_engine(url, pool_timeout=60, **pool, **BY_ORJSON)
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def connect(dialect: Any, _: Any, args: Any, keywords: Any) -> Any:

@@ -35,6 +35,8 @@ class Parser(ABC, Generic[S]):
     `isolation`: `jail` (a fresh process a file) or `worker` (a process that outlives the file, for parsers with big
     models: built once, asked for one file at a time, replaced now and then; `[jail.grants]` of the configuration may
     give it the network, folders to read, time and memory).
+    `memory_safe`: no byte of a file reaches native code but Python's own and what is written in a memory-safe language.
+    No file can then take over the process that reads it, so that one may read several short files of one notebook.
     Raise a `DocumentError` for what a person should know; anything else is reported as `parser_died`.
     """
 
@@ -45,6 +47,7 @@ class Parser(ABC, Generic[S]):
     version: ClassVar[int] = 1
     preload: ClassVar[tuple[str, ...]] = ()
     isolation: ClassVar[Literal["jail", "worker"]] = "jail"
+    memory_safe: ClassVar[bool] = False
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -64,13 +67,15 @@ class Chunker(ABC, Generic[S]):
     """Cuts a document into ranges. Plain synchronous code, run in the jail; deterministic.
 
     Chunks come in order of `start`, none is empty or only white space, and together they cover every character that is
-    not white space. They may overlap. `version` goes up when the cuts change.
+    not white space. They may overlap. `version` goes up when the cuts change. `memory_safe` is as for a parser; it
+    counts only where the settings name no `files`, which a native library may read.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[ComponentSettings]] = ComponentSettings
     version: ClassVar[int] = 1
     preload: ClassVar[tuple[str, ...]] = ()
+    memory_safe: ClassVar[bool] = False
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

@@ -69,6 +69,7 @@ class RecursiveChunker(Chunker[RecursiveSettings]):
 
     name = "recursive"
     Settings = RecursiveSettings
+    memory_safe = True
 
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks without context or parent, but for a cut table's header row as context."""
@@ -96,6 +97,7 @@ class MarkdownChunker(Chunker[MarkdownSettings]):
 
     name = "markdown"
     Settings = MarkdownSettings
+    memory_safe = True
 
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks with context and parent."""
@@ -127,6 +129,7 @@ class SentenceChunker(Chunker[SentenceSettings]):
 
     name = "sentence"
     Settings = SentenceSettings
+    memory_safe = True
 
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks with context and, where the paragraph holds more, with a parent."""
@@ -147,6 +150,7 @@ class TokenChunker(Chunker[TokenSettings]):
 
     name = "tokens"
     Settings = TokenSettings
+    memory_safe = True
 
     def chunk(self, document: Document) -> Iterator[Chunk]:
         """Chunks without context or parent."""

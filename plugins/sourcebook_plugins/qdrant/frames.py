@@ -18,6 +18,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+import orjson
+
 PROTOCOL = 3
 
 MAX_FRAME = 128 * 1024 * 1024
@@ -28,7 +30,10 @@ _HEAD = struct.Struct("!II")
 
 def pack(message: Mapping[str, Any], raw: bytes = b"") -> bytes:
     """One frame. A lone surrogate, which UTF-8 cannot carry, becomes a question mark."""
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    try:
+        text = orjson.dumps(message)
+    except TypeError:  # it refuses lone surrogates
+        text = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     return b"".join((_HEAD.pack(4 + len(text) + len(raw), len(text)), text, raw))
 
 
@@ -42,7 +47,7 @@ async def receive(reader: asyncio.StreamReader) -> tuple[dict[str, Any], memoryv
     except asyncio.IncompleteReadError as error:
         raise ConnectionResetError("The other end of the index's socket closed it.") from error
     try:
-        message = json.loads(bytes(body[:text_size]))
+        message = orjson.loads(body[:text_size])
     except ValueError as error:
         raise ConnectionError("What came over the index's socket is not a frame.") from error
     if not isinstance(message, dict):
@@ -57,4 +62,4 @@ def unpacked(file: BinaryIO) -> tuple[dict[str, Any], memoryview] | None:
         return None
     size, text_size = _HEAD.unpack(head)
     body = memoryview(file.read(size - 4))
-    return json.loads(bytes(body[:text_size])), body[text_size:]
+    return orjson.loads(body[:text_size]), body[text_size:]

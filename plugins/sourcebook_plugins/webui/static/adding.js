@@ -68,7 +68,7 @@ function incoming(name, waiting) {
   const state = h("div.small.muted", waiting);
   const bar = h("progress", { "aria-label": t("add.progress", { name }), max: 1 });
   const more = h("div", bar);
-  const element = h("li.source.coming", icon("upload"), h("div.grow", h("div.source-name.cut", name), state, more));
+  const element = h("li.source", icon("upload"), h("div.grow", h("div.source-name.cut", name), state, more));
   return {
     element,
     sent(share) {

@@ -177,7 +177,7 @@ export class Answer {
     const chosen = getSelection();
     const inside = !chosen.isCollapsed && this.body.contains(chosen.anchorNode) && this.body.contains(chosen.focusNode);
     const detail = inside ? { text: plain(chosen.getRangeAt(0)), message_id: this.id, selection: true } : { message_id: this.id };
-    dispatchEvent(new CustomEvent("save-note", { detail }));
+    document.querySelector("sb-notes").save(detail);
   }
 
   async copy() {

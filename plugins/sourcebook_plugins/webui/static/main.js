@@ -2,8 +2,7 @@
 //
 // dom.js builds elements (h), and lets HTML in at one place (trusted); api.js speaks to the API; strings.js has the words
 // (t), one file a language; router.js knows where we are; base.css has the tokens, and what all views share. A view stops
-// in disconnectedCallback what it began. `save-note` on window ({message_id} or {message_id, text}) keeps an answer or a
-// part of it; `turn-to` on a notebook's element brings one of its panes forward.
+// in disconnectedCallback what it began.
 
 import { key, session, signedIn, signOut } from "./api.js";
 import { button, failed, fill, fixtures, h, trouble } from "./dom.js";

@@ -17,8 +17,8 @@ export class SourceRow {
   constructor(source, notebook, ticked, actions) {
     this.tick = h("input", { type: "checkbox", checked: ticked, onchange: () => actions.tick(this) });
     this.name = h("a.source-name.cut");
-    this.state = h("div.source-state.small.muted");
-    this.more = h("div.source-more");
+    this.state = h("div.small.muted");
+    this.more = h("div");
     this.actions = actions;
     this.notebook = notebook;
     const opener = menu(t("source.menu"), () => this.items());

@@ -21,7 +21,7 @@ customElements.define("sb-sources", class extends HTMLElement {
   connectedCallback() {
     current = this;
     this.rows = new Map();
-    this.leaving = new Map(); // id -> what undoes the deletion's wait
+    this.leaving = new Map(); // id -> what takes the question away whether to take it back
     this.stop = new AbortController();
     this.unticked = new Set(JSON.parse(sessionStorage.getItem(this.memory()) ?? "[]"));
     this.build();
@@ -44,7 +44,7 @@ customElements.define("sb-sources", class extends HTMLElement {
   build() {
     this.coming = h("ul.plain", { "aria-label": t("add.coming") });
     this.list = h("ul.plain.sources", { "aria-label": t("sources.title") });
-    this.summary = h("p.summary.small.muted", { hidden: true });
+    this.summary = h("p.small.muted", { hidden: true });
     this.every = h("input", { type: "checkbox", onchange: () => this.tickAll(this.every.checked) });
     this.count = h("span.small.muted");
     this.find = h("input", { type: "search", placeholder: t("sources.find"), "aria-label": t("sources.find"), oninput: () => this.filter() });
@@ -168,31 +168,24 @@ customElements.define("sb-sources", class extends HTMLElement {
   drop(row) {
     const { id, name } = row.source;
     const next = row.element.nextElementSibling ?? row.element.previousElementSibling;
-    const back = () => {
-      if (this.leaving.delete(id)) row.element.hidden = false;
-      this.tell();
-    };
-    const gone = async () => {
-      if (!this.leaving.has(id)) return;
-      try {
-        await remove(`/sources/${id}`);
-        this.lose(id);
-      } catch (error) {
-        if (error.status === 404) return this.lose(id);
-        back();
-        failed(error);
-      }
-    };
+    const gone = () => remove(`/sources/${id}`).then(() => this.lose(id), (error) => {
+      if (error.status === 404) return this.lose(id);
+      this.undo(id);
+      failed(error);
+    });
     row.element.hidden = true;
-    this.leaving.set(id, { end: toast(t("source.deleted", { name }), { ms: UNDO, gone, action: { label: t("undo"), run: back } }), back });
+    this.leaving.set(id, toast(t("source.deleted", { name }), { ms: UNDO, gone, action: { label: t("undo"), run: () => this.undo(id) } }));
     if (route().source === id) go(address(this.notebook.id));
     (next?.querySelector("a") ?? this.querySelector("button")).focus();
     this.tell();
   }
 
   undo(id) {
-    const waiting = this.leaving.get(id);
-    if (waiting) (waiting.end(), waiting.back());
+    if (!this.leaving.has(id)) return;
+    this.leaving.get(id)();
+    this.leaving.delete(id);
+    this.rows.get(id).element.hidden = false;
+    this.tell();
   }
 
   lose(id) {
@@ -204,7 +197,7 @@ customElements.define("sb-sources", class extends HTMLElement {
 
   /** The page goes away: what is hidden is deleted now. */
   flush() {
-    for (const [id, { end }] of this.leaving) {
+    for (const [id, end] of this.leaving) {
       end();
       send("DELETE", `/sources/${id}`, { keepalive: true }).catch(() => {});
     }

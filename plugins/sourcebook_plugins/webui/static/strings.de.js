@@ -215,9 +215,7 @@ talk: {
   running: "Wird beantwortet",
 },
 time: {
-  minutes: { one: "{count} Minute", other: "{count} Minuten" },
   now: "gerade eben",
-  seconds: { one: "{count} Sekunde", other: "{count} Sekunden" },
 },
 undo: "Rückgängig",
 view: {

@@ -215,9 +215,7 @@ talk: {
   running: "Being answered",
 },
 time: {
-  minutes: { one: "{count} minute", other: "{count} minutes" },
   now: "just now",
-  seconds: { one: "{count} second", other: "{count} seconds" },
 },
 undo: "Undo",
 view: {

@@ -59,8 +59,8 @@ export function ago(iso) {
 
 /** Seconds that are left, roughly. */
 export function left(seconds) {
-  if (seconds < 60) return t("time.seconds", { count: Math.max(1, Math.round(seconds)) });
-  return t("time.minutes", { count: Math.round(seconds / 60) });
+  const [count, unit] = seconds < 60 ? [Math.max(1, seconds), "second"] : [seconds / 60, "minute"];
+  return new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 }).format(count);
 }
 
 /** A problem's own words: what happened, and what to do about it. */

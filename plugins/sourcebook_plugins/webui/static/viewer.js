@@ -6,6 +6,7 @@ import { address, go } from "./router.js";
 import { t } from "./strings.js";
 
 const PIECE = 6000; // code points of text that are loaded at once
+const NEAR = 700; // pixels to an end of what is loaded
 const DOTS = 2; // pixels of a page's picture for one of the points that boxes are measured in
 
 customElements.define("sb-viewer", class extends HTMLElement {
@@ -30,7 +31,6 @@ customElements.define("sb-viewer", class extends HTMLElement {
 
   disconnectedCallback() {
     this.stop.abort();
-    this.seen?.disconnect();
     if (this.picture) URL.revokeObjectURL(this.picture);
   }
 
@@ -65,7 +65,6 @@ customElements.define("sb-viewer", class extends HTMLElement {
 
   show(name) {
     for (const one of this.modes.children) one.setAttribute("aria-pressed", String(one.dataset.mode === name));
-    this.seen?.disconnect();
     this.showing = name;
     return name === "pages" ? this.showPages() : this.showText();
   }
@@ -141,49 +140,40 @@ customElements.define("sb-viewer", class extends HTMLElement {
     this.from = found.start - [...(found.before ?? "")].length;
     this.to = found.end + [...(found.after ?? "")].length;
     const mark = this.range && h("mark", { tabindex: "-1" }, found.text);
-    this.top = h("div.more-text");
-    this.bottom = h("div.more-text");
     this.prose = h("div.source-text", mark ? [found.before, mark, found.after] : found.text);
-    const frame = h("div.scroll.text-frame", { tabindex: "0", role: "region", "aria-label": t("view.text") }, this.top, this.prose, this.bottom);
+    const frame = h("div.scroll.text-frame", { tabindex: "0", role: "region", "aria-label": t("view.text"), onscroll: () => this.grow(frame) }, this.prose);
     fill(this.body, frame);
     mark?.scrollIntoView({ block: "center" });
-    this.seen = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.grow(frame), { root: frame, rootMargin: "600px" });
-    this.seen.observe(this.top);
-    this.seen.observe(this.bottom);
+    this.grow(frame);
   }
 
-  /** Load more of the text at the end that is in sight. */
+  /** Load more of the text while an end of it is near. */
   async grow(frame) {
     if (this.growing) return;
     this.growing = true;
-    const near = (edge) => Math.abs(edge.getBoundingClientRect().top - frame.getBoundingClientRect().top) < frame.clientHeight + 700;
     try {
-      if (this.to < this.length && near(this.bottom)) {
-        const found = await this.text(this.to, Math.min(this.length, this.to + PIECE));
-        this.prose.append(found.text);
-        this.to = found.end;
-      }
-      if (this.from > 0 && near(this.top)) {
-        const found = await this.text(Math.max(0, this.from - PIECE), this.from);
-        const before = frame.scrollHeight;
-        const at = frame.scrollTop;
-        this.prose.prepend(found.text);
-        if (frame.scrollTop === at) frame.scrollTop = at + frame.scrollHeight - before; // where the browser keeps no anchor
-        this.from = found.start;
+      while (frame.isConnected) {
+        const { scrollTop: at, scrollHeight: high, clientHeight } = frame;
+        if (this.to < this.length && high - at - clientHeight < NEAR) {
+          const found = await this.text(this.to, Math.min(this.length, this.to + PIECE));
+          this.prose.append(found.text);
+          this.to = found.end;
+        } else if (this.from > 0 && at < NEAR) {
+          const found = await this.text(Math.max(0, this.from - PIECE), this.from);
+          const before = [frame.scrollTop, frame.scrollHeight];
+          this.prose.prepend(found.text);
+          if (frame.scrollTop === before[0]) frame.scrollTop += frame.scrollHeight - before[1]; // where the browser keeps no anchor
+          this.from = found.start;
+        } else break;
       }
     } catch (error) {
       failed(error);
     }
     this.growing = false;
-    // What came may not have filled the pane: look again.
-    for (const edge of [this.top, this.bottom]) {
-      this.seen.unobserve(edge);
-      if (edge === this.top ? this.from > 0 : this.to < this.length) this.seen.observe(edge);
-    }
   }
 
   trouble(error) {
     if (error.name === "AbortError" || error.status === 401) return;
-fill(this.body, h("div.empty.stack", trouble(error)));
+    fill(this.body, h("div.empty.stack", trouble(error)));
   }
 });

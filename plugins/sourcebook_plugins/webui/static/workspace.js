@@ -26,7 +26,6 @@ customElements.define("sb-notebook", class extends HTMLElement {
       h("button", { type: "button", "data-pane": name, onclick: () => this.turnTo(name) }, icon(sign), t(`${name}.title`))));
     fill(this, ...Object.values(this.panes), this.tabs);
     this.turnTo("chat");
-    this.addEventListener("turn-to", (event) => this.turnTo(event.detail));
     this.showSource(this.at);
   }
 

@@ -19,8 +19,6 @@ for (const format of FORMATS) conversationActions.push((one) => exported(`/conve
 
 customElements.define("sb-notes", class extends HTMLElement {
   async connectedCallback() {
-    this.keep = (event) => this.save(event.detail);
-    addEventListener("save-note", this.keep);
     this.list = h("ul.plain.scroll.notes", { "aria-label": t("notes.title") });
     try {
       this.writes = await may("write");
@@ -28,10 +26,6 @@ customElements.define("sb-notes", class extends HTMLElement {
     } catch (error) {
       failed(error);
     }
-  }
-
-  disconnectedCallback() {
-    removeEventListener("save-note", this.keep);
   }
 
   /** All of them, newest first. `focus`: the note to stand on. */
@@ -132,7 +126,7 @@ customElements.define("sb-notes", class extends HTMLElement {
     try {
       const made = await post(`/notebooks/${this.notebook.id}/notes`, { title, ...(text && { text }), ...(message_id && { message_id }) });
       if (!this.open) await this.overview();
-      toast(t("notes.saved"), { action: { label: t("notes.open"), run: () => (this.dispatchEvent(new CustomEvent("turn-to", { detail: "notes", bubbles: true })), this.show(made.id)) } });
+      toast(t("notes.saved"), { action: { label: t("notes.open"), run: () => (this.closest("sb-notebook").turnTo("notes"), this.show(made.id)) } });
     } catch (error) {
       failed(error);
     }
