@@ -181,7 +181,7 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 f"{o.goodput:.0f}/s",
                 f"{percentile(times, 0.5) * 1000:.0f} ms",
                 f"{percentile(times, 0.99) * 1000:.0f} ms",
-                *(f"{o.cpu.get(name, 0.0) * 1000 / max(o.good, 1):.1f} ms" for name in ("server", "below", "clients")),
+                *(f"{o.cpu.get(who, 0.0) * 1000 / len(times):.1f} ms" for who in ("server", "below", "clients")),
                 str(refused),
                 str(len(o.wrong)),
                 f"{max(resident):.0f} MiB",

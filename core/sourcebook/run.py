@@ -48,6 +48,11 @@ class Run:
         return self._seq
 
     @property
+    def bytes(self) -> int:
+        """Of the frames that are held."""
+        return self._bytes
+
+    @property
     def followers(self) -> int:
         """Clients of this process that follow it now."""
         return self._followers

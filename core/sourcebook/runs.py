@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
 from datetime import timedelta
@@ -35,6 +36,7 @@ from sourcebook.wiring import Wirings
 
 log = logging.getLogger(__name__)
 
+_MOST_ENDED = 32 * 1024 * 1024  # bytes of frames of runs that have ended
 _DONE = b"\nevent: done\n"
 
 
@@ -58,6 +60,8 @@ class Runs:
         self._wirings = wirings
         self._conversations = conversations
         self._runs: dict[str, Run] = {}
+        self._over: deque[Run] = deque()  # of these
+        self._over_bytes = 0
         self._log = RunLog(db, options, several=several)
         self._following = Following(self._log, self._recover)
         self._sweeper: asyncio.Task[None] | None = None
@@ -263,16 +267,19 @@ class Runs:
         )
         run.emit(done)
         run.end()
+        self._over.append(run)
+        self._over_bytes += run.bytes
         run.step.tell(outcome=outcome, finish=finish)
         run.step.end(run.error.problem_code if run.error else "")
         self._metrics.ended(outcome, run.seconds, sum(not c.supported for c in p.citations))
 
     def _forget(self) -> None:
-        """Drop what ended long ago."""
+        """Drop what ended long ago, and the oldest where there is much of it: the answers are stored as messages."""
         horizon = time.monotonic() - self.options.keep
-        for run_id, run in list(self._runs.items()):
-            if run.finished_at is not None and run.finished_at < horizon:
-                del self._runs[run_id]
+        while self._over and (self._over_bytes > _MOST_ENDED or (self._over[0].finished_at or 0.0) < horizon):
+            run = self._over.popleft()
+            self._over_bytes -= run.bytes
+            self._runs.pop(run.id, None)
 
     async def _sweeps(self) -> None:
         """End lost runs, drop old frames, and the conversations that came over /v1 and can no longer be opened."""

@@ -258,6 +258,23 @@ async def test_a_run_that_is_no_longer_held_is_told_from_its_message(room: Room)
         await room.book.runs.events(await room.principal("bob"), run.id)
 
 
+@in_a_room()
+async def test_runs_that_ended_are_held_up_to_so_many_bytes_and_then_told_from_their_messages(room: Room) -> None:
+    await room.ready("a.txt", TEXT)
+    made = []
+    for most in (10**9, 10**9, 1, 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sourcebook.runs._MOST_ENDED", most)
+            run = await room.book.ask(room.me, "What do roses need?", [room.notebook.id])
+            assert (await followed(room, run.id))[-1]["type"] == "done"
+            await run.wait()
+            made.append(run.id)
+    held = room.book.runs._runs
+    assert [run_id in held for run_id in made] == [False, False, False, True]
+    assert room.book.runs._over_bytes == held[made[-1]].bytes
+    assert [event["type"] for event in await followed(room, made[0])] == ["snapshot", "done"]
+
+
 # In SQL, from another process.
 
 
