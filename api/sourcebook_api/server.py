@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,12 +29,6 @@ log = logging.getLogger(__name__)
 OnReady = Callable[[str], None]
 
 _AT_ONCE = 1.0  # seconds after the second signal
-# A request makes tens of thousands of objects and hardly a cycle: with Python's own 700 they are looked through for
-# cycles some forty times meanwhile.
-_GARBAGE = (10_000, 20, 50)
-# Seconds after which the event loop lets a thread have the interpreter that has come back from the disk: with Python's
-# own 0.005 a commit of half a millisecond takes six where the loop has other work.
-_SWITCH = 0.001
 
 
 def serve(
@@ -140,8 +133,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say so."""
         await super().startup(sockets)
-        if not gc.isenabled():  # so `serve` begins: this process is the server's alone
-            _settle()
+        if not gc.isenabled():  # so `serve` begins. What is loaded now stays, and next to nothing of it is garbage:
+            gc.freeze()  # no collection walks it again, for 20 ms and more; nor is it walked now, while clients wait
+            gc.enable()
         if self._on_ready is not None and sockets:
             self._on_ready(url_of(self.book.settings.server.host, sockets[0].getsockname()[1]))
         asyncio.get_running_loop().run_in_executor(None, self.book.metrics.load)  # not before: a start need not wait
@@ -220,17 +214,6 @@ class Server(uvicorn.Server):
                 await self.book.close()
         except TimeoutError:
             log.error("some part did not close in %.0f seconds", seconds)
-
-
-def _settle() -> None:
-    """What is loaded now stays, and next to nothing of it is garbage: no collection walks it again, for 20 ms and more.
-
-    Nor is it walked now, while clients wait already.
-    """
-    gc.freeze()
-    gc.set_threshold(*_GARBAGE)
-    gc.enable()
-    sys.setswitchinterval(_SWITCH)
 
 
 def _hang_up(supervisor: int) -> None:
