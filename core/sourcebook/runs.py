@@ -102,8 +102,22 @@ class Runs:
     async def _start(self, run: Run, principal: Principal, question: Question, asked: Asked, message_id: str) -> Run:
         held()
         wiring = self._wirings.take()  # to the end of the answer, whatever is reloaded meanwhile
-        conversation_id = asked.conversation_id or new_id("conv")
+        leave = partial(self._wirings.leave, wiring)
+        # It is searched while the question is being stored; nobody is told of anything before it is.
+        events = wiring.answering.answer(question, run.progress)
+        first = asyncio.create_task(_next(events))
+        try:
+            conversation_id = await self.turns.begin(principal, asked, run.id, self._log.worker, self._log.lease())
+        except BaseException as error:
+            first.cancel()
+            await asyncio.wait([first])
+            await events.aclose()
+            leave()
+            run.step.end(type(error).__name__)
+            raise
         run.step.tell(conversation_id=conversation_id)
+        self._runs[run.id] = run
+        self._log.add(run)
         started = RunStarted(
             conversation_id=conversation_id,
             message_id=message_id,
@@ -112,23 +126,10 @@ class Runs:
             created_at=now().isoformat(),
         )
         run.emit(started)
-        # It is searched, and the model asked, while the question is being stored. Nobody is told of anything before.
-        stored = asyncio.create_task(self._stored(principal, asked, run.id, conversation_id))
-        events = wiring.answering.answer(question, run.progress)
-        run.begin(self._work(run, events, stored, conversation_id, message_id))
-        run.when_over(partial(self._wirings.leave, wiring))
-        try:
-            await asyncio.shield(stored)
-        except BaseException:
-            await run.cancel("not asked")
-            raise
-        self._runs[run.id] = run
-        self._log.add(run)
+        run.begin(self._work(run, first, events, conversation_id, message_id))
+        run.when_over(leave)
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would end without a word
         return run
-
-    async def _stored(self, principal: Principal, asked: Asked, run_id: str, conversation_id: str) -> None:
-        await asyncio.sleep(0)  # the search goes first: the model is who will be waited for
-        await self.turns.begin(principal, asked, run_id, conversation_id, self._log.worker, self._log.lease())
 
     def counted(self) -> tuple[int, int]:
         """The runs that this process is making, and the clients that follow here."""
@@ -196,22 +197,18 @@ class Runs:
     async def _work(
         self,
         run: Run,
+        first: asyncio.Task[Event],
         events: AsyncGenerator[Event, None],
-        stored: asyncio.Task[None],
         conversation_id: str,
         message_id: str,
     ) -> None:
         outcome, finish = "done", ""
         try:
             async with aclosing(events):
-                event = await anext(events)
+                event = await first
                 self._metrics.event(event)
                 run.emit(event)
                 left()  # it is the model's turn
-                event = await anext(events)
-                run.emit(event)
-                # Whoever asked is answered before more is made of what the model says.
-                await asyncio.wait([stored])
                 async for event in events:
                     run.emit(event)
                 self._metrics.event(event)  # the last of them says what it cost
@@ -231,17 +228,7 @@ class Runs:
             run.error = SourcebookError("The answer could not be finished; the server's log says why.")
             run.emit(ErrorEvent(problem=run.error.problem(), retryable=True))
         # From here on nothing may interrupt: the answer is stored before the client hears that it is.
-        await _uninterrupted(self._ended(run, stored, conversation_id, message_id, outcome, finish))
-
-    async def _ended(
-        self, run: Run, stored: asyncio.Task[None], conversation_id: str, message_id: str, outcome: str, finish: str
-    ) -> None:
-        await asyncio.wait([stored])
-        if stored.cancelled() or (error := stored.exception()) is not None:
-            run.end()  # whoever asked is told why, and nobody has heard of this run
-            run.step.end("cancelled" if stored.cancelled() else type(error).__name__)
-            return
-        await self._end(run, conversation_id, message_id, outcome, finish)
+        await _uninterrupted(self._end(run, conversation_id, message_id, outcome, finish))
 
     async def _end(self, run: Run, conversation_id: str, message_id: str, outcome: str, finish: str) -> None:
         left()
@@ -311,6 +298,10 @@ async def wires(run: Run, after: int = 0) -> AsyncGenerator[bytes, None]:
     async with aclosing(run.batches(after)) as batches:
         async for batch in batches:
             yield batch[0].wire if len(batch) == 1 else b"".join([frame.wire for frame in batch])
+
+
+async def _next(events: AsyncGenerator[Event, None]) -> Event:
+    return await anext(events)
 
 
 def _details(run: Run, finish: str) -> dict[str, Any]:

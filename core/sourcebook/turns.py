@@ -85,16 +85,12 @@ class Turns:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def begin(
-        self, principal: Principal, asked: Asked, run_id: str, conversation_id: str, worker: str, lease: datetime
-    ) -> None:
-        """Store the question and the run that will answer it. `conversation_id` is the one that is asked in, or a new
-        one's. Raises `NotFound`.
-        """
+    async def begin(self, principal: Principal, asked: Asked, run_id: str, worker: str, lease: datetime) -> str:
+        """Store the question and the run that will answer it; the conversation's id. Raises `NotFound`."""
         at = now()
         # A turn that replaces others touches all that came after.
         async with self._db.write(small=not (asked.replaces or asked.again)) as c:
-            await _conversation(c, principal, asked, conversation_id, at)
+            conversation_id = await _conversation(c, principal, asked, at)
             if asked.replaces or asked.again:
                 await _give_way(c, conversation_id, asked, at)
             if not asked.again:
@@ -103,6 +99,7 @@ class Turns:
                 await c.execute(messages.insert(), {**question, **how})
             run = {"id": run_id, "owner_id": principal.owner_id, "conversation_id": conversation_id, "state": "running"}
             await c.execute(runs.insert(), {"created_at": at, "worker": worker, "lease_until": lease, **run})
+        return conversation_id
 
     async def finish(
         self,
@@ -187,22 +184,21 @@ async def drop_frames(c: AsyncConnection, run_ids: Sequence[str]) -> None:
         await c.execute(run_segments.delete().where(run_segments.c.run_id.in_(those)))
 
 
-async def _conversation(
-    c: AsyncConnection, principal: Principal, asked: Asked, conversation_id: str, at: datetime
-) -> None:
-    """The conversation that is asked in; made where there is none."""
+async def _conversation(c: AsyncConnection, principal: Principal, asked: Asked, at: datetime) -> str:
+    """The id of the conversation that is asked in; made where there is none."""
     if asked.conversation_id is None:
-        made = {"id": conversation_id, "owner_id": principal.owner_id, "notebooks": list(asked.notebooks)}
+        made = {"id": new_id("conv"), "owner_id": principal.owner_id, "notebooks": list(asked.notebooks)}
         stamps = {"created_at": at, "updated_at": at}
         row = {"title": title_of(asked.text), "origin": asked.origin, **made, **stamps}
         await c.execute(conversations.insert(), row)
-        return
+        return str(made["id"])
     table = conversations.c
     mine = sa.and_(table.id == asked.conversation_id, table.owner_id == principal.owner_id, table.deleted_at.is_(None))
     untitled = sa.case((table.title == "", title_of(asked.text)), else_=table.title)
     done = await c.execute(conversations.update().where(mine).values(updated_at=at, title=untitled))
     if done.rowcount == 0:
         raise NotFound(f"There is no conversation {asked.conversation_id}.")
+    return asked.conversation_id
 
 
 async def _give_way(c: AsyncConnection, conversation_id: str, asked: Asked, at: datetime) -> None:
