@@ -174,7 +174,7 @@ def test_what_serves_all_carries_the_ids_of_none(store: Store) -> None:
     async def main() -> None:
         async with furnished(store, jobs={"poll": 0.05}) as room:
             room.book.runs._log._write = broken  # type: ignore[method-assign]
-            room.book.jobs.claim_some = broken  # type: ignore[method-assign]
+            room.book.jobs.claim_some = broken  # type: ignore[method-assign, assignment]
             with about(request_id="req_1"):
                 room.book._worker.keep()
                 room.llm.script = [[Text("Yes"), asyncio.Event()]]

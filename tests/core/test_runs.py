@@ -205,7 +205,7 @@ async def test_a_question_that_cannot_be_stored_is_not_answered(room: Room) -> N
     async def full(*args: Any) -> str:
         raise StoreError("The disk is full.", code="storage_full")
 
-    room.book.runs.turns.begin = full  # type: ignore[method-assign]
+    room.book.runs.turns.begin = full  # type: ignore[method-assign, assignment]
     with pytest.raises(StoreError):
         await room.book.ask(room.me, "What do roses need?", [room.notebook.id])
     assert room.llm.requests == []
