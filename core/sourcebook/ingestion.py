@@ -40,7 +40,7 @@ from sourcebook.members import Members
 from sourcebook.metrics import Metrics
 from sourcebook.notebooks import TOUCH
 from sourcebook.pipelines import Pipelines
-from sourcebook.progress import Pace
+from sourcebook.progress import Pace, Reached
 from sourcebook.reading import Reading
 from sourcebook.sources import Sources
 from sourcebook.specs import Specs
@@ -155,8 +155,9 @@ class Ingestion:
             return copied, None
         source = task.source
         with self._metrics.staged("parsing"):
-            async with self._told(job, "parsing"):
-                parsed, parser = await self._parse(job, task)
+            pages = Reached()
+            async with self._told(job, "parsing", pages):
+                parsed, parser = await self._parse(job, task, pages)
         try:
             admitted = await self._members.admit(source, parsed.members)
             parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
@@ -176,12 +177,14 @@ class Ingestion:
             parsed.close()
 
     @asynccontextmanager
-    async def _told(self, job: Job, state: str) -> AsyncGenerator[None]:
-        """Store that this is being done, where it takes longer than anybody could look."""
+    async def _told(self, job: Job, state: str, pages: Reached) -> AsyncGenerator[None]:
+        """Store that this is being done, where it takes longer than anybody could look, and which page it is at."""
 
         async def tell() -> None:
             try:
                 await self._state(job, state, {"stage": state})
+                while True:
+                    await self._state(job, state, {"stage": state, "page": await pages.next()})
             except SourcebookError as error:  # what stops the job stops its next write too
                 log.info("job %s: %s", job.id, error)
 
@@ -193,7 +196,7 @@ class Ingestion:
             if telling:
                 await asyncio.wait(telling)
 
-    async def _parse(self, job: Job, task: Task) -> tuple[Parsed, str]:
+    async def _parse(self, job: Job, task: Task, pages: Reached) -> tuple[Parsed, str]:
         """What the first parser that reads the file made of it, and that parser's identity."""
         source, pipeline = task.source, task.pipeline
         await self._members.check_time(source)
@@ -215,6 +218,7 @@ class Ingestion:
                         chunker=pipeline.chunker,
                         password=password,
                         together=task.notebook.id if short else "",
+                        reached=pages.at,
                     )
 
             begun = time.monotonic()

@@ -77,7 +77,7 @@ class Parsed:
 class _Task:
     """One request: `frames` anew for every attempt. `length` of the text that a chunker gets from here.
 
-    `together`: the notebook whose other documents the child may read too, or nothing.
+    `together`: the notebook whose other documents the child may read too, or nothing. `reached`: see `Jail.parse`.
     """
 
     frames: Callable[[], Iterable[bytes]]
@@ -86,6 +86,7 @@ class _Task:
     chunker: ComponentRef | None = None
     length: int | None = None
     together: str = ""
+    reached: Callable[[int], object] | None = None
 
     def actor(self, collector: Collector) -> tuple[str, str]:
         """Whose turn it is: "parser" or "chunker", and its place."""
@@ -142,10 +143,12 @@ class Jail:
         chunker: ComponentRef | None = None,
         password: str | None = None,
         together: str = "",
+        reached: Callable[[int], object] | None = None,
     ) -> Parsed:
         """Read a file and, with a `chunker`, cut its text.
 
-        `together`: the notebook of a short file, whose other short files the same process may read.
+        `together`: the notebook of a short file, whose other short files the same process may read. `reached` is told
+        the page of what has been read, where a format has pages.
 
         Raises the parser's own `DocumentError`; `NoText` for a file with neither text nor members; `LimitExceeded` with
         `details["what"]` (time, cpu, memory, output); `ParserDied` for a crash or any other exception; `PluginError`
@@ -155,7 +158,8 @@ class Jail:
         if password is not None or not (parser.memory_safe and (chunker is None or chunker.memory_safe)):
             together = ""
         request = Request("parse", name, media_type, password, parser, chunker, more=bool(together))
-        collector = await self._run(_Task(lambda: [encode(request)], path, parser, chunker, together=together))
+        task = _Task(lambda: [encode(request)], path, parser, chunker, together=together, reached=reached)
+        collector = await self._run(task)
         if collector.extras is None:
             collector.close()
             raise PluginError(f"{parser.target} sent no document.")
@@ -248,7 +252,7 @@ class Jail:
         raise ParserDied("The parser jail died twice on this file.", remedy="Try again; then look at the server's log.")
 
     def _collector(self, task: _Task) -> Collector:
-        return Collector(task.length, memory=_MEMORY, folder=self._folder)
+        return Collector(task.length, memory=_MEMORY, folder=self._folder, reached=task.reached)
 
     async def _read_first(self, server: ServerProcess, task: _Task, collector: Collector) -> None:
         """In a new child. Leaving early, also by cancellation, kills it."""

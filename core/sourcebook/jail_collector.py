@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from sys import getsizeof
@@ -46,10 +47,18 @@ class Collector:
     """Puts a document together from frames, and checks on the way what `check_document` and `check_chunks` check.
 
     `take` raises `FrameError` for what cannot be, and `ValueError` for a document or chunks that break their rules.
-    What is over `memory` bytes lies in files in `folder`, until `close`.
+    What is over `memory` bytes lies in files in `folder`, until `close`. `reached` is told the pages that have
+    arrived.
     """
 
-    def __init__(self, length: int | None = None, *, memory: float = math.inf, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        length: int | None = None,
+        *,
+        memory: float = math.inf,
+        folder: Path | None = None,
+        reached: Callable[[int], object] | None = None,
+    ) -> None:
         self.segments: Spool[Segment] = Spool(_segment_bytes, _segment_of, memory / 2, folder)
         self.chunks: Spool[Chunk] = Spool(orjson.dumps, _chunk_of, memory / 4, folder)
         self._bytes: Spool[bytes] = Spool(bytes, bytes, memory / 4, folder)
@@ -59,6 +68,7 @@ class Collector:
         self.ended = False
         self.ink = False  # whether there is more than white space
         self.length = 0
+        self._reached = reached
         self._given = length  # of the text that chunks refer to, where it was not sent along
         self._open: TextPiece | None = None
         self._blocks: list[Block] = []
@@ -148,6 +158,8 @@ class Collector:
                 raise ValueError(f"locator [{x.start}, {x.end}) is out of order, overlaps or lies outside its segment")
             self._last["locator"] = x.end
         self._locators.extend(rows)
+        if self._reached is not None and (page := rows[-1].place.page) is not None:
+            self._reached(page)
 
     def _take_extras(self, extras: Extras) -> None:
         self._close()

@@ -17,6 +17,7 @@ from sourcebook.jobs import ACTIVE, Job, Jobs
 _LOOK = 1.0  # seconds: what another process wrote to SQLite is not heard of
 _REST = 0.2  # seconds between two looks at a notebook, however much happens in it
 _SHOWN = 20  # running jobs in one event
+_TELL = 1.0  # seconds between two pages that are told: each is a write
 
 
 class Pace:
@@ -34,6 +35,27 @@ class Pace:
             rate = (done - self._before) / seconds
             shown |= {"rate": round(rate, 1), "left_seconds": round((total - done) / rate, 1)}
         return shown
+
+
+class Reached:
+    """The page at which a long file is being read: from `at` to whoever awaits `next`, once in a while."""
+
+    def __init__(self) -> None:
+        self._page = 0
+        self._changed = asyncio.Event()
+
+    def at(self, page: int) -> None:
+        """It has been read as far as this."""
+        if page > self._page:
+            self._page = page
+            self._changed.set()
+
+    async def next(self) -> int:
+        """The furthest page, when it has changed; not twice within a second."""
+        await asyncio.sleep(_TELL)
+        await self._changed.wait()
+        self._changed.clear()
+        return self._page
 
 
 @dataclass(frozen=True)
@@ -145,7 +167,7 @@ def _progress(
 
 def _plain(progress: NotebookProgress) -> tuple[Any, ...]:
     """What counts as a change: not the clock."""
-    stages = [(r["job_id"], r.get("stage"), r.get("done")) for r in progress.running]
+    stages = [(r["job_id"], r.get("stage"), r.get("page"), r.get("done")) for r in progress.running]
     return (progress.queued, progress.working, progress.ready, progress.failed, stages)
 
 

@@ -109,6 +109,7 @@ class FakeJail:
         chunker: ComponentRef | None = None,
         password: str | None = None,
         together: str = "",
+        reached: Callable[[int], object] | None = None,
     ) -> Parsed:
         """As `Jail.parse`."""
         self.parsed.append(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from sourcebook.database.tables import document_segments, documents, generations
 from sourcebook.documents import Chunk, Document
 from sourcebook.errors import Encrypted, IndexUnavailable, Lost, UnsupportedType
 from sourcebook.ids import passage_id
+from sourcebook.progress import Following
 from sourcebook.writer import Member
 
 from .support import Crash, Room, both_stores, in_a_room
@@ -93,6 +94,32 @@ async def test_a_source_becomes_ready_with_exactly_its_passages(room: Room) -> N
     point, vector = room.index.points[passage_id((await room.source(source_id)).generation_id or "", 3)]
     assert point.text == "Paragraph 3 is about the number 3."
     assert vector is not None
+
+
+@in_a_room(**SMALL)
+async def test_the_page_that_a_long_file_is_read_at_is_told(room: Room) -> None:
+    source_id, seen = await room.add("a.txt", "One."), asyncio.Event()
+
+    parse = room.jail.parse
+
+    async def slow(*args: Any, reached: Callable[[int], object], **keywords: Any) -> Any:
+        for page in (1, 2, 7, 5):
+            reached(page)
+        await seen.wait()
+        return await parse(*args, **keywords)
+
+    room.jail.parse = slow  # type: ignore[method-assign, assignment]
+    working = asyncio.create_task(room.work())
+    following = Following(room.book.database, room.book.jobs).notebook(room.notebook.id)
+    async with aclosing(following):
+        async for progress in following:
+            if progress.running and "page" in progress.running[0]:
+                break
+    assert (progress.running[0]["stage"], progress.running[0]["page"]) == ("parsing", 7)
+    assert (await room.source(source_id)).progress == {"stage": "parsing", "page": 7}
+    seen.set()
+    await working
+    assert (await room.source(source_id)).state == "ready"
 
 
 @in_a_room(**SMALL)

@@ -156,6 +156,16 @@ def test_a_document_arrives_exactly(runner: asyncio.Runner, jail: Jail, tmp_path
     assert parsed.chunks == ()
 
 
+def test_pages_are_told_as_they_arrive(runner: asyncio.Runner, jail: Jail, tmp_path: Path) -> None:
+    path, told = tmp_path / "document", list[int]()
+    path.write_text("a line\n" * 30_000 + "the last")
+    reading = jail.parse(path, name="a.test", media_type="text/x-test", parser=LINES, reached=told.append)
+    runner.run(reading).close()
+    assert told == sorted(told)
+    assert len(told) > 2
+    assert told[-1] == 30_001
+
+
 def test_chunks_come_with_the_document_and_again_from_what_is_stored(
     runner: asyncio.Runner, jail: Jail, tmp_path: Path
 ) -> None:

@@ -14,8 +14,8 @@ from sourcebook_api.schemas.common import Body, Plain, Shown, StoredProblem
 class JobShown(Shown):
     """A job. `state`: queued, leased, done, failed or cancelled.
 
-    `progress` is for people: `stage`, and where there is something to count `done` of `total` passages, `left`, `rate`
-    (a second) and `left_seconds`.
+    `progress` is for people: `stage`, the `page` that a long file is read at, and where there is something to count
+    `done` of `total` passages, `left`, `rate` (a second) and `left_seconds`.
     """
 
     id: str
@@ -34,7 +34,8 @@ class ProgressShown(Shown):
     """A notebook's sources by what is happening to them. `done` of `total` are over since this was followed.
 
     `rate` is sources a second and `left_seconds` an estimate, where there is one. `running` shows the first jobs that
-    are being done: `job_id`, `source_id`, `name`, `stage`, and `done` of `total` passages with `rate` and `left`.
+    are being done: `job_id`, `source_id`, `name`, `stage`, `page`, and `done` of `total` passages with `rate` and
+    `left`.
     """
 
     queued: int

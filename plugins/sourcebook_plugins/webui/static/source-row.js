@@ -65,11 +65,11 @@ export class SourceRow {
     fill(this.more, source.tags.length && h("div.row.wrap.tags", source.tags.map((tag) => h("span.pill", tag))));
   }
 
-  /** How far it is: `stage`, and `done` of `total` passages where there is something to count. */
-  progress({ stage, done, total, left_seconds }) {
+  /** How far it is: `stage`, the `page` it is read at, `done` of `total` passages where there is something to count. */
+  progress({ stage, page, done, total, left_seconds }) {
     const counted = total > 0 && done !== undefined;
     const pages = Number(this.source.document?.metadata?.pages);
-    const words = [t(`stage.${stage}`), pages > 0 && t("source.pages", { count: pages }), counted && t("source.passages", { done: number(done), total: number(total) }), left_seconds > 2 && t("source.left", { time: left(left_seconds) })];
+    const words = [t(`stage.${stage}`), pages > 0 ? t("source.pages", { count: pages }) : page > 0 && t("source.page", { page: number(page) }), counted && t("source.passages", { done: number(done), total: number(total) }), left_seconds > 2 && t("source.left", { time: left(left_seconds) })];
     fill(this.state, words.filter(Boolean).join(" · "));
     const bar = this.more.querySelector("progress") ?? h("progress");
     bar.setAttribute("aria-label", t("source.progress", { name: this.source.name }));

@@ -148,6 +148,7 @@ source: {
   deleted: "{name} gelöscht.",
   left: "noch {time}",
   menu: "Aktionen für {name}",
+  page: "Seite {page}",
   pages: { one: "{count} Seite", other: "{count} Seiten" },
   passages: "{done} von {total} Stellen",
   password: "Passwort von {name}",

@@ -148,6 +148,7 @@ source: {
   deleted: "{name} deleted.",
   left: "{time} left",
   menu: "Actions for {name}",
+  page: "page {page}",
   pages: { one: "{count} page", other: "{count} pages" },
   passages: "{done} of {total} passages",
   password: "Password of {name}",
