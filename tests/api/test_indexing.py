@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from sourcebook_api.cli import cli
@@ -61,6 +62,7 @@ def sourcebook(folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["--config", str(folder / "sourcebook.toml"), *arguments])
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_is_stale_what_it_costs_and_mends_it(tmp_path: Path) -> None:
     basic = f'[storage]\npath = "{tmp_path}/data"\n[retrievers.qdrant]\nidle_seconds = 1\n'
     (tmp_path / "sourcebook.toml").write_text(basic)

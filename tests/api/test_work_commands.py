@@ -265,6 +265,7 @@ def test_an_owner_that_is_not_there_is_said_before_anything_is_asked(run: Run, h
 # backup and restore
 
 
+@pytest.mark.slow
 def test_a_backup_is_restored_into_an_empty_installation_and_no_other(run: Run, home: Path, tmp_path: Path) -> None:
     filled(run, home)
     file = tmp_path / "all.zip"
@@ -335,6 +336,7 @@ def change(file: Path) -> None:
 # export and import
 
 
+@pytest.mark.slow
 def test_a_notebook_is_taken_to_another_installation_and_owner(run: Run, home: Path, tmp_path: Path) -> None:
     filled(run, home)
     file = tmp_path / "notes.zip"

@@ -258,6 +258,7 @@ def test_sources_are_resources_and_pipelines_have_prompts(
     house.do(door, work, mode=mode)
 
 
+@pytest.mark.slow
 def test_a_page_of_resources_passes_over_any_number_of_empty_notebooks(tmp_path: Path) -> None:
     async def main() -> None:
         settings = {"storage": {"path": str(tmp_path)}, "retrievers": {"qdrant": {"idle_seconds": 0}}}
@@ -451,6 +452,7 @@ def test_the_gate_stands_before_it(locked: House) -> None:
     is_problem(large, 413, "too_large")
 
 
+@pytest.mark.slow
 def test_a_key_that_is_none_is_told_before_stdio_begins(locked: House) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sourcebook_api", "--config", str(locked.config), "mcp"],

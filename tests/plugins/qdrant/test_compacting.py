@@ -69,6 +69,7 @@ async def answers(index: Qdrant) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", [False, True], ids=["scanned", "with a graph"])
 def test_a_compacted_shard_finds_the_same(tmp_path: Path, graph: bool) -> None:
     async def run() -> None:

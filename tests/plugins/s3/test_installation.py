@@ -86,6 +86,7 @@ def test_files_in_a_bucket_are_read_shown_backed_up_restored_and_deleted(s3: S3S
     assert not list(tmp_path.rglob("copies-*"))
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_down_refuses_uploads_and_the_queue_waits_for_it(tmp_path: Path) -> None:
     async def main(s3: S3Server) -> None:
         bucket = s3.bucket()

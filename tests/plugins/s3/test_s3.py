@@ -244,6 +244,7 @@ def test_a_server_that_goes_on_failing_is_said_and_nothing_is_kept(s3: S3Server,
     assert s3.uploads(bucket) == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_an_upload_fails_it_and_serves_again_when_it_is_back(tmp_path: Path) -> None:
     for server in running():
         bucket = server.bucket()
