@@ -107,7 +107,7 @@ class Places:
         if line and (waited := loop.time() - line[0][0]) > self._options.patience:
             raise Overloaded(
                 f"This server works on {self._options.working} requests at a time, and others wait already.",
-                retry_after=max(1, round(waited)),
+                retry_after=max(1, round(2 * waited)),  # sooner, the line would be as long still
             )
         turn: asyncio.Future[None] = loop.create_future()
         line.append((loop.time(), turn))

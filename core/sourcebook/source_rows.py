@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,6 +47,7 @@ class Source:
     pending: Mapping[str, Any] | None = None
 
 
+@cache  # to build it takes longer than to run it
 def select_sources() -> sa.Select[Any]:
     """Sources joined with notebook, the generation that is shown, its document and job, and a later generation.
 
