@@ -131,6 +131,7 @@ def test_a_notebook_that_is_not_there_is_answered_with_those_that_are(home: Path
     assert "'Notes'" in done.stderr
 
 
+@pytest.mark.slow
 def test_keys_and_shares_are_made_listed_and_written_down(tmp_path: Path) -> None:
     main = tmp_path / "sourcebook.toml"
     main.write_text(f'[storage]\npath = "{tmp_path / "data"}"\n[retrievers.qdrant]\nidle_seconds = 0\n')

@@ -142,6 +142,7 @@ def test_an_answer_that_does_not_end_while_the_server_drains_is_interrupted(tmp_
             assert (kept["state"], kept["text"]) == ("incomplete", "Ten ")
 
 
+@pytest.mark.slow
 def test_a_job_is_handed_back_at_the_first_signal(tmp_path: Path) -> None:
     embedding = Hold()
     more = f"""
@@ -195,6 +196,7 @@ def test_a_second_signal_ends_a_drain_at_once(tmp_path: Path) -> None:
         running.wait(20)  # the drain would last longer
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url):
         stuck = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))

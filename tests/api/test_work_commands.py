@@ -180,6 +180,7 @@ def test_a_database_that_cannot_be_had_is_named(run: Run, home: Path, url: str, 
 # jobs
 
 
+@pytest.mark.slow
 def test_a_job_is_listed_cancelled_and_retried_by_its_id_alone(run: Run, home: Path) -> None:
     job = queued(run, home, owner="ada")
     assert f"{job}  ingest  queued" in run(home, "jobs", "list").out
@@ -219,6 +220,7 @@ def test_a_list_of_jobs_that_makes_no_sense_is_refused(run: Run, home: Path, wor
     assert done.out == ""
 
 
+@pytest.mark.slow
 def test_limit_bounds_the_list(run: Run, home: Path) -> None:
     filled(run, home)
     (home / "more.md").write_text("# More")
@@ -230,6 +232,7 @@ def test_limit_bounds_the_list(run: Run, home: Path) -> None:
 # owners
 
 
+@pytest.mark.slow
 def test_an_owner_is_removed_with_everything_and_it_is_written_down(run: Run, home: Path) -> None:
     filled(run, home, owner="ada")
     filled(run, home, owner="bob")

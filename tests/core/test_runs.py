@@ -283,6 +283,7 @@ async def test_another_process_cancels_a_run(a: Room, b: Room) -> None:
         await b.book.runs.cancel(await b.principal("bob"), run.id)
 
 
+@pytest.mark.slow
 @on_both_databases
 async def test_a_follower_in_another_process_keeps_a_run_alive_and_its_leaving_ends_it(a: Room, b: Room) -> None:
     a.llm.script = [[Text("Water"), asyncio.Event()]]

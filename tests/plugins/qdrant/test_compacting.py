@@ -139,6 +139,7 @@ def test_a_kill_while_it_builds_loses_nothing(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_small_shards_are_left_alone(tmp_path: Path) -> None:
     async def run() -> None:
         async with opened(tmp_path, compact_above=0) as index:

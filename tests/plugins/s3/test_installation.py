@@ -53,6 +53,7 @@ async def clean(book: Sourcebook) -> list[str]:
     return [f"{f.check}: {f.detail}" async for f in examine(book) if not f.ok and f.check not in ("disk", "folder")]
 
 
+@pytest.mark.slow
 def test_files_in_a_bucket_are_read_shown_backed_up_restored_and_deleted(s3: S3Server, tmp_path: Path) -> None:
     first, second = s3.bucket(), s3.bucket()
     backup = tmp_path / "all.zip"
