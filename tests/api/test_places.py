@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from sourcebook.hookspecs import hookimpl
-from sourcebook.hosts import RouteHost
 from sourcebook.settings import Limits
 from sourcebook.testing.llm_server import DIMENSIONS, FakeLLMServer, Hold, Reply, json_reply, stream_of
 from sourcebook_api.places import Overloaded, Place, Places
 
 from .support import Served, is_problem
+from .test_limits import Waits
 
 PATIENT = 60.0
 
@@ -173,24 +171,6 @@ def test_a_client_that_takes_its_time_keeps_no_place() -> None:
         assert room.taken == 0
 
     asyncio.run(main())
-
-
-class Waits:
-    """A plugin with a route that works until it is let go."""
-
-    __name__ = "waits"
-
-    def __init__(self) -> None:
-        self.go = threading.Event()
-        self.there = threading.Semaphore(0)
-
-    @hookimpl
-    def register_routes(self, host: RouteHost) -> None:
-        async def wait() -> None:
-            self.there.release()
-            await asyncio.to_thread(self.go.wait, 30)
-
-        host.router.add_api_route("/", wait)
 
 
 @pytest.fixture
