@@ -111,6 +111,7 @@ CODES: Mapping[int, Mapping[str, str]] = {
         "rate_limited": "Too many requests in a minute.",
         "too_many_at_once": "Too many requests of this key at a time.",
     },
+    431: {"head_too_large": "The request line and the headers are over 64 KiB."},
     500: {
         "internal": "A mistake of the server's; its log names it by `request_id`.",
         "config_invalid": "A setting is wrong.",

@@ -23,6 +23,7 @@ from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook_api.app import create_app
 from sourcebook_api.hosts import is_loopback
+from sourcebook_api.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 self._app,
                 loop="asyncio",
-                http="h11",
+                http=Wire,
                 ws="none",
                 lifespan="on",
                 log_config=None,

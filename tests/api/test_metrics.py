@@ -103,12 +103,12 @@ def test_every_call_of_a_component_is_counted_and_so_is_its_failure(fresh: Serve
 
 def test_requests_are_counted_by_their_routes_whatever_words_are_in_them(fresh: Served) -> None:
     fresh.http.get("/api/v1/notebooks/nb_1")
-    fresh.http.request("WORD", "/nowhere/nb_1")
+    fresh.http.request("PROPFIND", "/nowhere/nb_1")
     found = scraped(fresh)
     route = {"method": "GET", "route": "/api/v1/notebooks/{notebook_id}", "status": "404"}
     assert value(found, "sourcebook_requests", "_total", **route) == 1
     assert {"other", "GET"} <= {s.labels["method"] for s in found["sourcebook_requests"].samples}
-    assert "WORD" not in fresh.http.get("/metrics").text
+    assert "PROPFIND" not in fresh.http.get("/metrics").text
     assert "nb_1" not in fresh.http.get("/metrics").text
 
 
