@@ -49,9 +49,11 @@ def copy_sparse(source: str, target: str) -> str:
 def configuration(tuning: dict[str, Any]) -> edge.EdgeConfig:
     """What an optimised segment looks like."""
     distances = {"cosine": edge.Distance.Cosine, "dot": edge.Distance.Dot, "euclid": edge.Distance.Euclid}
-    quantised = None
+    quantised: edge.ScalarQuantizationConfig | edge.TurboQuantQuantizationConfig | None = None
     if tuning["quantization"] == "int8":
         quantised = edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99, memory=edge.Memory.Pinned)
+    elif tuning["quantization"] == "turbo4":
+        quantised = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=edge.Memory.Pinned)
     memory = edge.Memory.Cold if tuning["on_disk"] and quantised else edge.Memory.Cached
     vectors = {
         vector_name(s["name"], s["dimensions"]): edge.EdgeVectorParams(

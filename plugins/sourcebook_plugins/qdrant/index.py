@@ -92,7 +92,7 @@ class Qdrant(Index[QdrantSettings]):
         tuning = {
             "compact_above": s.compact_above,
             "hnsw_above": s.hnsw_above,
-            "quantization": s.quantization,
+            "quantization": "turbo4" if s.quantization == "auto" else s.quantization,
             "on_disk": s.on_disk,
         }
         await self._call("ensure", {"spaces": wanted, "tuning": tuning})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sourcebook.errors import PluginError, StoreError
 from sourcebook_plugins.qdrant import moving
 from sourcebook_plugins.qdrant.failures import translated
-from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, vector_name
+from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, oversampling, vector_name
 from sourcebook_plugins.qdrant.terms import document_terms, most_frequent, query_terms
 
 if TYPE_CHECKING:
@@ -189,6 +189,9 @@ class Server:
 
         if self._settings.quantization == "none":
             return None
+        if self._settings.quantization == "turbo4":
+            bits, pinned = models.TurboQuantBitSize.BITS4, models.Memory.PINNED
+            return models.TurboQuantization(turbo=models.TurboQuantQuantizationConfig(bits=bits, memory=pinned))
         scalar = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
         return models.ScalarQuantization(scalar=scalar)
 
@@ -333,7 +336,7 @@ class Server:
     def _request(self, vector: Any, using: str, where: Json, limit: int, params: Json | None = None) -> Any:
         from qdrant_client import models
 
-        params = params or {"hnsw_ef": 256, "quantization": {"rescore": True, "oversampling": 2.0}}
+        params = params or {"hnsw_ef": 256, "quantization": {"rescore": True, "oversampling": oversampling(limit)}}
         # Built whole: its filter is checked by the model.
         return models.QueryRequest.model_validate(
             {"query": vector, "using": using, "filter": where, "limit": limit, "params": params, "with_payload": False}

@@ -24,8 +24,10 @@ class QdrantSettings(ComponentSettings):
 
     url: str = Field("", description="Of a Qdrant server. Empty: embedded, below the data folder.")
     language: Language = Field("english", description="Stemmer and stop words for texts whose language is not known.")
-    quantization: Literal["int8", "none"] = Field(
-        "int8", description="`int8` keeps a quarter-sized copy to scan, and scores what it finds by the originals."
+    quantization: Literal["auto", "turbo4", "int8", "none"] = Field(
+        "auto",
+        description="A copy of an eighth (`turbo4`) or a quarter (`int8`) of the size is scanned, and what it finds is "
+        "scored by the originals. `auto`: `turbo4` where embedded, `int8` on a server, since old ones know no other.",
     )
     on_disk: bool = Field(True, description="Whether the original vectors may stay on the disk where there is a copy.")
     timeout_seconds: float = Field(30, gt=0, description="The longest that one call may take.")

@@ -22,7 +22,7 @@ from typing import Any, cast
 import qdrant_edge as edge
 
 from sourcebook_plugins.qdrant import moving
-from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, vector_name
+from sourcebook_plugins.qdrant.layout import KEYWORDS, SPARSE, TENANT, oversampling, vector_name
 from sourcebook_plugins.qdrant.terms import Languages, document_terms, query_terms
 
 LAYOUT = 2
@@ -36,9 +36,6 @@ MAX_ANALYZERS = 64
 
 MAX_OWNERS = 1000
 """Who has points is remembered for so many."""
-
-RESCORED = edge.SearchParams(hnsw_ef=256, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
-"""Of a quantised copy, take twice as many as are wanted and score them by their originals. A graph is walked widely."""
 
 Json = dict[str, Any]
 
@@ -156,7 +153,7 @@ class Shard:
         legs = {"lexical": self._lexical(body, where)}
         known = [(name, size) for name, size in body["vectors"] if self._is_known(name, size)]
         for (name, _size), (vector, rows) in zip(known, self._rows(body["vectors"], raw, lenient=True), strict=True):
-            requests = [_nearest(row, vector, where, limit, RESCORED) for row in rows]
+            requests = [_nearest(row, vector, where, limit, _rescored(limit)) for row in rows]
             # Edge scores the Euclidean distance itself, where less is better.
             sign = -1.0 if self.spaces[vector]["distance"] == "euclid" else 1.0
             legs[f"dense:{name}"] = self._best(requests, limit, sign)
@@ -336,6 +333,11 @@ def _nearest(
     # Edge reads any sequence of floats; its stubs only know lists.
     query = edge.Query.Nearest(cast("list[float]", vector), using=using)
     return edge.QueryRequest(limit=limit, query=query, filter=where, params=params)
+
+
+def _rescored(limit: int) -> edge.SearchParams:
+    again = edge.QuantizationSearchParams(rescore=True, oversampling=oversampling(limit))
+    return edge.SearchParams(hnsw_ef=256, quantization=again)  # a graph is walked widely
 
 
 def _sync(folder: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from sourcebook.errors import IndexUnavailable, PluginError, StoreError
 from sourcebook.interfaces import SearchQuery, Space
 from sourcebook.testing.indexes import SCOPE, SPACE, IndexContract, context, point, vectors
 from sourcebook_plugins.qdrant import Qdrant
+from sourcebook_plugins.qdrant.server import Server
 
 URL = os.environ.get("SOURCEBOOK_TEST_QDRANT_URL", "")
 KEY = os.environ.get("SOURCEBOOK_TEST_QDRANT_API_KEY")
@@ -175,6 +177,10 @@ def test_shards_replicas_quantisation_and_the_tenant_are_asked_for(tmp_path: Pat
     kwargs = next(k for what, _, k in asked if what == "collection")
     assert (kwargs["shard_number"], kwargs["replication_factor"], kwargs["write_consistency_factor"]) == (3, 2, 2)
     assert kwargs["quantization_config"].scalar.type == "int8"
+    settings = Qdrant.Settings.model_validate({"url": "http://x", "quantization": "turbo4"})
+    lasting: Any = Watched()
+    turbo = Server(lasting, settings, logging.getLogger())._quantization()
+    assert (turbo.turbo.bits, turbo.turbo.memory) == ("bits4", "pinned")
     indexed = {args[1]: args[2] for what, args, _ in asked if what == "index"}
     assert indexed["owner"].is_tenant is True
     assert indexed["scope"].is_tenant is None
