@@ -62,7 +62,8 @@ bench: $(VENV)/.dev ## Run every benchmark, and print its ratios
 	@for script in startup plugins ingest search stream load parse page; do $(BIN)/python bench/$$script.py || exit 1; done
 
 proof: $(VENV)/.dev ## What takes longer than a test should: kills, faults, slow bombs, clients that go away, made-up requests
-	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py
+	SOURCEBOOK_KILLS=50 $(BIN)/python -m pytest tests/kill tests/core/test_generations.py \
+		tests/core/test_reindexing.py
 	$(BIN)/python -m pytest $(PYTEST) -m "slow and not browser"
 	$(BIN)/python -m pytest $(BROWSER) -m browser
 	SOURCEBOOK_PROOF=1 $(BIN)/python -m pytest tests/hostile tests/client \

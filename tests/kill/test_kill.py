@@ -46,6 +46,8 @@ def deaths(torture: Torture) -> int:
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(KILLS < 25, reason="SOURCEBOOK_KILLS=25 and more dies at every failpoint by name")
 def test_death_at_every_named_place_is_made_good(tmp_path: Path) -> None:
+    """Each with SOURCEBOOK_KILLS=50 and more; every third in the ordinary run."""
+    names = NAMES if KILLS >= 50 else NAMES[SEED % 3 :: 3]
     with FakeLLMServer() as fake:
         server = Server(tmp_path, environment(tmp_path, fake))
         torture = Torture(server, SEED, fake)
@@ -53,7 +55,7 @@ def test_death_at_every_named_place_is_made_good(tmp_path: Path) -> None:
             torture.begin()
             for _ in range(7):
                 torture.operate()
-            for name in NAMES:
+            for name in names:
                 server.kill()
                 torture.counts["deaths: server"] += 1
                 server.start(f"{name}=kill:1")
