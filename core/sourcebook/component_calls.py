@@ -20,7 +20,7 @@ from sourcebook.steps import Step, step
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     "embedders": ("embed",),
-    "retrievers": ("search", "ensure", "upsert", "set_fields", "delete", "count", "flush"),
+    "retrievers": ("search", "vectors", "ensure", "upsert", "set_fields", "delete", "count", "flush"),
     "rerankers": ("rerank",),
     "fetchers": ("fetch",),
     "blob_stores": ("put", "read", "size", "delete"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +14,10 @@ from sourcebook.documents import Passage
 from sourcebook.embeddings import embed
 from sourcebook.errors import InvalidInput, PluginError
 from sourcebook.explaining import Explanation, unconfirmed
+from sourcebook.feedback import SPARE, moved
 from sourcebook.filters import FieldType, Filter, parse
 from sourcebook.fusion import fuse, kind_of
-from sourcebook.interfaces import Hit, Retriever, Scope, SearchQuery
+from sourcebook.interfaces import Hit, Index, Retriever, Scope, SearchQuery
 from sourcebook.metrics import Metrics
 from sourcebook.notebooks import Notebook
 from sourcebook.passages import Confirmed, View
@@ -197,7 +198,9 @@ class Searching:
             return legs, True
         vectors = await self._embedded(pipeline, asked.queries) if mode != "lexical" else None
         query = SearchQuery(asked.queries, scope, depth, vectors, asked.sources, asked.where, mode)
-        legs = await self._legs(pipeline.retrievers, query)
+        legs = await self._legs(pipeline.retrievers, lambda r: r.search(query))
+        if vectors and (best := await self._best(pipeline, asked, scope, legs)):
+            legs |= await self._legs(pipeline.retrievers, lambda r: _again(r, query, best))
         if mode != "hybrid":  # a retriever may give more than was asked for
             legs = {leg: hits for leg, hits in legs.items() if kind_of(leg) == mode}
         self._hits.put(key, legs)
@@ -221,8 +224,20 @@ class Searching:
             known = await view.matching(known, asked.where, self._keys)
         return known
 
-    async def _legs(self, retrievers: Sequence[Retriever[Any]], query: SearchQuery) -> dict[str, Sequence[Hit]]:
-        found: list[Mapping[str, Sequence[Hit]]] = await asyncio.gather(*(r.search(query) for r in retrievers))
+    async def _best(self, pipeline: Pipeline, asked: Asked, scope: Scope, legs: Legs) -> list[str]:
+        """What feeds back: the best passages so far, of those that SQL confirms."""
+        options = pipeline.settings.search
+        if not options.feedback:
+            return []
+        fused = fuse(legs, options.weights, options.fusion_k, options.fusion)[: options.feedback + SPARE]
+        async with self._reading.view(few=True) as view:
+            known = await self._confirmed(view, [f.passage_id for f in fused], asked, scope)
+        return [f.passage_id for f in fused if f.passage_id in known][: options.feedback]
+
+    async def _legs(
+        self, retrievers: Sequence[Retriever[Any]], ask: Callable[[Retriever[Any]], Awaitable[Legs]]
+    ) -> dict[str, Sequence[Hit]]:
+        found = await asyncio.gather(*(ask(r) for r in retrievers))
         if len(retrievers) == 1:
             return dict(found[0])
         # Legs of several retrievers keep apart by the instance's name.
@@ -257,6 +272,17 @@ class Searching:
         first = max(passage.ordinal - n, 0)
         found = await self._reading.passages_of(passage.generation_id, passage.ordinal + n + 1 - first, after=first - 1)
         return found or [passage]
+
+
+async def _again(retriever: Retriever[Any], query: SearchQuery, best: Sequence[str]) -> Legs:
+    """The dense legs by vectors that went towards those of the best passages."""
+    if not isinstance(retriever, Index) or not query.vectors:
+        return {}
+    vectors = moved(query.vectors, await retriever.vectors(query.scope, best))
+    if not vectors:
+        return {}
+    legs: Legs = await retriever.search(replace(query, vectors=vectors, mode="dense"))
+    return {leg: hits for leg, hits in legs.items() if kind_of(leg) == "dense"}
 
 
 def _narrow(scope: Scope, notebook_ids: Sequence[str]) -> Scope:

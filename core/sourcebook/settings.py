@@ -116,6 +116,9 @@ class Search(Section):
 
     A reranker, or `diversity`, chooses among `overfetch` times `limit`.
 
+    `feedback`: so many of the best passages move the question's vector towards theirs, and the dense legs are searched
+    once more with it.
+
     `relevance`: what a passage needs to be put before the model, a share of the question's words or the score of a leg.
     """
 
@@ -126,6 +129,7 @@ class Search(Section):
     fusion: Literal["distribution", "rrf"] = "distribution"
     fusion_k: int = Field(default=60, ge=1)
     weights: dict[str, float] = {}
+    feedback: int = Field(default=0, ge=0, le=10)
     threshold: float = Field(default=0.0, ge=0, le=1)
     relevance: dict[str, float] = {"words": 0.35}
     diversity: float = Field(default=0.0, ge=0, le=1)

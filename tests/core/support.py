@@ -189,6 +189,10 @@ class Memory(Index[ComponentSettings]):
     async def flush(self) -> None:
         self.flushes += 1
 
+    async def vectors(self, scope: Scope, ids: Sequence[str]) -> Mapping[str, Mapping[str, Sequence[float]]]:
+        held = {p.id: self.points[p.id][1] for p in self._in(scope) if p.id in ids}
+        return {"letters": {i: row for i, row in held.items() if row is not None}}
+
     async def search(self, query: SearchQuery) -> Mapping[str, Sequence[Hit]]:
         self.queries.append(query)
         inside = [p for p in self._in(query.scope) if query.sources is None or p.source_id in query.sources]

@@ -144,6 +144,13 @@ class Index(Retriever[S]):
     def scroll(self, scope: Scope | None) -> AsyncIterator[Sequence[PointRef]]:
         """Every point, in pages. `None` is for `doctor` alone: all owners."""
 
+    async def vectors(self, scope: Scope, ids: Sequence[str]) -> Mapping[str, Mapping[str, Sequence[float]]]:
+        """Space -> passage id -> its vector, of those that are there. Optional: with none, a search has no feedback.
+
+        A vector may have another length than it was stored with.
+        """
+        return {}
+
     async def flush(self) -> None:
         """Make what was acknowledged survive power loss."""
 

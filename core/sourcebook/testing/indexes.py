@@ -268,6 +268,21 @@ class IndexContract(FilterContract):
 
         self.check(tmp_path, test)
 
+    def test_vectors_are_given_back_within_the_scope_alone(self, tmp_path: Path) -> None:
+        """An index may give none at all; its searches have no feedback then."""
+
+        async def test(index: Index[Any]) -> None:
+            mine, theirs = point(1, "tea"), point(2, "tea", NEIGHBOURS[0])
+            await index.upsert(SCOPE, [mine], vectors([3, 4, 0, 0]))
+            await index.upsert(Scope((NEIGHBOURS[0],)), [theirs], vectors([0, 0, 1, 0]))
+            found = await index.vectors(SCOPE, [theirs.id, point(9, "never stored").id, mine.id])
+            if found:
+                assert {space: list(rows) for space, rows in found.items()} == {SPACE.name: [mine.id]}
+                row = found[SPACE.name][mine.id]
+                assert [x / max(row) for x in row] == pytest.approx([0.75, 1, 0, 0], abs=1e-3)
+
+        self.check(tmp_path, test)
+
     # What lasts.
 
     def test_counts_and_lists_are_exact_over_many_pages(self, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from heapq import nsmallest
@@ -194,6 +195,17 @@ class PgVector(Index[PgVectorSettings]):
                     asked = [queries.nearest(self._tables, held, literal(row), where, query.limit) for row in array]
                     legs[f"dense:{name}"] = await self._best(c, asked, query.limit)
         return {leg: [Hit(i, score) for i, score in hits] for leg, hits in legs.items()}
+
+    async def vectors(self, scope: Scope, ids: Sequence[str]) -> Mapping[str, Mapping[str, Sequence[float]]]:
+        found: dict[str, dict[str, Sequence[float]]] = {}
+        where = [*queries.within(self._tables, scope), self._tables.points.c.id.in_(ids)]
+        async with self._connected() as c:
+            await self._look(c)
+            for held in self._held.values():
+                column = sa.cast(self._tables.vector(held), sa.Text)
+                rows = await c.execute(sa.select(self._tables.points.c.id, column).where(column.is_not(None), *where))
+                found.setdefault(held.name, {}).update({i: json.loads(row) for i, row in rows})
+        return {space: rows for space, rows in found.items() if rows}
 
     async def _lexical(
         self, c: AsyncConnection, query: SearchQuery, where: list[sa.ColumnElement[bool]]

@@ -19,7 +19,7 @@ from sourcebook.interfaces import (
     Stored,
 )
 from sourcebook_plugins.points import check_points, check_vectors
-from sourcebook_plugins.qdrant import layout
+from sourcebook_plugins.qdrant import layout, moving
 from sourcebook_plugins.qdrant.client import Client
 from sourcebook_plugins.qdrant.server import Server, connect
 from sourcebook_plugins.qdrant.settings import QdrantSettings
@@ -153,6 +153,15 @@ class Qdrant(Index[QdrantSettings]):
         }
         found = await self._call("search", body, b"".join(r.tobytes() for r in rows))
         return {leg: [Hit(*hit) for hit in hits] for leg, hits in found["legs"].items()}
+
+    async def vectors(self, scope: Scope, ids: Sequence[str]) -> Mapping[str, Mapping[str, Sequence[float]]]:
+        allowed = set(layout.scopes(scope))
+        found: dict[str, dict[str, Sequence[float]]] = {}
+        async for page in self.dump(ids):
+            for one in (p for p in page if p.payload.get("scope") in allowed):
+                for vector, row in one.data["dense"].items():
+                    found.setdefault(moving.space_of(vector, "")["name"], {})[one.id] = row
+        return found
 
     async def flush(self) -> None:
         await self._call("flush")
