@@ -16,7 +16,7 @@ BLOCK_KINDS: tuple[str, ...] = get_args(BlockKind)
 MAX_TEXT = 16_000_000
 """Code points in one document."""
 
-SEGMENT = 64 * 1024
+SEGMENT = 16 * 1024
 """Code points in one stored segment, at most."""
 
 Box = tuple[float, float, float, float]
