@@ -220,7 +220,7 @@ class Jobs:
 
     async def release(self, job: Job) -> None:
         """Give it back untouched, as at shutdown; nothing happens where the lease is lost already."""
-        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": self._db.clock()}
+        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": job.run_at}
         async with self._db.write(small=True) as c:
             await c.execute(jobs.update().where(*_held(job)).values(**values))
             await self._db.signals.send(c, QUEUED, *_topics(job))

@@ -99,8 +99,7 @@ class Worker:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         self._claiming = self._keeping = None
-        while self._claimed:
-            await self._release(self._claimed.popleft())
+        await self._hand_back()
         for task in list(self._doing):
             task.cancel()
         await asyncio.gather(*self._doing, return_exceptions=True)
@@ -120,9 +119,22 @@ class Worker:
                     await self._rest(added)
                     continue
                 self._take_up(room)
-                while self._claimed:
-                    await room.acquire()
+                while self._claimed and await self._room_soon(room):
                     self._take_up(room)
+                await self._hand_back()
+
+    async def _room_soon(self, room: asyncio.Semaphore) -> bool:
+        """A place for the next of the claimed, or False where that takes too long: nobody renews their leases."""
+        try:
+            async with asyncio.timeout(self._jobs.options.lease / 3):
+                return await room.acquire()
+        except TimeoutError:
+            return False
+
+    async def _hand_back(self) -> None:
+        """To the queue, what was claimed and not begun."""
+        while self._claimed:
+            await self._release(self._claimed.popleft())
 
     def _take_up(self, room: asyncio.Semaphore) -> None:
         """Begin the next of the claimed jobs, in a place that was acquired for it."""
