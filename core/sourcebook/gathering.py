@@ -1,6 +1,6 @@
 """Small calls of many documents made as few large ones: what comes while one is under way goes into the next together.
 
-Nobody waits for company: whoever comes first goes alone, and at once.
+Nobody waits for company, but where a pause is asked for: whoever comes first goes alone, and at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _Waiting = tuple[T, asyncio.Future[R], Context]
 class Gathering(Generic[T, R]):
     """`call(items)` gives a result for each; at most `limit` weight goes into one call, but always one item.
 
+    `pause` says how many seconds to wait before the next call, for what may come meanwhile to go into it.
     What `call` raises, all of its items get. A caller that is cancelled leaves; the others' call goes on. A call for
     one item is made in that caller's context, one that several share in an empty one: it belongs to none of them.
     """
@@ -28,8 +29,10 @@ class Gathering(Generic[T, R]):
         call: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         limit: int,
         weight: Callable[[T], int] = lambda item: 1,
+        pause: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._call = call
+        self._pause = pause
         self._limit = limit
         self._weight = weight
         self._waiting: list[_Waiting[T, R]] = []
@@ -46,7 +49,11 @@ class Gathering(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                if (pause := self._pause()) > 0:
+                    await asyncio.sleep(pause)
                 batch = self._next()
+                if not batch:
+                    continue
                 try:
                     results = await self._called(batch)
                 except BaseException as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from sourcebook.interfaces import Vectors
 
 _POINTS = 64
+_LONGEST_REST = 0.25  # seconds between two flushes
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,30 @@ class Batch:
     def spaces(self) -> tuple[str, ...]:
         """What is stored of each point: only the same can go together."""
         return tuple(sorted(self.vectors or ()))
+
+
+class _Rest:
+    """What an index does beside flushing gets as much time as that: many documents then share one flush.
+
+    A flush that comes after a pause waits for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    @contextmanager
+    def after(self) -> Iterator[None]:
+        """From the end of this on, for as long as it took."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            self._until = ended + min(ended - begun, _LONGEST_REST)
+
+    def left(self) -> float:
+        """Seconds."""
+        return self._until - time.monotonic()
 
 
 class Indexing:
@@ -52,12 +79,14 @@ class Indexing:
     async def flush(self, index: Index[Any]) -> None:
         """As `Index.flush`: one that begins after this was called."""
         if id(index) not in self._flushes:
+            rest = _Rest()
 
             async def flush(waiting: Sequence[None]) -> Sequence[None]:
-                await index.flush()
+                with rest.after():
+                    await index.flush()
                 return [None] * len(waiting)
 
-            self._flushes[id(index)] = Gathering(flush, 1 << 30)
+            self._flushes[id(index)] = Gathering(flush, 1 << 30, pause=rest.left)
         await self._flushes[id(index)].submit(None)
 
 
