@@ -85,7 +85,7 @@ class Ingestion:
         self._reading = Reading(database)
         self._storing = Storing(database, queue)
         self._embeddings = embeddings or Embeddings(database)
-        self._indexing = Indexing()
+        self._indexing = Indexing(lambda: len(queue.held))
         self._ends: Gathering[tuple[Job, Task], bool] = Gathering(self._finish, _ENDS)
         self._filters = filters or {}
 
