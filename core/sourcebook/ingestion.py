@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,22 +111,18 @@ class Ingestion:
 
     async def _finish(self, ended: Sequence[tuple[Job, Task]]) -> Sequence[bool]:
         """Those that came out of one flush are ready in one transaction; of each, whether it was still held."""
-        held: dict[str, bool] = {}
-        touched: set[str] = set()
+        held: dict[str, Task] = {}
         async with self._db.write(small=True) as c:
-            # In one order everywhere, so that no two processes wait for each other's notebooks.
-            for job, task in sorted(ended, key=lambda one: one[1].notebook.id):
-                try:
+            for job, task in ended:
+                with suppress(Lost):
                     await self._jobs.finish(c, job)
-                except Lost:
-                    held[job.id] = False
-                    continue
-                await self._generations.ready(c, task.generation_id)
-                if task.notebook.id not in touched:
-                    await c.execute(TOUCH, {"touched": task.notebook.id})
-                    touched.add(task.notebook.id)
-                held[job.id] = True
-        return [held[job.id] for job, _ in ended]
+                    held[job.id] = task
+            if held:
+                await self._generations.ready(c, [task.generation_id for task in held.values()])
+            # In one order everywhere, so that no two processes wait for each other's notebooks.
+            for notebook in sorted({task.notebook.id for task in held.values()}):
+                await c.execute(TOUCH, {"touched": notebook})
+        return [job.id in held for job, _ in ended]
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Store why. A transient failure leaves the generation where it is; the job will come back."""
