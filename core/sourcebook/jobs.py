@@ -39,8 +39,7 @@ ACTIVE = ("queued", "leased")
 LONGEST_PAUSE = 600.0
 """Seconds between two tries."""
 
-_TOGETHER = 32  # jobs that are held at once, however few are being worked on
-_FEW = 1000  # jobs that wait
+_TOGETHER, _FEW = 32, 1000  # jobs that are held at once, however few are being worked on; and that wait
 _RETRY_AFTER = (2.0, 120.0)  # seconds: the least and the most that is asked of those who find the queue full
 
 
@@ -100,10 +99,12 @@ class Jobs:
         await self._db.signals.send(c, QUEUED, *topics)
         return job_id
 
+    def has_room(self) -> bool:
+        """Whether there is room for sure; else it has to be counted."""
+        return "" in self._far
+
     async def check_room(self, c: AsyncConnection) -> None:
         """Raise `StoreError` (`server_queue_full`) where the server takes no more; an owner's own bound is a quota."""
-        if "" in self._far:
-            return
         # Counting ends at the bound: a short queue, as nearly every one is, costs next to nothing.
         waiting = int((await c.execute(claiming.COUNT, {"most": self.options.queue})).scalar_one())
         self._far.counted("", waiting, self.options.queue)
@@ -132,8 +133,7 @@ class Jobs:
 
     async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
         """Lease the next job that is due: see `claim_some`."""
-        found = await self.claim_some(worker, 1, kept_only=kept_only)
-        return found[0] if found else None
+        return next(iter(await self.claim_some(worker, 1, kept_only=kept_only)), None)
 
     async def claim_some(self, worker: str, most: int, *, kept_only: bool = False) -> list[Job]:
         """Lease the next jobs that are due: kept for this process, let go by a worker that is gone, or queued.

@@ -62,6 +62,10 @@ class Quotas:
         """Whether a check reads few rows: without a bound on what is stored, nothing is summed up."""
         return not (self.limits.storage or self.limits.owners or self.limits.sources)
 
+    def spares(self, owner_id: str) -> bool:
+        """Whether nothing need be counted for one small source more."""
+        return self.light and (not self.limits.queued or owner_id in self._far)
+
     async def check(self, c: AsyncConnection, owner_id: str, size: int = 0, *, added: bool = True) -> None:
         """Raises `StorageFull` where `size` bytes more are too much, `QuotaExceeded` where too many jobs wait.
 
