@@ -250,10 +250,10 @@ class Ingestion:
 
         A flush takes as long for many documents as for one, so that the next are read while these wait for it.
         """
-        if cut is None or len(cut.points) > self._jobs.options.batch:
-            job = await self._batches(job, task, cut)
         if not task.pipeline.embedder:
             self._jobs.make_room(job)
+        if cut is None or len(cut.points) > self._jobs.options.batch:
+            job = await self._batches(job, task, cut)
         if cut is not None and (count := len(cut.points)) <= self._jobs.options.batch:
             pace = Pace()
             await self._upsert(task, cut.points)

@@ -60,7 +60,7 @@ class Worker:
         self._claiming: asyncio.Task[None] | None = None
         self._doing: set[asyncio.Task[None]] = set()
         self._claimed: deque[Job] = deque()  # and not begun
-        self._ended: deque[float] = deque(maxlen=_AHEAD)  # when the last jobs did
+        self._begun: deque[float] = deque(maxlen=_AHEAD)  # when the last jobs were
         self._random = random.Random()
 
     def start(self, count: int) -> None:
@@ -139,15 +139,16 @@ class Worker:
     def _take_up(self, room: asyncio.Semaphore) -> None:
         """Begin the next of the claimed jobs, in a place that was acquired for it."""
         job = self._claimed.popleft()
+        self._begun.append(asyncio.get_running_loop().time())
         self._jobs.held[job.id] = once(room.release)
         task = asyncio.create_task(self._work(job), name=f"job {job.id}")
         self._doing.add(task)
         task.add_done_callback(self._doing.discard)
 
     def _pace(self) -> int:
-        """Jobs that ended a moment ago: as many more will have begun a moment from now."""
+        """Jobs that began a moment ago: as many more will have a moment from now."""
         since = asyncio.get_running_loop().time() - _MOMENT
-        return sum(at > since for at in self._ended)
+        return sum(at > since for at in self._begun)
 
     async def _next(self, name: str, kept_only: bool) -> list[Job]:
         """Claimed to the end: what is claimed while we are told to stop is given back, not forgotten.
@@ -186,7 +187,6 @@ class Worker:
         except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
             log.exception("job %s (%s) was dropped", job.id, job.kind)
         finally:
-            self._ended.append(asyncio.get_running_loop().time())
             self._jobs.held.pop(job.id)()
 
     async def _release(self, job: Job) -> None:
