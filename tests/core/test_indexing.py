@@ -1,12 +1,17 @@
-"""Points and flushes of several documents share calls to an index."""
+"""Points and flushes of several documents share calls to an index, and the next document is read meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
+
+from sourcebook import tasks
 from sourcebook.indexing import Indexing
+from sourcebook.reading import Reading
 
-from .support import Memory
+from .support import Memory, Room, both_stores, in_a_room
 
 
 class Counted(Memory):
@@ -53,3 +58,49 @@ def test_a_flush_is_not_put_off_for_a_job_that_takes_long() -> None:
         assert index.flushes == 3
 
     asyncio.run(main())
+
+
+async def order_of_work(room: Room) -> list[str]:
+    """What happened to a document of four batches, of: its place given up, points upserted."""
+    await room.add("long.txt", "\n\n".join(f"Paragraph {n}." for n in range(12)))
+    job = await room.book.jobs.claim("worker")
+    assert job is not None
+    told: list[str] = []
+    room.book.jobs.held[job.id] = lambda: told.append("place")
+    room.index.tick = told.append
+    await room.book._worker.do(job)
+    assert len(room.index.points) == 12
+    return [what for n, what in enumerate(told) if what in ("place", "upsert") and what not in told[:n]]
+
+
+@both_stores
+@in_a_room(jobs={"batch": 3}, pipeline={"embedder": ""})
+async def test_a_document_that_is_only_indexed_gives_up_its_place_first(room: Room) -> None:
+    assert await order_of_work(room) == ["place", "upsert"]
+
+
+@both_stores
+@in_a_room(jobs={"batch": 3}, pipeline={"embedder": "letters"})
+async def test_a_document_that_is_embedded_keeps_its_place_meanwhile(room: Room) -> None:
+    assert await order_of_work(room) == ["upsert", "place"]
+
+
+@both_stores
+@in_a_room(jobs={"batch": 3})
+async def test_passages_that_were_just_cut_are_not_read_from_the_store(room: Room) -> None:
+    """A document that is very long is, batch by batch, and so is one whose indexing goes on after a death."""
+    read = list[int]()
+    passages_of = Reading.passages_of
+
+    async def counted(self: Reading, *given: Any, **more: Any) -> Any:
+        read.append(1)
+        return await passages_of(self, *given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reading, "passages_of", counted)
+        await room.ready("short.txt", "\n\n".join(f"Paragraph {n}." for n in range(12)))
+        assert not read
+        patch.setattr(tasks, "_HELD", 10)
+        await room.ready("long.txt", "\n\n".join(f"Sentence {n}." for n in range(12)))
+        assert len(read) == 4
+    assert len(room.index.points) == 24
