@@ -95,8 +95,7 @@ class Jobs:
         plain = {name: value for name, value in {"id": job_id, **row, **values}.items() if not claiming.is_sql(value)}
         sql = {name: value for name, value in {**row, **values}.items() if claiming.is_sql(value)}
         await c.execute(jobs.insert().values(sql) if sql else claiming.ADD, plain)
-        topics = [f"notebook:{n}"] if (n := values.get("notebook_id")) else []
-        await self._db.signals.send(c, QUEUED, *topics)
+        await self._db.signals.send(c, QUEUED, *([f"notebook:{n}"] if (n := values.get("notebook_id")) else []))
         return job_id
 
     def has_room(self) -> bool:
@@ -220,7 +219,8 @@ class Jobs:
 
     async def release(self, job: Job) -> None:
         """Give it back untouched, as at shutdown; nothing happens where the lease is lost already."""
-        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": job.run_at}
+        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1}
+        values["run_at"] = claiming.where_it_stood(self._db.clock())
         async with self._db.write(small=True) as c:
             await c.execute(jobs.update().where(*_held(job)).values(**values))
             await self._db.signals.send(c, QUEUED, *_topics(job))

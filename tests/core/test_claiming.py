@@ -151,6 +151,27 @@ def test_closing_gives_back_what_was_claimed_and_not_begun(store: Store) -> None
     asyncio.run(main())
 
 
+@both_stores
+def test_what_is_given_back_stands_where_it_stood_and_is_due_also_when_the_clock_was_set_back(store: Store) -> None:
+    async def main() -> None:
+        async with queue(store) as q:
+            first, second = await q.add(run_at=now() - timedelta(seconds=5)), await q.add()
+            job = await q.jobs.claim("w")
+            assert job is not None
+            await q.jobs.release(job)
+            assert (await q.get(first)).run_at == job.run_at
+            again = [await q.jobs.claim("w") for _ in range(2)]
+            assert [job.id if job else None for job in again] == [first, second]
+            await q.change(first, run_at=now() + timedelta(seconds=300))  # as if the clock had been set back since
+            assert again[0] is not None
+            await q.jobs.release(again[0])
+            due = await q.jobs.claim("w")
+            assert due is not None
+            assert due.id == first
+
+    asyncio.run(main())
+
+
 # How often a count is spared.
 
 
