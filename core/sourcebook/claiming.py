@@ -74,6 +74,12 @@ COUNT = sa.select(sa.func.count()).select_from(_QUEUED.limit(sa.bindparam("most"
 ADD = jobs.insert()
 
 
+def where_it_stood(at: datetime | sa.ColumnElement[datetime]) -> sa.ColumnElement[datetime]:
+    """`run_at` of a job that goes back into the queue; not after now (`at`), should the clock have been set back."""
+    clock = sa.literal(at, UTCDateTime()) if isinstance(at, datetime) else at
+    return sa.case((jobs.c.run_at < clock, jobs.c.run_at), else_=clock)
+
+
 @cache
 def fenced(names: tuple[str, ...]) -> sa.Update:
     """Sets these columns of a job held still (`held_id`, `held_worker`, `held_attempt`), unless it is to stop."""

@@ -200,7 +200,7 @@ class Segment:
     end: int
     text: str
     blocks: tuple[Block, ...]
-    locators: tuple[Locator, ...]
+    locators: Sequence[Locator]
 
 
 def segments_of(document: Document) -> Iterator[Segment]:

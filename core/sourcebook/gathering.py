@@ -1,6 +1,6 @@
 """Small calls of many documents made as few large ones: what comes while one is under way goes into the next together.
 
-Nobody waits for company: whoever comes first goes alone, and at once.
+Nobody waits for company, but where that is asked for: whoever comes first goes alone, and at once.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+_LITTLE = 0.01  # seconds
+
 _Waiting = tuple[T, asyncio.Future[R], Context]
 
 
 class Gathering(Generic[T, R]):
     """`call(items)` gives a result for each; at most `limit` weight goes into one call, but always one item.
 
-    What `call` raises, all of its items get. A caller that is cancelled leaves; the others' call goes on. A call for
-    one item is made in that caller's context, one that several share in an empty one: it belongs to none of them.
+    `hold(items)` says, of so many that wait, whether the next call may wait a little yet for more to go into it.
+    What `call` raises, all of its items get. A caller that is cancelled leaves; the others' call goes on. A call
+    for one item is made in that caller's context, one that several share in an empty one: it belongs to none of
+    them.
     """
 
     def __init__(
@@ -28,8 +32,10 @@ class Gathering(Generic[T, R]):
         call: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         limit: int,
         weight: Callable[[T], int] = lambda item: 1,
+        hold: Callable[[int], bool] = lambda items: False,
     ) -> None:
         self._call = call
+        self._hold = hold
         self._limit = limit
         self._weight = weight
         self._waiting: list[_Waiting[T, R]] = []
@@ -46,7 +52,11 @@ class Gathering(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                while self._hold(len(self._waiting)):  # noqa: ASYNC110 - what it hangs on tells nobody when it changes
+                    await asyncio.sleep(_LITTLE)
                 batch = self._next()
+                if not batch:
+                    continue
                 try:
                     results = await self._called(batch)
                 except BaseException as error:

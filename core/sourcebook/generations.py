@@ -73,19 +73,24 @@ class Generations:
         job_id = await self._jobs.add(c, "ingest", owner_id, **of, **(self._jobs.kept() if held else {}))
         return generation_id, job_id
 
-    async def ready(self, c: AsyncConnection, generation_id: str) -> None:
-        """This generation is ready: it serves from now on, and those before it are superseded.
+    async def ready(self, c: AsyncConnection, ids: Sequence[str]) -> None:
+        """These generations are ready: they serve from now on, and those before them are superseded.
 
         One that a later one has overtaken is superseded itself.
         """
-        row = (await c.execute(_READY, {"of": generation_id, "at": now()})).mappings().one()
-        beside = {"source": row["source_id"], "spec": row["index_spec_id"], "but": generation_id}
-        ids = (await c.execute(_OTHERS, beside)).scalars().all()
-        if any(other > generation_id for other in ids):
-            await self.supersede(c, [generation_id])
-            return
-        blob_key = await self._take_bytes(c, dict(row)) if row["blob_key"] else None
-        await self.supersede(c, ids, blob_key)
+        rows = (await c.execute(_READY, {"of": list(ids), "at": now()})).mappings().all()
+        serving: dict[tuple[str, str], set[str]] = {}
+        for other in (await c.execute(_SERVING, {"of": [row["source_id"] for row in rows]})).all():
+            serving.setdefault((other.source_id, other.index_spec_id), set()).add(other.id)
+        for row in rows:
+            beside = serving[row["source_id"], row["index_spec_id"]] - {row["id"]}
+            if any(other > row["id"] for other in beside):
+                serving[row["source_id"], row["index_spec_id"]] = beside
+                await self.supersede(c, [row["id"]])
+                continue
+            serving[row["source_id"], row["index_spec_id"]] = {row["id"]}
+            blob_key = await self._take_bytes(c, dict(row)) if row["blob_key"] else None
+            await self.supersede(c, sorted(beside), blob_key)
 
     async def _take_bytes(self, c: AsyncConnection, row: Mapping[str, Any]) -> str:
         """The generation's bytes become the source's; returns the key of those that it had."""
@@ -132,15 +137,12 @@ class Generations:
 _BEGIN = generations.insert()
 _READY = (
     generations.update()
-    .where(generations.c.id == sa.bindparam("of"))
+    .where(generations.c.id.in_(sa.bindparam("of", expanding=True)))
     .values(state="ready", ready_at=sa.bindparam("at"), problem=None)
     .returning(generations)
 )
-_OTHERS = sa.select(generations.c.id).where(
-    generations.c.source_id == sa.bindparam("source"),
-    generations.c.index_spec_id == sa.bindparam("spec"),
-    generations.c.state == "ready",
-    generations.c.id != sa.bindparam("but"),
+_SERVING = sa.select(generations.c.id, generations.c.source_id, generations.c.index_spec_id).where(
+    generations.c.source_id.in_(sa.bindparam("of", expanding=True)), generations.c.state == "ready"
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from sourcebook.interfaces import Vectors
 
 _POINTS = 64
+_REST, _LONGEST_REST = 4, 0.25  # times what a flush took, and seconds at most, until the next
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,36 @@ class Batch:
         return tuple(sorted(self.vectors or ()))
 
 
-class Indexing:
-    """Upserts and flushes, for all jobs of this process."""
+class _Rest:
+    """After a flush an index has time for other work, and what comes meanwhile shares the next one.
 
-    def __init__(self) -> None:
+    Only while that is longer in coming than what waits: `begun` says how many jobs are being done here.
+    """
+
+    def __init__(self, begun: Callable[[], int]) -> None:
+        self._begun = begun
+        self._until = 0.0
+
+    @contextmanager
+    def after(self) -> Iterator[None]:
+        """From the end of this on, for some times as long as it took."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            self._until = ended + min(_REST * (ended - begun), _LONGEST_REST)
+
+    def goes_on(self, waiting: int) -> bool:
+        """Whether it does, where so many jobs wait for the next flush."""
+        return waiting < self._begun() and time.monotonic() < self._until
+
+
+class Indexing:
+    """Upserts and flushes, for all jobs of this process. `begun` says how many are being done."""
+
+    def __init__(self, begun: Callable[[], int] = lambda: 0) -> None:
+        self._begun = begun
         self._upserts: dict[int, Gathering[Batch, None]] = {}
         self._flushes: dict[int, Gathering[None, None]] = {}
 
@@ -52,12 +81,14 @@ class Indexing:
     async def flush(self, index: Index[Any]) -> None:
         """As `Index.flush`: one that begins after this was called."""
         if id(index) not in self._flushes:
+            rest = _Rest(self._begun)
 
             async def flush(waiting: Sequence[None]) -> Sequence[None]:
-                await index.flush()
+                with rest.after():
+                    await index.flush()
                 return [None] * len(waiting)
 
-            self._flushes[id(index)] = Gathering(flush, 1 << 30)
+            self._flushes[id(index)] = Gathering(flush, 1 << 30, hold=rest.goes_on)
         await self._flushes[id(index)].submit(None)
 
 

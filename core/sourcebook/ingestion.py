@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from sourcebook import settings
 from sourcebook.choosing import first_that_reads
 from sourcebook.component_calls import call
 from sourcebook.database.engine import Database
-from sourcebook.database.tables import documents, generations, passages
+from sourcebook.database.tables import generations, passages
 from sourcebook.documents import Chunk
 from sourcebook.embeddings import Embeddings
 from sourcebook.errors import BlobMissing, Lost, SourcebookError, StoreError
 from sourcebook.failpoints import failpoint
-from sourcebook.filters import FieldType, source_fields
+from sourcebook.filters import FieldType
 from sourcebook.gathering import Gathering
 from sourcebook.generations import Generations
 from sourcebook.indexing import Batch, Indexing
@@ -44,6 +44,7 @@ from sourcebook.progress import Pace, Reached
 from sourcebook.reading import Reading
 from sourcebook.sources import Sources
 from sourcebook.specs import Specs
+from sourcebook.stored_points import Stored
 from sourcebook.storing import Storing, generation_of
 from sourcebook.tasks import Cut, Task, task_of
 
@@ -84,7 +85,7 @@ class Ingestion:
         self._reading = Reading(database)
         self._storing = Storing(database, queue)
         self._embeddings = embeddings or Embeddings(database)
-        self._indexing = Indexing()
+        self._indexing = Indexing(lambda: len(queue.held))
         self._ends: Gathering[tuple[Job, Task], bool] = Gathering(self._finish, _ENDS)
         self._filters = filters or {}
 
@@ -110,22 +111,18 @@ class Ingestion:
 
     async def _finish(self, ended: Sequence[tuple[Job, Task]]) -> Sequence[bool]:
         """Those that came out of one flush are ready in one transaction; of each, whether it was still held."""
-        held: dict[str, bool] = {}
-        touched: set[str] = set()
+        held: dict[str, Task] = {}
         async with self._db.write(small=True) as c:
-            # In one order everywhere, so that no two processes wait for each other's notebooks.
-            for job, task in sorted(ended, key=lambda one: one[1].notebook.id):
-                try:
+            for job, task in ended:
+                with suppress(Lost):
                     await self._jobs.finish(c, job)
-                except Lost:
-                    held[job.id] = False
-                    continue
-                await self._generations.ready(c, task.generation_id)
-                if task.notebook.id not in touched:
-                    await c.execute(TOUCH, {"touched": task.notebook.id})
-                    touched.add(task.notebook.id)
-                held[job.id] = True
-        return [held[job.id] for job, _ in ended]
+                    held[job.id] = task
+            if held:
+                await self._generations.ready(c, [task.generation_id for task in held.values()])
+            # In one order everywhere, so that no two processes wait for each other's notebooks.
+            for notebook in sorted({task.notebook.id for task in held.values()}):
+                await c.execute(TOUCH, {"touched": notebook})
+        return [job.id in held for job, _ in ended]
 
     async def failed(self, job: Job, error: SourcebookError) -> None:
         """Store why. A transient failure leaves the generation where it is; the job will come back."""
@@ -149,7 +146,7 @@ class Ingestion:
     async def _read(self, job: Job, task: Task) -> tuple[Job, Cut | None]:
         """Parse and chunk in the jail, and store both. Whatever an earlier attempt left half done is dropped first.
 
-        With a short document's passages: they need not be read again to be indexed.
+        With its passages, unless it is very long: they need not be read again to be indexed.
         """
         if (copied := await self._copied(job, task)) is not None:
             return copied, None
@@ -161,8 +158,8 @@ class Ingestion:
         try:
             admitted = await self._members.admit(source, parsed.members)
             parsed = replace(parsed, warnings=(*parsed.warnings, *admitted.warnings))
-            cut = task.cut(parsed, self._filters, self._jobs.options.batch)
-            if cut is not None and not admitted.members:
+            cut = task.cut(parsed, self._filters)
+            if cut is not None and cut.short and len(cut.points) <= self._jobs.options.batch and not admitted.members:
                 if task.parent:
                     await self._members.accept(task.notebook, source, ())
                 job = await self._storing.short(job, source, parsed, parser, task.stage, half=task.half)
@@ -253,12 +250,12 @@ class Ingestion:
 
         A flush takes as long for many documents as for one, so that the next are read while these wait for it.
         """
-        if cut is None:
-            job = await self._batches(job, task)
         if not task.pipeline.embedder:
             self._jobs.make_room(job)
-        if cut is not None:
-            pace, count = Pace(), len(cut.points)
+        if cut is None or len(cut.points) > self._jobs.options.batch:
+            job = await self._batches(job, task, cut)
+        if cut is not None and (count := len(cut.points)) <= self._jobs.options.batch:
+            pace = Pace()
             await self._upsert(task, cut.points)
             # Stored when it is ready: where it dies before, this batch is indexed again.
             job = replace(job, checkpoint={"next": count, "progress": {"stage": task.stage, **pace.of(count, count)}})
@@ -268,24 +265,21 @@ class Ingestion:
         await failpoint("index.flushed")
         return job
 
-    async def _batches(self, job: Job, task: Task) -> Job:
+    async def _batches(self, job: Job, task: Task, cut: Cut | None) -> Job:
         """Batch by batch after the checkpoint: embed (through the cache), upsert into every index, save."""
-        stage = task.stage
-        metadata = await self._metadata(job)
-        language = str(metadata.get("language", ""))
-        fields = source_fields(self._filters, task.source, metadata)
-        generation = str(job.generation_id)
-        pace = Pace(int(job.checkpoint["next"]))
+        stage, pace = task.stage, Pace(int(job.checkpoint["next"]))
+        found = cut or Stored(self._db, self._reading, job, task, self._filters)
         while True:
             done = int(job.checkpoint["next"])
-            batch = await self._reading.passages_of(generation, self._jobs.options.batch, done - 1, placed=False)
+            batch = await found.batch(done, self._jobs.options.batch)
             if not batch:
                 break
-            await self._upsert(task, [task.point(p.id, p.indexed, language, fields) for p in batch])
+            await self._upsert(task, batch)
             total = dict(job.checkpoint["progress"])["total"]
             progress = {"stage": stage, **pace.of(done + len(batch), total)}
             last = done + len(batch) >= total
-            async with self._db.write(small=True) as c:
+            # What a power cut undoes is indexed again, but never paid for again.
+            async with self._db.write(small=True, lasting=bool(task.pipeline.embedder)) as c:
                 job = await self._jobs.save(c, job, {"next": done + len(batch), "progress": progress})
                 if last and stage != "indexing":
                     await c.execute(generation_of(job).values(state="indexing"))
@@ -305,13 +299,6 @@ class Ingestion:
             for index in task.pipeline.indexes:
                 await self._indexing.upsert(index, batch)
         await failpoint("index.upserted")
-
-    async def _metadata(self, job: Job) -> Mapping[str, Any]:
-        """The document's own; an index stems by its language."""
-        of = sa.select(documents.c.metadata).join(generations, generations.c.document_id == documents.c.id)
-        async with self._db.read(small=True) as c:
-            metadata = (await c.execute(of.where(generations.c.id == job.generation_id))).scalar()
-        return metadata or {}
 
     async def _verify(self, job: Job, task: Task, cut: Cut | None) -> None:
         """Every index holds exactly this generation's passages, or the job starts its indexing over."""

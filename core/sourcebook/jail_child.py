@@ -8,7 +8,6 @@ import json
 import mimetypes
 import os
 import re
-import select
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,7 +55,6 @@ MESSAGE = 300
 
 _MEMORY_USED_UP = 0.75  # of the limit: what a native library says then is taken for what it is
 _RECEIVE = 256 * 1024
-_PAUSE = 0.03  # seconds without a document, after which a child that waits warms up
 _SEND = 32 * 1024  # bytes at a time: each wakes the serving process
 # Shared libraries that native modules load late, time zones, and the fonts that a PDF does not bring along.
 _SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/usr/share/fonts")
@@ -119,18 +117,22 @@ def readable_folders(modules: Iterable[str] = (), more: Iterable[str] = ()) -> l
     return sorted(p for p in folders if not folders.intersection(p.parents))
 
 
-def run(config: Config, server: int, folders: Sequence[Path], base: int, due: Callable[[], None] | None = None) -> None:
+def run(
+    config: Config,
+    server: int,
+    folders: Sequence[Path],
+    base: int,
+    due: Callable[[Callable[[], None]], None] | None = None,
+) -> None:
     """Confine this process, answer one request on `CONNECTION`. `server`: the parent's process id.
 
-    `due` returns when the request's files are open; None where they are already.
+    `due` returns when the request's files are open; None where they are already. While nothing else is to do it may
+    call what it gets: what Python and its libraries write to as they read is then copied ahead.
     """
     memory = Memory(config.limits, base)
     states = confinement.confine(config.limits, folders, server, base, config.layers)
     if due is not None:
-        if not select.select([CONNECTION], [], [], _PAUSE)[0]:
-            # What Python and its libraries write to as they read is copied now, and not when a document waits for it.
-            rehearse(config.preload)
-        due()
+        due(lambda: rehearse(config.preload))
     connection = socket.socket(fileno=CONNECTION)
     while answer(connection, memory, states, load_parser) and _next_file(connection):
         pass

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from sys import getsizeof
 
@@ -28,6 +29,7 @@ from sourcebook.jail_frames import (
     TextPiece,
     decode,
 )
+from sourcebook.placed import PlacedLines, locators_json
 from sourcebook.spool import Part, Spool
 from sourcebook.writer import MAX_WARNINGS
 
@@ -72,7 +74,7 @@ class Collector:
         self._given = length  # of the text that chunks refer to, where it was not sent along
         self._open: TextPiece | None = None
         self._blocks: list[Block] = []
-        self._locators: list[Locator] = []
+        self._locators: list[Sequence[Locator]] = []
         self._last = {"block": 0, "locator": 0, "chunk": 0}
         self._furthest = 0
         self._raw_left = 0
@@ -108,7 +110,7 @@ class Collector:
             case Locators(rows) if self._open is not None and rows:
                 self._take_locators(rows)
             case PageLocators() as columns if self._open is not None and columns.starts:
-                self._take_locators(columns.rows())
+                self._take_placed(columns.lines())
             case Extras() as extras if self.extras is None:
                 self._take_extras(extras)
             case Chunks(rows) if self._open is None and rows:
@@ -157,7 +159,16 @@ class Collector:
             if not begin <= x.start <= x.end <= self.length or x.start < self._last["locator"]:
                 raise ValueError(f"locator [{x.start}, {x.end}) is out of order, overlaps or lies outside its segment")
             self._last["locator"] = x.end
-        self._locators.extend(rows)
+        self._located(rows)
+
+    def _take_placed(self, lines: PlacedLines) -> None:
+        if not lines.in_order(max(self._begin(), self._last["locator"]), self.length):
+            raise ValueError("locators are out of order, overlap or lie outside their segment")
+        self._last["locator"] = lines.ends[-1]
+        self._located(lines)
+
+    def _located(self, rows: Sequence[Locator]) -> None:
+        self._locators.append(rows)
         if self._reached is not None and (page := rows[-1].place.page) is not None:
             self._reached(page)
 
@@ -185,17 +196,21 @@ class Collector:
         """The open segment is complete."""
         if self._open is not None:
             start, text = self._open.start, self._open.text
-            blocks, locators = tuple(self._blocks), tuple(self._locators)
+            blocks, locators = tuple(self._blocks), _joined(self._locators)
             size = getsizeof(text) + _ROW * (len(blocks) + len(locators))
             self.segments.append(Segment(start, start + len(text), text, blocks, locators), size)
             self._open = None
             self._blocks, self._locators = [], []
 
 
+def _joined(parts: Sequence[Sequence[Locator]]) -> Sequence[Locator]:
+    placed = [part for part in parts if isinstance(part, PlacedLines)]
+    return PlacedLines.joined(placed) if placed and len(placed) == len(parts) else tuple(chain(*parts))
+
+
 def _segment_bytes(segment: Segment) -> bytes:
     blocks = [[b.start, b.end, b.kind, b.level] for b in segment.blocks]
-    locators = [[x.start, x.end, x.place.to_json()] for x in segment.locators]
-    return orjson.dumps([segment.start, segment.end, segment.text, blocks, locators])
+    return orjson.dumps([segment.start, segment.end, segment.text, blocks, locators_json(segment.locators)])
 
 
 def _segment_of(data: bytes) -> Segment:

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from sourcebook.documents import Block, Box, Chunk, Locator, Place, Segment, Warn
+from sourcebook.documents import Block, Box, Chunk, Locator, Segment, Warn
+from sourcebook.placed import PlacedLines
 
 MAX_FRAME = 1024 * 1024
 """Bytes in one frame, without its header."""
@@ -125,14 +126,12 @@ class PageLocators:
         boxes = [number for place in places for number in place["box"]]
         return cls([row.start for row in rows], [row.end for row in rows], [p["page"] for p in places], boxes)
 
-    def rows(self) -> tuple[Locator, ...]:
+    def lines(self) -> PlacedLines:
         """Raises `FrameError` where the columns differ in length."""
-        boxes = zip(*[iter(self.boxes)] * 4, strict=True)
         try:
-            columns = zip(self.starts, self.ends, self.pages, boxes, strict=True)
-            return tuple(Locator(start, end, Place.on_page(page, box)) for start, end, page, box in columns)
-        except ValueError:
-            raise FrameError("columns of different lengths") from None
+            return PlacedLines(self.starts, self.ends, self.pages, self.boxes)
+        except ValueError as error:
+            raise FrameError(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from sourcebook import confinement, jail_child
 from sourcebook.confinement import ACTIVE
 from sourcebook.jail_child import CONNECTION, FILE, Config, message_of, readable_folders
 from sourcebook.jail_frames import Hello, encode
+from sourcebook.jail_spare import PAUSE, Spare, untaken, wait_for_files
 
 ORDER = struct.Struct("!d")
 """Seconds of wall clock until the child is killed."""
@@ -44,6 +45,7 @@ ENDED, TOO_SLOW, CANCELLED, NOT_STARTED = range(4)
 PYTHON_OPTIONS = ("-I", "-X", "utf8", "-W", "ignore", "-m", "sourcebook.jail_server")
 
 _OPEN_FILES = 1024
+_GARBAGE = (20_000, 20, 50)  # a child is soon gone: to look for garbage takes it a twentieth of a long document's time
 _LAST_SECONDS = 2.0  # to see the children die, when the client is gone
 _TRIES = 3  # children that a document is given to, where one after the other dies before it took it
 _ASIDE = 900  # file numbers that nothing else has, while files move to their places
@@ -73,14 +75,6 @@ class _Child:
     given: int = 0  # how often they were given to a process
 
 
-@dataclass
-class _Spare:
-    """A child that waits for its document. `way`: over which the files come to it."""
-
-    pid: int
-    way: socket.socket
-
-
 class Server:
     """One thread, one loop: orders in, children out, deadlines, reports."""
 
@@ -88,7 +82,8 @@ class Server:
         self._control = control
         self._config = config
         self._children: dict[int, _Child] = {}
-        self._spare: _Spare | None = None
+        self._spare: Spare | None = None
+        self._quiet = 0.0  # since when nothing is being read, on the monotonic clock
         self._base = 0
         _lower_open_files()
         self._folders: list[Path] = []
@@ -107,6 +102,7 @@ class Server:
         jail_child.rehearse()
         gc.collect()
         gc.freeze()  # what is here stays shared with the children
+        gc.set_threshold(*_GARBAGE)
         self._base = confinement.address_space()
         self._folders = readable_folders(self._config.preload, self._config.readable)
         layers = {"single_thread": threads, "reaper": confinement.become_reaper(), **self._try_layers()}
@@ -123,13 +119,21 @@ class Server:
             self._reap()
             if self._control.fileno() in ready:
                 self._take_order()
+            self._warm_up()
 
     def _timeout(self) -> int | None:
-        """Milliseconds to the next deadline."""
-        if not self._children:
-            return None
-        nearest = min(child.deadline for child in self._children.values())
-        return max(0, int((nearest - time.monotonic()) * 1000) + 1)
+        """Milliseconds to the next deadline, or until the child that waits may warm up."""
+        due = [child.deadline for child in self._children.values()]
+        if not due and self._spare is not None and not self._spare.warm:
+            due = [self._quiet + PAUSE]
+        return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
+
+    def _warm_up(self) -> None:
+        """Where nothing has been read for a moment, have the child that waits warm up."""
+        if self._children or self._spare is None or self._spare.warm:
+            return
+        if self._quiet + PAUSE <= time.monotonic():
+            self._spare.warm_up()
 
     def _try_layers(self) -> dict[str, str]:
         answer, theirs = socket.socketpair()
@@ -181,18 +185,19 @@ class Server:
         if not self._config.fork:
             return _spawn(*files, self._config)
         waiting, self._spare = self._spare, None
-        if waiting is not None and _gave(waiting, child, files):
-            return waiting.pid
-        fresh = self._forked()
-        _gave(fresh, child, files)  # should it be dead already, that is told like any child's death
-        return fresh.pid
+        if waiting is None or not waiting.give(files):
+            waiting = self._forked()
+            waiting.give(files)  # should it be dead already, that is told like any child's death
+        child.way = waiting.way
+        return waiting.pid
 
     def _fork_ahead(self) -> None:
         if self._config.fork and self._spare is None:
             with contextlib.suppress(OSError):  # then the next document's order says so
                 self._spare = self._forked()
+                self._quiet = time.monotonic()
 
-    def _forked(self) -> _Spare:
+    def _forked(self) -> Spare:
         """A child that confines itself, and then waits."""
         way, theirs = socket.socketpair()
         server = os.getpid()
@@ -211,10 +216,10 @@ class Server:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 os.dup2(os.dup2(theirs.fileno(), CONNECTION), FILE)  # the latter only keeps the number
                 os.closerange(FILE + 1, _OPEN_FILES)
-                jail_child.run(self._config, server, self._folders, self._base, _receive_files)
+                jail_child.run(self._config, server, self._folders, self._base, wait_for_files)
         with contextlib.suppress(OSError):  # the child does it too, and whoever is first is in time
             os.setpgid(pid, pid)
-        return _Spare(pid, way)
+        return Spare(pid, way)
 
     def _waiting(self) -> set[int]:
         return {self._spare.pid} if self._spare else set()
@@ -242,11 +247,12 @@ class Server:
                 self._spare.way.close()
                 self._spare = None
             child = self._children.pop(pid, None)
+            self._quiet = time.monotonic()
             if child is not None:
                 with contextlib.suppress(OSError):  # what it left behind in its group
                     os.killpg(pid, signal.SIGKILL)
                 self._poll.unregister(child.leash)
-                if _untaken(child) and child.reason == ENDED and child.given < _TRIES:
+                if child.way is not None and untaken(child.way) and child.reason == ENDED and child.given < _TRIES:
                     self._begin(child)  # it died while it still waited, which is no fault of the document
                 else:
                     _report(child, status, usage)
@@ -254,31 +260,6 @@ class Server:
         for pid in _direct_children() - self._children.keys() - self._waiting():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-
-
-def _gave(spare: _Spare, child: _Child, files: tuple[int, int]) -> bool:
-    """Hand a document's files to a child that waits."""
-    try:
-        socket.send_fds(spare.way, [b"D"], files)
-    except OSError:
-        spare.way.close()
-        return False
-    child.way = spare.way
-    return True
-
-
-def _untaken(child: _Child) -> bool:
-    """Whether a child that is gone never took its files: then they lie unread in its end of the way."""
-    if child.way is None:
-        return False
-    with child.way:
-        try:
-            child.way.recv(1, socket.MSG_DONTWAIT)
-        except ConnectionResetError:
-            return True
-        except OSError:
-            pass
-        return False
 
 
 def _report(child: _Child, status: int, usage: resource.struct_rusage | None) -> None:
@@ -347,16 +328,6 @@ def _lower_open_files() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     soft = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def _receive_files() -> None:
-    """In a child that waited on `CONNECTION`: its document's files, at the numbers that it knows."""
-    _, fds, _, _ = socket.recv_fds(socket.socket(fileno=CONNECTION), 1, 2)
-    if len(fds) < 2:  # the server is gone
-        os._exit(0)
-    for fd, number in zip(fds, (CONNECTION, FILE), strict=True):
-        os.dup2(fd, number)
-        os.close(fd)
 
 
 def _spawn(connection: int, file: int, config: Config) -> int:

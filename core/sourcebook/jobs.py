@@ -39,8 +39,7 @@ ACTIVE = ("queued", "leased")
 LONGEST_PAUSE = 600.0
 """Seconds between two tries."""
 
-_TOGETHER = 32  # jobs that are held at once, however few are being worked on
-_FEW = 1000  # jobs that wait
+_TOGETHER, _FEW = 32, 1000  # jobs that are held at once, however few are being worked on; and that wait
 _RETRY_AFTER = (2.0, 120.0)  # seconds: the least and the most that is asked of those who find the queue full
 
 
@@ -96,14 +95,15 @@ class Jobs:
         plain = {name: value for name, value in {"id": job_id, **row, **values}.items() if not claiming.is_sql(value)}
         sql = {name: value for name, value in {**row, **values}.items() if claiming.is_sql(value)}
         await c.execute(jobs.insert().values(sql) if sql else claiming.ADD, plain)
-        topics = [f"notebook:{n}"] if (n := values.get("notebook_id")) else []
-        await self._db.signals.send(c, QUEUED, *topics)
+        await self._db.signals.send(c, QUEUED, *([f"notebook:{n}"] if (n := values.get("notebook_id")) else []))
         return job_id
+
+    def has_room(self) -> bool:
+        """Whether there is room for sure; else it has to be counted."""
+        return "" in self._far
 
     async def check_room(self, c: AsyncConnection) -> None:
         """Raise `StoreError` (`server_queue_full`) where the server takes no more; an owner's own bound is a quota."""
-        if "" in self._far:
-            return
         # Counting ends at the bound: a short queue, as nearly every one is, costs next to nothing.
         waiting = int((await c.execute(claiming.COUNT, {"most": self.options.queue})).scalar_one())
         self._far.counted("", waiting, self.options.queue)
@@ -132,8 +132,7 @@ class Jobs:
 
     async def claim(self, worker: str, *, kept_only: bool = False) -> Job | None:
         """Lease the next job that is due: see `claim_some`."""
-        found = await self.claim_some(worker, 1, kept_only=kept_only)
-        return found[0] if found else None
+        return next(iter(await self.claim_some(worker, 1, kept_only=kept_only)), None)
 
     async def claim_some(self, worker: str, most: int, *, kept_only: bool = False) -> list[Job]:
         """Lease the next jobs that are due: kept for this process, let go by a worker that is gone, or queued.
@@ -220,7 +219,8 @@ class Jobs:
 
     async def release(self, job: Job) -> None:
         """Give it back untouched, as at shutdown; nothing happens where the lease is lost already."""
-        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1, "run_at": self._db.clock()}
+        values = {"state": "queued", "lease_until": None, "attempt": jobs.c.attempt - 1}
+        values["run_at"] = claiming.where_it_stood(self._db.clock())
         async with self._db.write(small=True) as c:
             await c.execute(jobs.update().where(*_held(job)).values(**values))
             await self._db.signals.send(c, QUEUED, *_topics(job))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,6 +13,7 @@ from sourcebook.errors import QuotaExceeded
 from sourcebook.settings import Limits
 
 _SPARED = 100  # times in a row that a count is spared, at most
+_MOMENT = 1.0  # seconds for which it is
 
 
 class StorageFull(QuotaExceeded):
@@ -23,24 +27,27 @@ class StorageFull(QuotaExceeded):
 class Far:
     """How often a count may be spared, since what was counted last is far from its bound.
 
-    A twentieth of what is left, so that twenty processes together cannot go over the bound; near it, every time counts.
+    A twentieth of what is left, and only for a moment: so one process never goes over a bound, and several at once only
+    by what each of them adds in that moment, as twenty that count together do not. Near it, every time counts.
     """
 
-    def __init__(self) -> None:
-        self._left: dict[str, int] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left: dict[str, tuple[int, float]] = {}  # how often yet, and until when
 
     def __contains__(self, key: str) -> bool:
         """Whether it need not be counted now."""
-        if not (left := self._left.pop(key, 0)):
+        left, until = self._left.pop(key, (0, 0.0))
+        if not left or self._clock() > until:
             return False
         if left > 1:
-            self._left[key] = left - 1
+            self._left[key] = left - 1, until
         return True
 
     def counted(self, key: str, count: int, bound: int) -> None:
-        """It was."""
-        if spared := min((bound - count) // 20, _SPARED):
-            self._left[key] = spared
+        """It was, and one is added to it now."""
+        if (spared := min((bound - count) // 20 - 1, _SPARED)) > 0:
+            self._left[key] = spared, self._clock() + _MOMENT
 
 
 class Quotas:
@@ -54,6 +61,10 @@ class Quotas:
     def light(self) -> bool:
         """Whether a check reads few rows: without a bound on what is stored, nothing is summed up."""
         return not (self.limits.storage or self.limits.owners or self.limits.sources)
+
+    def spares(self, owner_id: str) -> bool:
+        """Whether nothing need be counted for one small source more."""
+        return self.light and (not self.limits.queued or owner_id in self._far)
 
     async def check(self, c: AsyncConnection, owner_id: str, size: int = 0, *, added: bool = True) -> None:
         """Raises `StorageFull` where `size` bytes more are too much, `QuotaExceeded` where too many jobs wait.

@@ -15,6 +15,7 @@ from sourcebook.documents import Block, Locator, Passage, Place, Segment
 from sourcebook.errors import NotFound
 from sourcebook.interfaces import Scope
 from sourcebook.passages import Statements, View, passages_seen, places_within
+from sourcebook.placed import locators_json
 
 _SEGMENTS = 16  # of at most 64 Ki characters, and
 _BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
@@ -27,7 +28,7 @@ def encode_segment(segment: Segment) -> dict[str, Any]:
         "end": segment.end,
         "text": segment.text,
         "blocks": orjson.dumps([[b.start, b.end, b.kind, b.level] for b in segment.blocks]),
-        "locators": orjson.dumps([[x.start, x.end, x.place.to_json()] for x in segment.locators]),
+        "locators": orjson.dumps(locators_json(segment.locators)),
     }
 
 

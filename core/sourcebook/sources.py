@@ -105,14 +105,22 @@ class Sources:
             "metadata": dict(metadata or {}),
             "parent_id": parent_id,
         }
-        async with self._db.read(small=self._quotas.light) as c:  # before the bytes: none are sent in vain
-            if parent_id is None:  # what was found inside of a file has been let in with it
-                await self._jobs.check_room(c)
-            await self._quotas.check(c, notebook.owner_id)
+        await self._check_room(notebook.owner_id, inside=parent_id is not None)  # before the bytes: none come in vain
         blob = await self._blobs.put(new_id("blob"), chunks)
         await failpoint("accept.blob")
         # A caller who goes away now must not part the row from its bytes: this goes to its end without them.
         return await asyncio.shield(self._record(_Arrived(notebook, blob, values, password)))
+
+    async def _check_room(self, owner_id: str, *, inside: bool) -> None:
+        """What was found `inside` of a file has been let in with it."""
+        fits, few = inside or self._jobs.has_room(), self._quotas.spares(owner_id)
+        if fits and few:
+            return
+        async with self._db.read(small=self._quotas.light) as c:
+            if not fits:
+                await self._jobs.check_room(c)
+            if not few:
+                await self._quotas.check(c, owner_id)
 
     async def _record(self, arrived: _Arrived) -> tuple[str, bool]:
         # Where the database failed, the commit may stand and only its answer be lost: what became of the row is not

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,19 @@ from sourcebook.notebooks import Notebook, notebook_of
 from sourcebook.pipelines import Pipeline
 from sourcebook.specs import Specs
 
+_HELD = 4 * SEGMENT  # of a longer document the passages are read from the store again, batch by batch
+
 
 @dataclass(frozen=True)
 class Cut:
-    """A short document that this process has just cut: its passages as points."""
+    """A document that this process has just cut: its passages as points. `short`: all of it is one segment."""
 
     points: tuple[Point, ...]
+    short: bool
+
+    async def batch(self, first: int, most: int) -> Sequence[Point]:
+        """At most `most`, from the passage of this number on."""
+        return self.points[first : first + most]
 
 
 @dataclass(frozen=True)
@@ -54,18 +61,17 @@ class Task:
         """What comes when all is stored."""
         return "embedding" if self.pipeline.embedder else "indexing"
 
-    def cut(self, parsed: Parsed, filters: Mapping[str, FieldType], batch: int) -> Cut | None:
-        """A document that is one segment and at most one batch of passages, as most are, ready to be indexed."""
-        chunks = parsed.chunks
-        if parsed.length > SEGMENT or len(parsed.segments) != 1 or len(chunks) > batch:
+    def cut(self, parsed: Parsed, filters: Mapping[str, FieldType]) -> Cut | None:
+        """A document that is not very long, ready to be indexed."""
+        if parsed.length > _HELD:
             return None
-        text, language = parsed.segments[0].text, str(parsed.metadata.get("language", ""))
+        text, language = "".join(s.text for s in parsed.segments), str(parsed.metadata.get("language", ""))
         fields = source_fields(filters, self.source, parsed.metadata)
         points = []
-        for n, c in enumerate(chunks):
+        for n, c in enumerate(parsed.chunks):
             indexed = indexed_text(c.context, text[c.start : c.end])
             points.append(self.point(passage_id(self.generation_id, n), indexed, language, fields))
-        return Cut(tuple(points))
+        return Cut(tuple(points), short=len(parsed.segments) == 1)
 
     def point(self, passage: str, text: str, language: str, fields: Mapping[str, FieldValue]) -> Point:
         """A passage as an index takes it. `text`: what is embedded and indexed."""

@@ -60,7 +60,7 @@ class Worker:
         self._claiming: asyncio.Task[None] | None = None
         self._doing: set[asyncio.Task[None]] = set()
         self._claimed: deque[Job] = deque()  # and not begun
-        self._ended: deque[float] = deque(maxlen=_AHEAD)  # when the last jobs did
+        self._begun: deque[float] = deque(maxlen=_AHEAD)  # when the last jobs were
         self._random = random.Random()
 
     def start(self, count: int) -> None:
@@ -99,8 +99,7 @@ class Worker:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
         self._claiming = self._keeping = None
-        while self._claimed:
-            await self._release(self._claimed.popleft())
+        await self._hand_back()
         for task in list(self._doing):
             task.cancel()
         await asyncio.gather(*self._doing, return_exceptions=True)
@@ -120,22 +119,36 @@ class Worker:
                     await self._rest(added)
                     continue
                 self._take_up(room)
-                while self._claimed:
-                    await room.acquire()
+                while self._claimed and await self._room_soon(room):
                     self._take_up(room)
+                await self._hand_back()
+
+    async def _room_soon(self, room: asyncio.Semaphore) -> bool:
+        """A place for the next of the claimed, or False where that takes too long: nobody renews their leases."""
+        try:
+            async with asyncio.timeout(self._jobs.options.lease / 3):
+                return await room.acquire()
+        except TimeoutError:
+            return False
+
+    async def _hand_back(self) -> None:
+        """To the queue, what was claimed and not begun."""
+        while self._claimed:
+            await self._release(self._claimed.popleft())
 
     def _take_up(self, room: asyncio.Semaphore) -> None:
         """Begin the next of the claimed jobs, in a place that was acquired for it."""
         job = self._claimed.popleft()
+        self._begun.append(asyncio.get_running_loop().time())
         self._jobs.held[job.id] = once(room.release)
         task = asyncio.create_task(self._work(job), name=f"job {job.id}")
         self._doing.add(task)
         task.add_done_callback(self._doing.discard)
 
     def _pace(self) -> int:
-        """Jobs that ended a moment ago: as many more will have begun a moment from now."""
+        """Jobs that began a moment ago: as many more will have a moment from now."""
         since = asyncio.get_running_loop().time() - _MOMENT
-        return sum(at > since for at in self._ended)
+        return sum(at > since for at in self._begun)
 
     async def _next(self, name: str, kept_only: bool) -> list[Job]:
         """Claimed to the end: what is claimed while we are told to stop is given back, not forgotten.
@@ -174,7 +187,6 @@ class Worker:
         except Exception:  # not even the failure could be stored: its lease runs out, and it is taken again
             log.exception("job %s (%s) was dropped", job.id, job.kind)
         finally:
-            self._ended.append(asyncio.get_running_loop().time())
             self._jobs.held.pop(job.id)()
 
     async def _release(self, job: Job) -> None:

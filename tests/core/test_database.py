@@ -190,6 +190,45 @@ def test_small_transactions_lose_none_either_and_wait_for_another_processs_lock_
     asyncio.run(main())
 
 
+def test_what_need_not_last_is_seen_by_all_at_once_and_the_next_commit_waits_for_the_disk_again(tmp_path: Path) -> None:
+    async def syncs(database: Database, *, lasting: bool) -> list[int]:
+        async with database.write(small=True, lasting=lasting) as c:
+            await c.execute(sa.text("UPDATE counter SET n = n + 1"))
+            pragmas = ("synchronous", "wal_autocheckpoint")
+            return [int((await c.execute(sa.text(f"PRAGMA {name}"))).scalar_one()) for name in pragmas]
+
+    async def main() -> None:
+        database = await with_counter(tmp_path)
+        other = Database("", tmp_path)  # as another process
+        full, normal = [2, 1000], [1, 0]
+        assert await syncs(database, lasting=True) == full
+        for n in (2, 3):
+            assert await syncs(database, lasting=False) == normal
+            assert await counted(other) == n
+        assert await syncs(database, lasting=True) == full
+        await increment(database)  # `write` lasts where nothing is said
+        assert await counted(other) == 5
+        await database.close()
+        await other.close()
+
+    asyncio.run(main())
+
+
+def test_a_transaction_that_need_not_last_leaves_nothing_where_it_raises(tmp_path: Path) -> None:
+    async def main() -> None:
+        database = await with_counter(tmp_path)
+        with pytest.raises(ValueError, match="so"):
+            async with database.write(small=True, lasting=False) as c:
+                await c.execute(sa.text("UPDATE counter SET n = 7"))
+                raise ValueError("so")
+        assert await counted(database) == 0
+        await increment(database)
+        assert await counted(database) == 1
+        await database.close()
+
+    asyncio.run(main())
+
+
 def test_a_raising_transaction_leaves_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         database = await with_counter(tmp_path)

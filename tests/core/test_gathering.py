@@ -62,3 +62,42 @@ def test_whoever_is_cancelled_leaves_and_the_others_go_on() -> None:
         assert list(await asyncio.gather(first, third)) == [0, 2]
 
     asyncio.run(main())
+
+
+def test_where_a_call_is_held_back_what_comes_meanwhile_goes_along() -> None:
+    async def main() -> None:
+        calls: list[list[int]] = []
+
+        async def keep(items: Sequence[int]) -> Sequence[int]:
+            calls.append(list(items))
+            return items
+
+        gathering = Gathering(keep, 8, hold=lambda waiting: waiting < 3)
+        first = asyncio.create_task(gathering.submit(0))
+        await asyncio.sleep(0.02)
+        assert not calls
+        assert list(await asyncio.gather(first, gathering.submit(1), gathering.submit(2))) == [0, 1, 2]
+        assert calls == [[0, 1, 2]]
+
+    asyncio.run(main())
+
+
+def test_a_call_that_was_held_back_is_not_made_where_all_have_left() -> None:
+    async def main() -> None:
+        calls: list[list[int]] = []
+
+        async def keep(items: Sequence[int]) -> Sequence[int]:
+            calls.append(list(items))
+            return items
+
+        gone = asyncio.Event()
+        gathering = Gathering(keep, 8, hold=lambda waiting: not gone.is_set())
+        one = asyncio.create_task(gathering.submit(0))
+        await asyncio.sleep(0)
+        one.cancel()
+        await asyncio.wait([one])
+        gone.set()
+        assert await gathering.submit(1) == 1
+        assert calls == [[1]]
+
+    asyncio.run(main())

@@ -72,6 +72,28 @@ async def test_the_old_generation_serves_until_the_new_one_is_ready(room: Room) 
 
 
 @in_a_room()
+async def test_of_generations_that_become_ready_together_the_latest_of_each_source_serves(room: Room) -> None:
+    """Also one that was there before is then superseded, and another source's is not."""
+    ids = [await room.ready("lamp.txt", OLD), await room.ready("gate.txt", NEW)]
+    lamp, gate = [await room.source(i) for i in ids]
+    first, second = f"{lamp.generation_id}1", f"{lamp.generation_id}2"
+    new = {"source_id": lamp.id, "state": "indexing", "created_at": now()}
+    new["index_spec_id"] = (await room.rows(generations))[0]["index_spec_id"]
+    async with room.book.database.write() as c:
+        await c.execute(generations.insert(), [{"id": i, **new} for i in (first, second)])
+        await module.Generations(room.book.jobs).ready(c, [second, first])
+    states = {row["id"]: row["state"] for row in await room.rows(generations)}
+    assert states == {
+        lamp.generation_id: "superseded",
+        first: "superseded",
+        second: "ready",
+        gate.generation_id: "ready",
+    }
+    retired = {row["payload"]["generation_id"] for row in await room.rows(jobs, jobs.c.kind == "retire")}
+    assert retired == {lamp.generation_id, first}
+
+
+@in_a_room()
 async def test_the_same_bytes_change_nothing(room: Room) -> None:
     source_id = await room.ready("lamp.txt", OLD)
     assert await replaced(room, source_id, OLD) is None

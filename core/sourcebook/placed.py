@@ -1,0 +1,86 @@
+"""Locators of a page and a box each, as they come from a PDF: one a line, and hardly ever asked for one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import starmap
+from operator import le
+from typing import Any, overload
+
+from sourcebook.documents import Box, Locator, Place
+
+
+class PlacedLines(Sequence[Locator]):
+    """Like a tuple of locators, kept column by column: on their way into the store nobody makes an object of each.
+
+    `boxes` has four numbers each.
+    """
+
+    __slots__ = ("boxes", "ends", "pages", "starts")
+
+    def __init__(self, starts: list[int], ends: list[int], pages: list[int], boxes: list[float]) -> None:
+        """Raises `ValueError` where they are not of one length."""
+        if not len(starts) == len(ends) == len(pages) or len(boxes) != 4 * len(starts):
+            raise ValueError("columns of different lengths")
+        self.starts, self.ends, self.pages, self.boxes = starts, ends, pages, boxes
+
+    @classmethod
+    def joined(cls, parts: Sequence[PlacedLines]) -> PlacedLines:
+        """All of them, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        whole = cls([], [], [], [])
+        for part in parts:
+            whole.starts += part.starts
+            whole.ends += part.ends
+            whole.pages += part.pages
+            whole.boxes += part.boxes
+        return whole
+
+    def in_order(self, first: int, last: int) -> bool:
+        """Whether they lie in `[first, last)`, sorted and without overlapping."""
+        s, e = self.starts, self.ends
+        return not s or (s[0] >= first and e[-1] <= last and all(map(le, s, e)) and all(map(le, e, s[1:])))
+
+    def to_json(self) -> list[Any]:
+        """As `Place.to_json` has each place, behind its range."""
+        columns = zip(self.starts, self.ends, self.pages, self._boxes(), strict=True)
+        return [(start, end, {"page": page, "box": box}) for start, end, page, box in columns]
+
+    def _boxes(self) -> Iterator[Box]:
+        numbers = iter(self.boxes)
+        return zip(numbers, numbers, numbers, numbers, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[Locator]:
+        places = map(Place.on_page, self.pages, self._boxes())
+        return starmap(Locator, zip(self.starts, self.ends, places, strict=True))
+
+    @overload
+    def __getitem__(self, index: int) -> Locator: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Locator, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Locator | tuple[Locator, ...]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        i = range(len(self))[index]
+        left, top, right, bottom = self.boxes[4 * i : 4 * i + 4]
+        return Locator(self.starts[i], self.ends[i], Place.on_page(self.pages[i], (left, top, right, bottom)))
+
+    def __eq__(self, other: object) -> bool:
+        """As a sequence."""
+        return isinstance(other, tuple | PlacedLines) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
+def locators_json(locators: Sequence[Locator]) -> list[Any]:
+    """`[start, end, place]` of each."""
+    if isinstance(locators, PlacedLines):
+        return locators.to_json()
+    return [[x.start, x.end, x.place.to_json()] for x in locators]
