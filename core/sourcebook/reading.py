@@ -116,7 +116,7 @@ class Reading:
     @asynccontextmanager
     async def view(self, *, few: bool = False) -> AsyncGenerator[View, None]:
         """Passages in one snapshot. `few`: not more than a search of usual depth looks at."""
-        async with self._db.read(small=few) as connection:
+        async with self._db.glance() if few else self._db.read() as connection:
             yield View(connection, self._statements)
 
     async def passages(self, ids: Sequence[str], scope: Scope) -> dict[str, Passage]:
