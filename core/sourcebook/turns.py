@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sourcebook.database.engine import Database, now
 from sourcebook.database.prepared import Prepared
 from sourcebook.database.tables import citations, conversations, messages, run_segments, run_traces, runs, sources
+from sourcebook.database.together import Together
 from sourcebook.errors import NotFound
 from sourcebook.events import CitationEvent
 from sourcebook.ids import new_id
@@ -95,12 +96,13 @@ class Turns:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._together = Together(database)
 
     async def begin(self, principal: Principal, asked: Asked, run_id: str, worker: str, lease: datetime) -> str:
         """Store the question and the run that will answer it; the conversation's id. Raises `NotFound`."""
         at = now()
-        # A turn that replaces others touches all that came after.
-        async with self._db.write(small=not (asked.replaces or asked.again)) as c:
+
+        async def stored(c: AsyncConnection) -> str:
             conversation_id = await _conversation(c, principal, asked, at)
             if asked.replaces or asked.again:
                 await _give_way(c, conversation_id, asked, at)
@@ -110,7 +112,12 @@ class Turns:
                 await _ADD_QUESTION.run(c, {**question, **how})
             run = {"id": run_id, "owner_id": principal.owner_id, "conversation_id": conversation_id, "state": "running"}
             await _BEGIN_RUN.run(c, {"created_at": at, "worker": worker, "lease_until": lease, **run})
-        return conversation_id
+            return conversation_id
+
+        if not (asked.replaces or asked.again):
+            return await self._together.write(stored)
+        async with self._db.write() as c:  # it touches all that came after
+            return await stored(c)
 
     async def finish(
         self,
@@ -125,7 +132,8 @@ class Turns:
         False where the run has been ended by somebody else: then nothing is stored.
         """
         ended = {"ended_run": run_id, "ended_as": answer.outcome, "ended_with": answer.last_seq, "ended_at": now()}
-        async with self._db.write(small=True) as c:
+
+        async def stored(c: AsyncConnection) -> bool:
             if await _END.run(c, ended) == 0:
                 return False
             await _store(c, conversation_id, message_id, answer)
@@ -133,7 +141,9 @@ class Turns:
             if trace is not None:
                 await self._keep_trace(c, run_id, trace)
             await drop_frames(c, [run_id])
-        return True
+            return True
+
+        return await self._together.write(stored)
 
     async def _keep_trace(self, c: AsyncConnection, run_id: str, trace: Mapping[str, Any]) -> None:
         """An answer is not lost because its trace cannot be stored, as in a database that waits for its upgrade."""
