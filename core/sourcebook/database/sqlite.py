@@ -34,11 +34,12 @@ _AHEAD = 256  # rows that a statement brings along
 class _Raw(sqlite3.Connection):
     """What the connection's thread works on. `due` is the BEGIN that the next statement takes along.
 
-    `lasting`: whether its commits wait for the disk.
+    `lasting`: whether its commits wait for the disk; `patient`: whether it waits for another process's write.
     """
 
     due = ""
     lasting = True
+    patient = True
 
     def last(self, lasting: bool) -> None:
         """From the next transaction on. What does not wait for the disk does not tidy up the log either, which does."""
@@ -62,17 +63,24 @@ class _Raw(sqlite3.Connection):
         """Whether what is due has begun, without waiting for another process's write."""
         if self.due == "BEGIN" or not self.due:
             return True
+        self.wait(False)
         cursor = super().cursor()
-        cursor.execute("PRAGMA busy_timeout=0")
         try:
             cursor.execute(self.due)
         except sqlite3.OperationalError:  # the lock is held, or something worse: the thread waits, or finds out
             return False
         finally:
-            cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
             cursor.close()
         self.due = ""
         return True
+
+    def wait(self, patient: bool) -> None:
+        """Whether what finds the lock held waits for it. Set only where it changes, which is seldom."""
+        if patient != self.patient:
+            self.patient = patient
+            cursor = super().cursor()
+            cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS if patient else 0}")
+            cursor.close()
 
     def commit(self) -> None:
         """The same."""
@@ -127,6 +135,7 @@ class _Cursor(sqlite3.Cursor):
         raw = self.connection
         if isinstance(raw, _Raw) and raw.due:
             begin, raw.due = raw.due, ""
+            raw.wait(True)
             super().execute(begin)
 
 
