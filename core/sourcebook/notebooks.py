@@ -86,6 +86,11 @@ def visible(principal: Principal, permission: str = "read") -> sa.ColumnElement[
     return _visible(sa.literal(principal.owner_id), permission)
 
 
+def visible_to_owner(permission: str = "read") -> sa.ColumnElement[bool]:
+    """The same for the owner whose id is the parameter `owner`, in statements that are prepared."""
+    return _visible(sa.bindparam("owner", type_=sa.String), permission)
+
+
 def _visible(owner_id: sa.ColumnElement[str], permission: str = "read") -> sa.ColumnElement[bool]:
     allowed = sa.or_(*(grants.c.permission == one for one in dict.fromkeys((permission, "write"))))
     granted = sa.select(grants.c.notebook_id).where(grants.c.owner_id == owner_id, allowed)
@@ -93,13 +98,22 @@ def _visible(owner_id: sa.ColumnElement[str], permission: str = "read") -> sa.Co
     return sa.and_(mine, notebooks.c.deleted_at.is_(None))
 
 
+# Most requests ask one of these.
+_ONE = {
+    permission: Prepared(
+        sa.select(notebooks).where(notebooks.c.id == sa.bindparam("notebook"), visible_to_owner(permission))
+    )
+    for permission in ("read", "write")
+}
+
+
 class Notebooks:
     """Notebooks in SQL."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        mine = _visible(sa.bindparam("owner", type_=sa.String))
-        self._scoped = Prepared(sa.select(notebooks).where(one_of(notebooks.c.id, "ids", database), mine))
+        among = one_of(notebooks.c.id, "ids", database)
+        self._scoped = Prepared(sa.select(notebooks).where(among, visible_to_owner()))
 
     async def create(
         self,
@@ -132,12 +146,11 @@ class Notebooks:
 
     async def get(self, principal: Principal, notebook_id: str, permission: str = "read") -> Notebook:
         """Raises `NotFound` also for what is somebody else's."""
-        query = sa.select(notebooks).where(notebooks.c.id == notebook_id, visible(principal, permission))
-        async with self._db.read() as c:
-            row = (await c.execute(query)).mappings().first()
+        async with self._db.glance() as c:
+            row = await _ONE[permission].first(c, {"notebook": notebook_id, "owner": principal.owner_id})
         if row is None:
             raise NotFound(f"There is no notebook {notebook_id}.")
-        return notebook_of(row)
+        return notebook_of(row._asdict())
 
     async def find(self, principal: Principal, name: str) -> Notebook | None:
         """By id or else by title, for the command line; the newest where a title is there twice."""
@@ -189,7 +202,7 @@ class Notebooks:
         if version is not None:
             where.append(notebooks.c.version == version)
         values = {k: v for k, v in changes.items() if k in ("title", "description", "metadata")}
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             done = await c.execute(
                 notebooks.update()
                 .where(*where)
