@@ -22,6 +22,7 @@ from sourcebook.app import Sourcebook
 from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook_api.app import create_app
+from sourcebook_api.corked import Protocol
 from sourcebook_api.hosts import is_loopback
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 self._app,
                 loop="asyncio",
-                http="h11",
+                http=Protocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,
