@@ -90,7 +90,7 @@ class Database:
         try:
             async with opening as connection:
                 if self.sqlite:
-                    raw = await connection_of(connection)
+                    raw = connection_of(connection)
                     raw.small, put_off = small, raw.put_off
                     raw.last(lasting)
                 try:

@@ -263,14 +263,13 @@ class Glances:
 
 def small_connection_of(connection: AsyncConnection) -> sqlite3.Connection | None:
     """What a transaction that is small writes through, once it has begun; None where a thread has to be asked."""
+    return connection_of(connection).here()
+
+
+def connection_of(connection: AsyncConnection) -> Connection:
+    """The open connection itself. It puts off cancels; whoever raises one clears the list."""
     sync = connection.sync_connection
     raw = sync.connection.driver_connection if sync is not None else None
-    return raw.here() if isinstance(raw, Connection) else None
-
-
-async def connection_of(connection: AsyncConnection) -> Connection:
-    """The connection itself. It puts off cancels; whoever raises one clears the list."""
-    raw = (await connection.get_raw_connection()).driver_connection
     assert isinstance(raw, Connection)
     return raw
 
