@@ -245,6 +245,8 @@ class Http:
         import httpcore
         import httpx
 
+        from sourcebook.sockets import Backend
+
         return httpcore.AsyncConnectionPool(
             # SSL_CERT_FILE and SSL_CERT_DIR count: that is how a private authority is added.
             ssl_context=httpx.create_ssl_context() if scheme == b"https" else None,
@@ -252,7 +254,7 @@ class Http:
             max_connections=MAX_CONNECTIONS,
             max_keepalive_connections=MAX_IDLE,
             keepalive_expiry=IDLE_SECONDS,
-            network_backend=guarded_backend(self._guard) if self._guard is not None else None,
+            network_backend=guarded_backend(self._guard) if self._guard is not None else Backend(),
         )
 
 
