@@ -25,8 +25,8 @@ MAY_IMPORT = {
     "sourcebook_plugins": {"sourcebook", "sourcebook_plugins"},
     "sourcebook_api": {"sourcebook", "sourcebook_api"},
 }
-# The client, and the check of addresses that it connects through.
-SPEAK_HTTP = {"core/sourcebook/http.py", "core/sourcebook/addresses.py"}
+# The client, its connections, and the check of addresses that they go through.
+SPEAK_HTTP = {"core/sourcebook/http.py", "core/sourcebook/sockets.py", "core/sourcebook/addresses.py"}
 CLIENTS = {"httpx", "httpcore", "requests", "aiohttp", "urllib3"}
 MOST_LINES = 400
 HEAVY = ("pypdfium2", "docx", "lxml", "numpy", "qdrant_edge", "qdrant_client", "markdown_it", "httpx", "httpcore")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BYTES, FILES = 10 * 1024 * 1024, 10
@@ -20,21 +21,26 @@ class AuditFile:
 
     def __init__(self, path: Path, size: int = BYTES, files: int = FILES) -> None:
         self._path = path
+        self._lock = path.with_name(f"{path.name}.lock")
         self._size = size
         self._files = files
 
     def append(self, line: bytes) -> None:
         """Add a line, which `line` does not end. Raises `OSError`."""
         with self._locked():
-            if self._path.exists() and self._path.stat().st_size + len(line) >= self._size:
-                self._turn_over()
+            with suppress(FileNotFoundError):
+                if self._path.stat().st_size + len(line) >= self._size:
+                    self._turn_over()
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "ab") as file:
-                file.write(line + b"\n")
+            try:
+                if os.write(descriptor, line + b"\n") <= len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(descriptor)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

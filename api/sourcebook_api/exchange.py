@@ -71,6 +71,7 @@ class Outgoing:
             self._extra.insert(0, (b"content-security-policy", _DOCS_POLICY))
         self.started = False
         self.streams = False
+        self.busy = False  # there was no room for the request
         self.status = 0
         self.bytes = 0
         self.incoming: Incoming | None = None

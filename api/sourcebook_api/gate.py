@@ -33,6 +33,7 @@ from sourcebook_api.hosts import Hosts
 from sourcebook_api.limits import Limiter
 from sourcebook_api.openai_errors import OpenAIErrors
 from sourcebook_api.permissions import SAFE, Permissions
+from sourcebook_api.places import Overloaded
 from sourcebook_api.problems import ProblemResponse, internal, response_of
 from sourcebook_api.proxies import Proxies
 from sourcebook_api.revoking import StillValid
@@ -116,6 +117,7 @@ class Gate:
                 if asked is not None and not _GOES_ON.fullmatch(scope["path"]):
                     await self._take_place(asked, out, ending)
             except SourcebookError as error:
+                out.busy = isinstance(error, Overloaded)
                 await refuse(response_of(error, request_id), receive, out.send, headers)
                 return
             except Exception:  # a check that breaks lets nobody through, and tells nobody why
@@ -152,7 +154,8 @@ class Gate:
             await refuse(response_of(error, request_id), incoming.source, out.send, _headers(scope))
 
     def _audit_it(self, scope: Scope, out: Outgoing) -> None:
-        self._audit.record(scope, out.status, route_of(scope))
+        if not out.busy:  # nobody did anything, and nobody was told that they may not
+            self._audit.record(scope, out.status, route_of(scope))
 
     def _check_address(self, scope: Scope, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")

@@ -69,6 +69,10 @@ def _followed(configuration: Configuration) -> Sourcebook:
 
 
 def _run(server: Server, sock: socket.socket | None = None) -> None:
+    # No line of the log tells where in the code it was written, and to find that out takes longer than to write it
+    # (the standard library's "Logging HOWTO", section Optimization).
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(server.run_to_the_end(sock))
 

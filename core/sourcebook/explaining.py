@@ -48,7 +48,8 @@ class Explanation:
         found: dict[str, dict[str, Any]] = {}
         for fused, weight_of in self._fused:
             for rank, one in enumerate(fused, 1):
-                legs = {leg: {"rank": one.ranks[leg], "score": round(s, 6)} for leg, s in one.scores.items()}
+                its = ((leg, hits[one.passage_id]) for leg, hits in one.legs.items() if one.passage_id in hits)
+                legs = {leg: {"rank": place, "score": round(score, 6)} for leg, (place, score) in its}
                 found[one.passage_id] = {"legs": legs, "fused": {"rank": rank, "score": round(one.score, 6)}}
                 if (weight := weight_of.get(one.passage_id, 1.0)) != 1.0:
                     found[one.passage_id]["notebook_weight"] = weight

@@ -24,6 +24,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +245,8 @@ class Http:
         import httpcore
         import httpx
 
+        from sourcebook.sockets import Backend
+
         return httpcore.AsyncConnectionPool(
             # SSL_CERT_FILE and SSL_CERT_DIR count: that is how a private authority is added.
             ssl_context=httpx.create_ssl_context() if scheme == b"https" else None,
@@ -251,7 +254,7 @@ class Http:
             max_connections=MAX_CONNECTIONS,
             max_keepalive_connections=MAX_IDLE,
             keepalive_expiry=IDLE_SECONDS,
-            network_backend=guarded_backend(self._guard) if self._guard is not None else None,
+            network_backend=guarded_backend(self._guard) if self._guard is not None else Backend(),
         )
 
 
@@ -260,28 +263,39 @@ def _built(
 ) -> tuple[httpcore.Request, str]:
     """The request, and its address as errors may show it: without credentials and query."""
     import httpcore
-    import httpx
 
     for name, value in headers.items():
         # h11 would quote the value in its error, and the value may be a key.
         if not value.isascii() or not value.isprintable():
             raise _error("upstream_bad_request", f"The header {name} holds characters that cannot be sent.")
-    base = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "Sourcebook"}
-    try:
-        built = httpx.Request(method, url, headers=base | {k.lower(): v for k, v in headers.items()}, content=content)
-    except (httpx.InvalidURL, UnicodeError, TypeError):
-        raise _error("upstream_bad_request", "The address is not a valid URL.") from None
-    where = f"{built.url.scheme}://{built.url.netloc.decode('ascii')}{built.url.path}"
-    if built.url.scheme not in ("http", "https") or not built.url.host:
-        raise _error("upstream_bad_request", f"The address must begin with http:// or https://, not {where[:80]!r}.")
-    if built.url.userinfo:
-        raise _error("upstream_bad_request", f"The address of {where} holds credentials; they belong in a header.")
-    target = httpcore.URL(
-        scheme=built.url.raw_scheme, host=built.url.raw_host, port=built.url.port, target=built.url.raw_path
-    )
+    target, where, host = _address(url)
+    sent = {"host": host, "accept": "*/*", "accept-encoding": "identity", "user-agent": "Sourcebook"}
+    sent |= {k.lower(): v for k, v in headers.items()}
+    if content is not None or method in ("POST", "PUT", "PATCH"):
+        sent["content-length"] = str(len(content or b""))
+    raw_headers = [(name.encode(), value.encode()) for name, value in sent.items()]
     times = {"connect": limits.connect, "pool": limits.connect}  # all else is on our own clock
-    raw = httpcore.Request(method, target, headers=built.headers.raw, content=content, extensions={"timeout": times})
-    return raw, where
+    return httpcore.Request(method, target, headers=raw_headers, content=content, extensions={"timeout": times}), where
+
+
+@lru_cache(maxsize=256)  # a server's is the same for every question
+def _address(url: str) -> tuple[httpcore.URL, str, str]:
+    """The address as it is asked for, as errors may show it, and as its Host header names it."""
+    import httpcore
+    import httpx
+
+    try:
+        built = httpx.URL(url)
+        host = httpx.Request("GET", built).headers["host"]
+    except (httpx.InvalidURL, UnicodeError, TypeError, KeyError):
+        raise _error("upstream_bad_request", "The address is not a valid URL.") from None
+    where = f"{built.scheme}://{built.netloc.decode('ascii')}{built.path}"
+    if built.scheme not in ("http", "https") or not built.host:
+        raise _error("upstream_bad_request", f"The address must begin with http:// or https://, not {where[:80]!r}.")
+    if built.userinfo:
+        raise _error("upstream_bad_request", f"The address of {where} holds credentials; they belong in a header.")
+    target = httpcore.URL(scheme=built.raw_scheme, host=built.raw_host, port=built.port, target=built.raw_path)
+    return target, where, host
 
 
 async def _sent(

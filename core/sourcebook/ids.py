@@ -9,6 +9,7 @@ import uuid
 from datetime import datetime
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _PASSAGES = uuid.UUID("8a0a7b1e-4a55-5c7f-9d43-3d2f5e6c7b10")
 
 
@@ -23,8 +24,7 @@ def first_id_at(prefix: str, at: datetime) -> str:
 
 
 def _named(prefix: str, number: int) -> str:
-    digits = [_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)]
-    return f"{prefix}_{''.join(digits)}"
+    return f"{prefix}_{''.join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])}"
 
 
 def passage_id(generation_id: str, ordinal: int) -> str:

@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, insert_or_ignore, now
+from sourcebook.database.lists import one_of
 from sourcebook.database.pages import Page, page
+from sourcebook.database.prepared import Prepared
 from sourcebook.database.tables import UTCDateTime, grants, index_specs, notebooks, owners
 from sourcebook.errors import Conflict, InvalidInput, NotFound, StoreError
 from sourcebook.ids import new_id
@@ -84,17 +86,25 @@ def visible(principal: Principal, permission: str = "read") -> sa.ColumnElement[
     return _visible(sa.literal(principal.owner_id), permission)
 
 
+def visible_to_owner(permission: str = "read") -> sa.ColumnElement[bool]:
+    """The same for the owner whose id is the parameter `owner`, in statements that are prepared."""
+    return _visible(sa.bindparam("owner", type_=sa.String), permission)
+
+
 def _visible(owner_id: sa.ColumnElement[str], permission: str = "read") -> sa.ColumnElement[bool]:
-    allowed = ("read", "write") if permission == "read" else ("write",)
-    granted = sa.select(grants.c.notebook_id).where(grants.c.owner_id == owner_id, grants.c.permission.in_(allowed))
+    allowed = sa.or_(*(grants.c.permission == one for one in dict.fromkeys((permission, "write"))))
+    granted = sa.select(grants.c.notebook_id).where(grants.c.owner_id == owner_id, allowed)
     mine = sa.or_(notebooks.c.owner_id == owner_id, notebooks.c.id.in_(granted))
     return sa.and_(mine, notebooks.c.deleted_at.is_(None))
 
 
-# Every question asks this: to build it takes about as long as to run it.
-_SCOPED = sa.select(notebooks).where(
-    notebooks.c.id.in_(sa.bindparam("ids", expanding=True)), _visible(sa.bindparam("owner", type_=sa.String))
-)
+# Most requests ask one of these.
+_ONE = {
+    permission: Prepared(
+        sa.select(notebooks).where(notebooks.c.id == sa.bindparam("notebook"), visible_to_owner(permission))
+    )
+    for permission in ("read", "write")
+}
 
 
 class Notebooks:
@@ -102,6 +112,8 @@ class Notebooks:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        among = one_of(notebooks.c.id, "ids", database)
+        self._scoped = Prepared(sa.select(notebooks).where(among, visible_to_owner()))
 
     async def create(
         self,
@@ -134,12 +146,11 @@ class Notebooks:
 
     async def get(self, principal: Principal, notebook_id: str, permission: str = "read") -> Notebook:
         """Raises `NotFound` also for what is somebody else's."""
-        query = sa.select(notebooks).where(notebooks.c.id == notebook_id, visible(principal, permission))
-        async with self._db.read() as c:
-            row = (await c.execute(query)).mappings().first()
+        async with self._db.glance() as c:
+            row = await _ONE[permission].first(c, {"notebook": notebook_id, "owner": principal.owner_id})
         if row is None:
             raise NotFound(f"There is no notebook {notebook_id}.")
-        return notebook_of(row)
+        return notebook_of(row._asdict())
 
     async def find(self, principal: Principal, name: str) -> Notebook | None:
         """By id or else by title, for the command line; the newest where a title is there twice."""
@@ -191,7 +202,7 @@ class Notebooks:
         if version is not None:
             where.append(notebooks.c.version == version)
         values = {k: v for k, v in changes.items() if k in ("title", "description", "metadata")}
-        async with self._db.write() as c:
+        async with self._db.write(small=True) as c:
             done = await c.execute(
                 notebooks.update()
                 .where(*where)
@@ -247,8 +258,8 @@ class Notebooks:
     async def scope(self, principal: Principal, notebook_ids: Sequence[str]) -> Scoped:
         """The scope of one request. Raises `NotFound` for any notebook that is not the principal's to read."""
         asked = {"ids": list(notebook_ids), "owner": principal.owner_id}
-        async with self._db.read(small=True) as c:
-            found = {row["id"]: notebook_of(row) for row in (await c.execute(_SCOPED, asked)).mappings()}
+        async with self._db.glance() as c:
+            found = {row.id: notebook_of(row._asdict()) for row in await self._scoped.rows(c, asked)}
         if missing := [n for n in notebook_ids if n not in found]:
             raise NotFound(f"There is no notebook {missing[0]}.")
         chosen = [found[n] for n in dict.fromkeys(notebook_ids)]

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from sourcebook.database.engine import Database, now
 from sourcebook.database.pages import Page, page
+from sourcebook.database.prepared import Prepared
 from sourcebook.database.tables import deletions, keys, owners
 from sourcebook.errors import InvalidInput, NotFound, StoreError, Unauthenticated
 from sourcebook.ids import new_id
@@ -166,32 +167,32 @@ class Owners:
 
     async def any_keys(self) -> bool:
         """Whether there is an active key: then every request needs one."""
-        query = sa.select(keys.c.id).where(keys.c.revoked_at.is_(None)).limit(1)
-        async with self._db.read(small=True) as c:
-            return (await c.execute(query)).scalar() is not None
+        async with self._db.glance() as c:
+            return await _ANY.first(c, {}) is not None
 
     async def authenticate(self, secret: str) -> Principal:
         """Who this secret stands for. Raises `Unauthenticated`: unknown, revoked and expired are not told apart."""
-        query = sa.select(keys, owners.c.name.label("owner")).join(owners).where(keys.c.hash == _hash(secret))
-        async with self._db.read(small=True) as c:
-            row = (await c.execute(query)).mappings().first() if may_be_a_key(secret) else None
-        if row is None or row["revoked_at"] or (row["expires_at"] and row["expires_at"] <= now()):
+        row = None
+        if may_be_a_key(secret):
+            async with self._db.glance() as c:
+                row = await _BY_SECRET.first(c, {"secret": _hash(secret)})
+        if row is None or row.revoked_at or (row.expires_at and row.expires_at <= now()):
             raise Unauthenticated(
                 "This key is not valid.", remedy="Send `Authorization: Bearer <key>` with an active key."
             )
         await self._used(row)
-        return Principal(row["owner_id"], row["owner"], frozenset(row["permissions"]), row["id"], row["limits"])
+        return Principal(row.owner_id, row.owner, frozenset(row.permissions), row.id, row.limits)
 
     async def _used(self, row: Any) -> None:
         """Remember when, to the minute; that it could not be written down is no reason to refuse."""
         at = now()
-        if row["used_at"] is not None and row["used_at"] > at - _USED_EVERY:
+        if row.used_at is not None and row.used_at > at - _USED_EVERY:
             return
         try:
             async with self._db.write() as c:
-                await c.execute(keys.update().where(keys.c.id == row["id"]).values(used_at=at))
+                await c.execute(keys.update().where(keys.c.id == row.id).values(used_at=at))
         except StoreError as error:
-            log.warning("the last use of key %s was not stored: %s", row["id"], error)
+            log.warning("the last use of key %s was not stored: %s", row.id, error)
 
 
 def new_secret() -> str:
@@ -215,6 +216,13 @@ def _checksum(entropy: str) -> str:
         number, digit = divmod(number, 36)
         digits += "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
     return digits
+
+
+# Every request asks one of these.
+_ANY = Prepared(sa.select(keys.c.id).where(keys.c.revoked_at.is_(None)).limit(1))
+_BY_SECRET = Prepared(
+    sa.select(keys, owners.c.name.label("owner")).join(owners).where(keys.c.hash == sa.bindparam("secret"))
+)
 
 
 def _keys() -> sa.Select[Any]:

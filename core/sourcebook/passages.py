@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database
 from sourcebook.database.lists import one_of
+from sourcebook.database.prepared import Prepared
+from sourcebook.database.sqlite import Glance
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
 from sourcebook.documents import SEGMENT, Passage, Place
 from sourcebook.filters import FieldType, Filter, matches, source_fields
@@ -30,7 +32,7 @@ class Confirmed(NamedTuple):
 class View:
     """Passages in one snapshot of the database: what is confirmed is still there when it is filled."""
 
-    def __init__(self, connection: AsyncConnection, statements: Statements) -> None:
+    def __init__(self, connection: AsyncConnection | Glance, statements: Statements) -> None:
         self._c = connection
         self._statements = statements
 
@@ -40,7 +42,7 @@ class View:
         `ready` and not deleted are asked of SQL, and its notebook and index spec must be the scope's.
         """
         allowed = {(n.notebook_id, n.index_spec_id) for n in scope.notebooks}
-        rows = await self._c.execute(self._statements.named, {"ids": list(dict.fromkeys(ids))})
+        rows = await self._statements.named.rows(self._c, {"ids": list(dict.fromkeys(ids))})
         return {row[1]: Confirmed(*row[1:]) for row in rows if (row[2], row[0]) in allowed}
 
     async def matching(
@@ -49,9 +51,9 @@ class View:
         """Those whose source matches now. An index may be behind an edit of tags or metadata; SQL is not."""
         wanted = list({one.document_id for one in found.values()})
         good: set[str] = set()
-        for row in (await self._c.execute(self._statements.fields, {"ids": wanted})).mappings():
-            if matches(where, row["id"], source_fields(keys, dict(row), row["document"] or {})):
-                good.add(row["id"])
+        for row in await self._statements.fields.rows(self._c, {"ids": wanted}):
+            if matches(where, row.id, source_fields(keys, row._asdict(), row.document or {})):
+                good.add(row.id)
         return {i: one for i, one in found.items() if one.source_id in good}
 
     async def filled(self, ids: Sequence[str], *, placed: bool = True) -> dict[str, Passage]:
@@ -60,12 +62,12 @@ class View:
         This costs more than to confirm, and asks nothing of who may see it: it is for what was confirmed.
         """
         pieces: dict[str, list[Any]] = {}
-        for row in await self._c.execute(self._statements.texts, {"ids": ids}):
+        for row in await self._statements.texts.rows(self._c, {"ids": ids}):
             pieces.setdefault(row.id, []).append(row)
         # As they are stored: most of them are never looked at.
         locators: dict[tuple[str, int], list[Any]] = {}
         if placed:
-            for document_id, start, stored in await self._c.execute(self._statements.locators, {"ids": ids}):
+            for document_id, start, stored in await self._statements.locators.rows(self._c, {"ids": ids}):
                 locators[document_id, start] = orjson.loads(stored)
         filled = {}
         for passage_id in ids:
@@ -119,9 +121,10 @@ class Statements:
     def __init__(self, database: Database) -> None:
         p, t = passages.c, document_segments.c
         whose = (sources.c.notebook_id, sources.c.id, generations.c.document_id)
-        self.named = passages_seen(generations.c.index_spec_id, p.id, *whose).where(one_of(p.id, "ids", database))
+        named = passages_seen(generations.c.index_spec_id, p.id, *whose).where(one_of(p.id, "ids", database))
+        self.named = Prepared(named)
         columns = [sources.c[name] for name in ("id", "tags", "name", "media_type", "metadata", "created_at")]
-        self.fields = (
+        self.fields = Prepared(
             sa.select(*columns, documents.c.metadata.label("document"))
             .join(documents, documents.c.source_id == sources.c.id)
             .where(one_of(documents.c.id, "ids", database))
@@ -137,8 +140,8 @@ class Statements:
         told = (sources.c.notebook_id, generations.c.source_id, sources.c.name, t.document_id)
         found = sa.select(passages, *told, t.start.label("at"), text.label("text")).select_from(joined)
         # The text of the passages, in one piece for each segment that they meet, in order; then those locators.
-        self.texts = found.where(asked).order_by(t.start)
+        self.texts = Prepared(found.where(asked).order_by(t.start))
         keys = sa.select(t.document_id, t.start).select_from(joined).where(asked)
         u = document_segments.alias()
-        named = sa.tuple_(u.c.document_id, u.c.start).in_(keys)
-        self.locators = sa.select(u.c.document_id, u.c.start, u.c.locators).where(named)
+        those = sa.tuple_(u.c.document_id, u.c.start).in_(keys)
+        self.locators = Prepared(sa.select(u.c.document_id, u.c.start, u.c.locators).where(those))

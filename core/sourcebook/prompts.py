@@ -27,14 +27,15 @@ _FENCE = re.compile(r"<(?=\s*/?\s*passage\b)", re.IGNORECASE)
 
 def fenced(text: str) -> str:
     """Text that cannot close its own fence, nor hide anything."""
-    return _FENCE.sub("&lt;", without_hidden(text))
+    shown = without_hidden(text)
+    return _FENCE.sub("&lt;", shown) if "<" in shown else shown
 
 
 class Prompts:
     """The three templates of a pipeline, compiled once. Raises `ConfigError` for one that is missing or broken."""
 
     def __init__(self, options: settings.Prompts) -> None:
-        self._system = _template("system", options.system)
+        self._system = ""  # it is given nothing, so it is always the same
         self._question = _template("question", options.question)
         self._condense = _template("condense", options.condense)
         self._try(options)
@@ -47,7 +48,7 @@ class Prompts:
         passage = Passage("p", "s", "n", "d", "g", 0, 0, 4, "Text", title="Title", places=(place,))
         history = (Message("user", "Before?"), Message("assistant", "Then."))
         tries: dict[str, Callable[[], object]] = {
-            "system": self._system.render,
+            "system": partial(self._say, options.system),
             "question": partial(self.answer, "Why?", [passage]),
             "condense": partial(self.condense, "Why?", history),
         }
@@ -57,6 +58,9 @@ class Prompts:
             except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
                 path = getattr(options, name) or "the packaged template"
                 raise ConfigError(f"prompts.{name}: {path} cannot be rendered: {error}.") from error
+
+    def _say(self, path: Path | None) -> None:
+        self._system = _template("system", path).render().strip()
 
     def answer(
         self, question: str, passages: Sequence[Passage], history: Sequence[Message] = (), more: str = ""
@@ -71,7 +75,7 @@ class Prompts:
             for p in passages
         ]
         asked = self._question.render(question=question, passages=numbered)
-        system = f"{self._system.render().strip()}\n\n{more}".strip()
+        system = f"{self._system}\n\n{more}".strip()
         return (Message("system", system), *history, Message("user", asked.strip()))
 
     def condense(self, question: str, history: Sequence[Message]) -> tuple[Message, ...]:

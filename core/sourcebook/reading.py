@@ -10,8 +10,9 @@ import orjson
 import sqlalchemy as sa
 
 from sourcebook.database.engine import Database
+from sourcebook.database.prepared import Prepared
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
-from sourcebook.documents import Block, Locator, Passage, Place, Segment
+from sourcebook.documents import SEGMENT, Block, Locator, Passage, Place, Segment
 from sourcebook.errors import NotFound
 from sourcebook.interfaces import Scope
 from sourcebook.passages import Statements, View, passages_seen, places_within
@@ -19,6 +20,15 @@ from sourcebook.placed import locators_json
 
 _SEGMENTS = 16  # of at most 64 Ki characters, and
 _BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
+_RANGES = 16  # of texts that are read at once
+
+_t = document_segments.c
+_MET = sa.and_(
+    _t.document_id == sa.bindparam("document"), _t.end > sa.bindparam("first"), _t.start < sa.bindparam("last")
+)
+_TEXTS = Prepared(sa.select(_t.start, _t.text).where(_MET).order_by(_t.start))
+_PLACES = Prepared(sa.select(_t.locators).where(_MET).order_by(_t.start))
+_DOCUMENT = Prepared(sa.select(documents).where(documents.c.id == sa.bindparam("document")))
 
 
 def encode_segment(segment: Segment) -> dict[str, Any]:
@@ -81,12 +91,11 @@ class Reading:
         """`document.text[start:end]` of each (document, start, end)."""
         if not ranges:
             return []
-        t = document_segments
         found: list[str] = []
-        async with self._db.read() as c:
+        few = sum(end - start for _, start, end in ranges) <= SEGMENT and len(ranges) <= _RANGES
+        async with self._db.glance() if few else self._db.read() as c:
             for document_id, start, end in ranges:
-                query = sa.select(t.c.start, t.c.text).where(t.c.document_id == document_id, t.c.end > start)
-                rows = (await c.execute(query.where(t.c.start < end).order_by(t.c.start))).all()
+                rows = await _TEXTS.rows(c, {"document": document_id, "first": start, "last": end})
                 found.append("".join(text[max(start - at, 0) : end - at] for at, text in rows))
         return found
 
@@ -96,28 +105,26 @@ class Reading:
 
     async def places_of(self, ranges: Sequence[tuple[str, int, int]]) -> list[list[Place]]:
         """The same of each (document, start, end)."""
-        t = document_segments
         placed: list[list[Place]] = []
-        async with self._db.read() as c:
+        async with self._db.glance() if len(ranges) == 1 else self._db.read() as c:
             for document_id, start, end in ranges:
-                met = sa.and_(t.c.document_id == document_id, t.c.end > start, t.c.start < end)
-                query = sa.select(t.c.locators).where(met).order_by(t.c.start)
-                found = (await c.execute(query)).scalars().all()
-                placed.append(places_within([orjson.loads(locators) for locators in found], start, end))
+                rows = await _PLACES.rows(c, {"document": document_id, "first": start, "last": end})
+                placed.append(places_within([orjson.loads(row.locators) for row in rows], start, end))
         return placed
 
     async def document(self, document_id: str) -> Mapping[str, Any]:
         """Length, metadata, warnings and parser. Raises `NotFound`."""
-        async with self._db.read() as c:
-            row = (await c.execute(sa.select(documents).where(documents.c.id == document_id))).mappings().first()
+        async with self._db.glance() as c:
+            row = await _DOCUMENT.first(c, {"document": document_id})
         if row is None:
             raise NotFound(f"There is no document {document_id}.")
-        return dict(row)
+        found: dict[str, Any] = row._asdict()
+        return found
 
     @asynccontextmanager
     async def view(self, *, few: bool = False) -> AsyncGenerator[View, None]:
         """Passages in one snapshot. `few`: not more than a search of usual depth looks at."""
-        async with self._db.read(small=few) as connection:
+        async with self._db.glance() if few else self._db.read() as connection:
             yield View(connection, self._statements)
 
     async def passages(self, ids: Sequence[str], scope: Scope) -> dict[str, Passage]:

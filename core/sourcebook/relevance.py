@@ -7,6 +7,7 @@ question's words that it has, or by the score that a leg gave it (`dense`, `rera
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from sourcebook.documents import Passage
 from sourcebook.sentences import terms
@@ -27,8 +28,13 @@ def share(asked: set[str], passage: Passage) -> float:
     """How much of what was asked the passage has, with its title and headings: 0 to 1."""
     if not asked:
         return 1.0
-    there = set(map(stem_of, set(terms(f"{passage.title} {passage.context} {passage.prompt_text}"))))
-    return len(asked & there) / len(asked)
+    return len(asked & _stems(f"{passage.title} {passage.context} {passage.prompt_text}")) / len(asked)
+
+
+@lru_cache(maxsize=256)
+def _stems(text: str) -> frozenset[str]:
+    """To find the words of a passage takes longer than all else here, and what is asked of is asked of again."""
+    return frozenset(map(stem_of, set(terms(text))))
 
 
 def _fits(passage: Passage, asked: set[str], least: Mapping[str, float]) -> bool:

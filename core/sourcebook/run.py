@@ -13,7 +13,7 @@ from sourcebook.answering import Progress
 from sourcebook.errors import SourcebookError
 from sourcebook.events import Done, ErrorEvent, Event, Frame, Snapshot, UsageEvent, encode
 from sourcebook.steps import Step, Tracer, root
-from sourcebook.trace import cited, used
+from sourcebook.trace import Trace, cited, used
 
 _FIRST = 5.0  # seconds in which whoever asked has to begin to follow, even where the grace is none
 _BATCH = 256  # frames that are handed out at once
@@ -49,8 +49,8 @@ class Run:
 
     @property
     def bytes(self) -> int:
-        """Of the frames that are held."""
-        return self._bytes
+        """Of the frames that are held, and of their events."""
+        return 2 * self._bytes
 
     @property
     def followers(self) -> int:
@@ -110,6 +110,17 @@ class Run:
         if self._timer:
             self._timer.cancel()
         self._wake()
+
+    def lighten(self) -> None:
+        """It is over, and how it came about is stored: for whoever asks for its frames again, those are enough.
+
+        An error holds what every caller on its way held, such as the prompt that was sent.
+        """
+        self.step.listener = None
+        self.progress.trace = Trace()
+        error: BaseException | None = self.error
+        while error is not None:
+            error.__traceback__, error = None, error.__cause__ or error.__context__
 
     async def cancel(self, why: str) -> None:
         """Stop the model at once; what was made is kept as `incomplete`. Idempotent; returns when the run has ended."""

@@ -36,7 +36,7 @@ from sourcebook.wiring import Wirings
 
 log = logging.getLogger(__name__)
 
-_MOST_ENDED = 32 * 1024 * 1024  # bytes of frames of runs that have ended
+_MOST_ENDED = 32 * 1024 * 1024  # bytes of runs that have ended
 _DONE = b"\nevent: done\n"
 
 
@@ -258,6 +258,7 @@ class Runs:
         self._over_bytes += run.bytes
         run.step.tell(outcome=outcome, finish=finish)
         run.step.end(run.error.problem_code if run.error else "")
+        run.lighten()
         self._metrics.ended(outcome, run.seconds, sum(not c.supported for c in p.citations))
 
     def _forget(self) -> None:

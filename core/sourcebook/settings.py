@@ -85,7 +85,7 @@ class Limits(Section):
     concurrent: int = Field(default=256, ge=0)
     failures: int = Field(default=120, ge=0)
     in_flight: int = Field(default=512, ge=0)
-    working: int = Field(default=8, ge=0)
+    working: int = Field(default=32, ge=0)
     patience: float = Field(default=2.0, ge=0)
     storage: int = Field(default=0, ge=0)
     sources: int = Field(default=0, ge=0)

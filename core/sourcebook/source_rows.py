@@ -10,8 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sourcebook.database.prepared import Prepared
 from sourcebook.database.tables import documents, generations, jobs, notebooks, sources
 from sourcebook.generations import SUPERSEDED
+from sourcebook.notebooks import visible_to_owner
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,27 @@ def select_sources() -> sa.Select[Any]:
         .outerjoin(later_job, behind_job)
         .where(sources.c.deleted_at.is_(None))
     )
+
+
+FEW = 100
+"""Of a list that is read at once."""
+
+LAST = "z"
+"""Sorts behind every id."""
+
+
+@cache
+def one_source(permission: str) -> Prepared:
+    """The `source` of this id that the `owner` may read or write."""
+    return Prepared(select_sources().where(sources.c.id == sa.bindparam("source"), visible_to_owner(permission)))
+
+
+@cache
+def newest_sources() -> Prepared:
+    """The `most` newest of a `notebook` that the `owner` may read, `before` an id."""
+    of = sources.c.notebook_id == sa.bindparam("notebook")
+    query = select_sources().where(of, visible_to_owner(), sources.c.id < sa.bindparam("before"))
+    return Prepared(query.order_by(sources.c.id.desc()).limit(sa.bindparam("most", type_=sa.Integer)))
 
 
 def source_of(row: Any) -> Source:

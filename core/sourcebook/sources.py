@@ -22,14 +22,14 @@ from sourcebook.ids import new_id
 from sourcebook.interfaces import Blob, BlobStore
 from sourcebook.jobs import Jobs
 from sourcebook.media_types import media_type_of
-from sourcebook.notebooks import Notebook, visible
+from sourcebook.notebooks import Notebook
 from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
 from sourcebook.quotas import Quotas
 from sourcebook.removing import Removing
 from sourcebook.settings import Limits
+from sourcebook.source_rows import FEW, LAST, newest_sources, one_source, select_sources, source_of
 from sourcebook.source_rows import Source as Source
-from sourcebook.source_rows import select_sources, source_of
 from sourcebook.writer import clean
 
 MAX_DEPTH = 2
@@ -245,12 +245,11 @@ class Sources:
 
     async def get(self, principal: Principal, source_id: str, permission: str = "read") -> Source:
         """Raises `NotFound` also for what is somebody else's."""
-        query = select_sources().where(sources.c.id == source_id, visible(principal, permission))
-        async with self._db.read(small=True) as c:
-            row = (await c.execute(query)).mappings().first()
+        async with self._db.glance() as c:
+            row = await one_source(permission).first(c, {"source": source_id, "owner": principal.owner_id})
         if row is None:
             raise NotFound(f"There is no source {source_id}.")
-        return source_of(row)
+        return source_of(row._asdict())
 
     async def edit(
         self, principal: Principal, source_id: str, changes: Mapping[str, Any], version: int | None = None
@@ -302,12 +301,9 @@ class Sources:
         self, principal: Principal, notebook_id: str, limit: int = 50, cursor: str | None = None
     ) -> Page[Source]:
         """Newest first."""
-        query = select_sources().where(sources.c.notebook_id == notebook_id, visible(principal))
-        query = query.order_by(sources.c.id.desc()).limit(limit + 1)
-        if cursor:
-            query = query.where(sources.c.id < cursor)
-        async with self._db.read() as c:
-            return page([source_of(row) for row in (await c.execute(query)).mappings()], limit)
+        asked = {"notebook": notebook_id, "owner": principal.owner_id, "most": limit + 1, "before": cursor or LAST}
+        async with self._db.glance() if limit <= FEW else self._db.read() as c:
+            return page([source_of(row._asdict()) for row in await newest_sources().rows(c, asked)], limit)
 
     async def delete(self, principal: Principal, source_id: str) -> str:
         """Invisible at once; the job whose id is returned removes the rest, and checks that it is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sourcebook.database.engine import Database, now
+from sourcebook.database.prepared import Prepared
 from sourcebook.database.tables import citations, conversations, messages, run_segments, run_traces, runs, sources
+from sourcebook.database.together import Together
 from sourcebook.errors import NotFound
 from sourcebook.events import CitationEvent
 from sourcebook.ids import new_id
@@ -25,7 +28,7 @@ log = logging.getLogger(__name__)
 _TITLE = 80
 
 # Every answer asks these: to build them takes about as long as to run them.
-_END = (
+_END = Prepared(
     runs.update()
     .where(runs.c.id == sa.bindparam("ended_run"), runs.c.state == "running")
     .values(
@@ -34,19 +37,28 @@ _END = (
         finished_at=sa.bindparam("ended_at"),
     )
 )
-_ANSWERED = runs.update().where(runs.c.id == sa.bindparam("ended_run")).values(message_id=sa.bindparam("ended_by"))
-_CITED = (
+_ANSWERED = Prepared(
+    runs.update().where(runs.c.id == sa.bindparam("ended_run")).values(message_id=sa.bindparam("ended_by"))
+)
+_BEGIN_CONVERSATION = Prepared(
+    conversations.insert(), "id", "owner_id", "title", "notebooks", "origin", "created_at", "updated_at"
+)
+_BEGIN_RUN = Prepared(
+    runs.insert(), "id", "owner_id", "conversation_id", "state", "worker", "lease_until", "created_at"
+)
+_ADD_QUESTION = Prepared(messages.insert(), "id", "conversation_id", "role", "text", "state", "details", "created_at")
+_ADD_ANSWER = Prepared(
+    messages.insert(), "id", "conversation_id", "role", "text", "reasoning", "state", "details", "created_at"
+)
+_ADD_CITATIONS = Prepared(citations.insert(), *(column.name for column in citations.c))
+_ADD_TRACE = Prepared(run_traces.insert(), "run_id", "trace")
+# Held until the commit, so that a deletion at the same time either sees the frames or is seen.
+_CITED = Prepared(
     sa.select(citations.c.message_id, citations.c.removed_at)
-    .where(
-        citations.c.message_id.in_(
-            sa.select(runs.c.message_id).where(runs.c.id.in_(sa.bindparam("ended", expanding=True)))
-        )
-    )
+    .where(citations.c.message_id.in_(sa.select(runs.c.message_id).where(runs.c.id == sa.bindparam("ended"))))
     .with_for_update(read=True)
 )
-_ALIVE = sa.select(sources.c.id).where(
-    sources.c.id.in_(sa.bindparam("cited", expanding=True)), sources.c.deleted_at.is_(None)
-)
+_ALIVE = Prepared(sa.select(sources.c.id).where(sources.c.id == sa.bindparam("cited"), sources.c.deleted_at.is_(None)))
 
 
 @dataclass(frozen=True)
@@ -84,22 +96,28 @@ class Turns:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._together = Together(database)
 
     async def begin(self, principal: Principal, asked: Asked, run_id: str, worker: str, lease: datetime) -> str:
         """Store the question and the run that will answer it; the conversation's id. Raises `NotFound`."""
         at = now()
-        # A turn that replaces others touches all that came after.
-        async with self._db.write(small=not (asked.replaces or asked.again)) as c:
+
+        async def stored(c: AsyncConnection) -> str:
             conversation_id = await _conversation(c, principal, asked, at)
             if asked.replaces or asked.again:
                 await _give_way(c, conversation_id, asked, at)
             if not asked.again:
                 question = {"id": new_id("msg"), "role": "user", "text": asked.text, "state": "complete"}
                 how = {"conversation_id": conversation_id, "created_at": at, "details": dict(asked.details)}
-                await c.execute(messages.insert(), {**question, **how})
+                await _ADD_QUESTION.run(c, {**question, **how})
             run = {"id": run_id, "owner_id": principal.owner_id, "conversation_id": conversation_id, "state": "running"}
-            await c.execute(runs.insert(), {"created_at": at, "worker": worker, "lease_until": lease, **run})
-        return conversation_id
+            await _BEGIN_RUN.run(c, {"created_at": at, "worker": worker, "lease_until": lease, **run})
+            return conversation_id
+
+        if not (asked.replaces or asked.again):
+            return await self._together.write(stored)
+        async with self._db.write() as c:  # it touches all that came after
+            return await stored(c)
 
     async def finish(
         self,
@@ -114,15 +132,18 @@ class Turns:
         False where the run has been ended by somebody else: then nothing is stored.
         """
         ended = {"ended_run": run_id, "ended_as": answer.outcome, "ended_with": answer.last_seq, "ended_at": now()}
-        async with self._db.write(small=True) as c:
-            if (await c.execute(_END, ended)).rowcount == 0:
+
+        async def stored(c: AsyncConnection) -> bool:
+            if await _END.run(c, ended) == 0:
                 return False
             await _store(c, conversation_id, message_id, answer)
-            await c.execute(_ANSWERED, {"ended_run": run_id, "ended_by": message_id})
+            await _ANSWERED.run(c, {"ended_run": run_id, "ended_by": message_id})
             if trace is not None:
                 await self._keep_trace(c, run_id, trace)
             await drop_frames(c, [run_id])
-        return True
+            return True
+
+        return await self._together.write(stored)
 
     async def _keep_trace(self, c: AsyncConnection, run_id: str, trace: Mapping[str, Any]) -> None:
         """An answer is not lost because its trace cannot be stored, as in a database that waits for its upgrade."""
@@ -130,9 +151,9 @@ class Turns:
         apart = nullcontext() if self._db.sqlite else c.begin_nested()
         try:
             async with apart:
-                await c.execute(run_traces.insert(), {"run_id": run_id, "trace": packed(trace)})
-        except sa.exc.DBAPIError as error:
-            log.warning("the trace of %s was not stored: %s", run_id, error.orig)
+                await _ADD_TRACE.run(c, {"run_id": run_id, "trace": packed(trace)})
+        except (sa.exc.DBAPIError, sqlite3.Error) as error:
+            log.warning("the trace of %s was not stored: %s", run_id, getattr(error, "orig", error))
 
     async def lost(self, at: datetime) -> list[str]:
         """The runs whose worker did not renew its lease in time."""
@@ -175,10 +196,9 @@ class Turns:
 async def drop_frames(c: AsyncConnection, run_ids: Sequence[str]) -> None:
     """Drop the frames of those of these ended runs that cited what has been deleted: they quote it.
 
-    Whoever follows one is told the stored answer. The citations are held until the commit, so that a deletion at the
-    same time either sees the frames or is seen.
+    Whoever follows one is told the stored answer.
     """
-    found = (await c.execute(_CITED, {"ended": run_ids})).all()
+    found = [row for run_id in run_ids for row in await _CITED.rows(c, {"ended": run_id})]
     if gone := {message_id for message_id, removed_at in found if removed_at is not None}:
         those = sa.select(runs.c.id).where(runs.c.message_id.in_(gone))
         await c.execute(run_segments.delete().where(run_segments.c.run_id.in_(those)))
@@ -190,7 +210,7 @@ async def _conversation(c: AsyncConnection, principal: Principal, asked: Asked, 
         made = {"id": new_id("conv"), "owner_id": principal.owner_id, "notebooks": list(asked.notebooks)}
         stamps = {"created_at": at, "updated_at": at}
         row = {"title": title_of(asked.text), "origin": asked.origin, **made, **stamps}
-        await c.execute(conversations.insert(), row)
+        await _BEGIN_CONVERSATION.run(c, row)
         return str(made["id"])
     table = conversations.c
     mine = sa.and_(table.id == asked.conversation_id, table.owner_id == principal.owner_id, table.deleted_at.is_(None))
@@ -222,13 +242,13 @@ async def _give_way(c: AsyncConnection, conversation_id: str, asked: Asked, at: 
 async def _store(c: AsyncConnection, conversation_id: str, message_id: str, answer: Answer) -> None:
     row = {"id": message_id, "role": "assistant", "text": answer.text, "reasoning": answer.reasoning}
     made = {"state": answer.state, "details": dict(answer.details), "created_at": now()}
-    await c.execute(messages.insert(), {"conversation_id": conversation_id, **row, **made})
+    await _ADD_ANSWER.run(c, {"conversation_id": conversation_id, **row, **made})
     if answer.citations:
         # A source that was deleted while it was cited leaves no quote behind.
-        cited = {"cited": list({e.source_id for e in answer.citations})}
-        there = set((await c.execute(_ALIVE, cited)).scalars())
+        cited = {e.source_id for e in answer.citations}
+        there = {source_id for source_id in cited if await _ALIVE.first(c, {"cited": source_id}) is not None}
         rows = [_citation_row(message_id, e, gone=e.source_id not in there) for e in answer.citations]
-        await c.execute(citations.insert(), rows)
+        await _ADD_CITATIONS.run(c, *rows)
 
 
 def _citation_row(message_id: str, e: CitationEvent, *, gone: bool) -> dict[str, Any]:

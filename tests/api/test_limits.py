@@ -181,6 +181,8 @@ def test_a_full_server_answers_503_and_says_when_to_come_back(tmp_path: Any) -> 
         refused = server.http.get("/api/v1/notebooks")
         is_problem(refused, 503, "overloaded")
         assert refused.headers["retry-after"] == "1"
+        is_problem(server.http.post("/api/v1/notebooks", json={"title": "b"}), 503, "overloaded")
+        assert not (server.book.folder / "audit.log").exists(), "nothing was done, and nobody was denied anything"
         assert server.http.get("/livez").status_code == 200
         waits.go.set()
         assert running.result().status_code == 200

@@ -246,6 +246,21 @@ async def test_runs_that_ended_are_held_up_to_so_many_bytes_and_then_told_from_t
     assert [event["type"] for event in await followed(room, made[0])] == ["snapshot", "done"]
 
 
+@in_a_room()
+async def test_a_run_that_has_ended_holds_its_frames_and_not_how_they_came_about(room: Room) -> None:
+    await room.ready("a.txt", TEXT)
+    room.llm.script = [[Text("Roses need water [1]."), Finish("stop")], [LLMError("It is down.")]]
+    runs = [await room.book.ask(room.me, "What do roses need?", [room.notebook.id]) for _ in range(2)]
+    for run in runs:
+        await run.wait()
+        assert run.step.listener is None
+        assert run.progress.trace.explanation.stages == []
+        assert (await room.book.runs.turns.trace(run.id) or {})["retrieval"]["stages"]
+        assert [e["type"] for e in await followed(room, run.id)][-1] == "done"
+    assert runs[1].error is not None
+    assert runs[1].error.__traceback__ is None
+
+
 # In SQL, from another process.
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from sourcebook.database.jsons import BY_ORJSON
 from sourcebook.database.signals import Signals
-from sourcebook.database.sqlite import connection_of, sqlite_engine
+from sourcebook.database.sqlite import Glance, Glances, connection_of, sqlite_engine
 from sourcebook.database.tables import UTCDateTime
 from sourcebook.errors import ConfigError, StoreError
 
@@ -43,6 +44,7 @@ class Database:
         if self.sqlite:
             self._writer = sqlite_engine(self.url, writer=True)
             self._reader = sqlite_engine(self.url, writer=False)
+            self._glances = Glances(self._reader)
         else:
             self._writer = postgresql_engine(self.url)
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -63,6 +65,24 @@ class Database:
         return self._transaction(self._reader.connect(), small, True)
 
     @asynccontextmanager
+    async def glance(self) -> AsyncGenerator[AsyncConnection | Glance, None]:
+        """A consistent snapshot for a few rows, found by their keys. Only what is `Prepared` can be asked there, and
+        nothing else be waited for meanwhile.
+        """
+        if not self.sqlite:
+            async with self.read() as c:
+                yield c
+            return
+        try:
+            glance = self._glances.take()
+            try:
+                yield glance
+            finally:
+                self._glances.give_back(glance)
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    @asynccontextmanager
     async def _transaction(
         self, opening: AbstractAsyncContextManager[AsyncConnection], small: bool, lasting: bool
     ) -> AsyncGenerator[AsyncConnection, None]:
@@ -70,7 +90,7 @@ class Database:
         try:
             async with opening as connection:
                 if self.sqlite:
-                    raw = await connection_of(connection)
+                    raw = connection_of(connection)
                     raw.small, put_off = small, raw.put_off
                     raw.last(lasting)
                 try:
@@ -79,7 +99,7 @@ class Database:
                     topics = self.signals.sent(connection)
             for topic in topics:
                 self.signals.tell(topic)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             raise _translated(error) from error
         finally:
             cancelled = put_off.pop() if put_off else asyncio.CancelledError()
@@ -106,6 +126,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.signals.close()
+        if self.sqlite:
+            self._glances.close()
         await self._writer.dispose()
         await self._reader.dispose()
 
@@ -156,17 +178,18 @@ def _cancels() -> int:
     return task.cancelling() if task else 0
 
 
-def _translated(error: SQLAlchemyError) -> StoreError:
+def _translated(error: SQLAlchemyError | sqlite3.Error) -> StoreError:
     """Without SQL or values: those may hold a user's text."""
-    reason = str(getattr(error, "orig", None) or type(error).__name__)[:200]
-    said = reason.lower()
-    if any(words in said for words in _FULL):
+    said = error if isinstance(error, sqlite3.Error) else getattr(error, "orig", None)
+    reason = str(said or type(error).__name__)[:200]
+    lower = reason.lower()
+    if any(words in lower for words in _FULL):
         return StoreError(
             "The disk that keeps the database is full, or fails.",
             code="storage_full",
             remedy="Free some space or move the data folder, then try again.",
         )
-    if any(words in said for words in _DAMAGED):
+    if any(words in lower for words in _DAMAGED):
         return StoreError(
             "The database file is damaged.",
             code="database_damaged",

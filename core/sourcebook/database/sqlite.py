@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import aiosqlite
+import sqlalchemy as sa
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 _BUSY_MS = 10_000
 _LOG_PAGES = 1000  # SQLite's own default
 _PRAGMAS = ("journal_mode=WAL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON", "synchronous=FULL", "cache_size=-8000")
+_OURS: dict[str, Any] = {"check_same_thread": False, "isolation_level": None}
+_READING = (*_PRAGMAS, "query_only=ON")
 _LASTING = ("synchronous=FULL", f"wal_autocheckpoint={_LOG_PAGES}")
 _PASSING = ("synchronous=NORMAL", "wal_autocheckpoint=0")
 _AHEAD = 256  # rows that a statement brings along
@@ -31,11 +34,12 @@ _AHEAD = 256  # rows that a statement brings along
 class _Raw(sqlite3.Connection):
     """What the connection's thread works on. `due` is the BEGIN that the next statement takes along.
 
-    `lasting`: whether its commits wait for the disk.
+    `lasting`: whether its commits wait for the disk; `patient`: whether it waits for another process's write.
     """
 
     due = ""
     lasting = True
+    patient = True
 
     def last(self, lasting: bool) -> None:
         """From the next transaction on. What does not wait for the disk does not tidy up the log either, which does."""
@@ -59,17 +63,24 @@ class _Raw(sqlite3.Connection):
         """Whether what is due has begun, without waiting for another process's write."""
         if self.due == "BEGIN" or not self.due:
             return True
+        self.wait(False)
         cursor = super().cursor()
-        cursor.execute("PRAGMA busy_timeout=0")
         try:
             cursor.execute(self.due)
         except sqlite3.OperationalError:  # the lock is held, or something worse: the thread waits, or finds out
             return False
         finally:
-            cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
             cursor.close()
         self.due = ""
         return True
+
+    def wait(self, patient: bool) -> None:
+        """Whether what finds the lock held waits for it. Set only where it changes, which is seldom."""
+        if patient != self.patient:
+            self.patient = patient
+            cursor = super().cursor()
+            cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS if patient else 0}")
+            cursor.close()
 
     def commit(self) -> None:
         """The same."""
@@ -124,6 +135,7 @@ class _Cursor(sqlite3.Cursor):
         raw = self.connection
         if isinstance(raw, _Raw) and raw.due:
             begin, raw.due = raw.due, ""
+            raw.wait(True)
             super().execute(begin)
 
 
@@ -170,6 +182,11 @@ class Connection(aiosqlite.Connection):
         runs = isinstance(getattr(fn, "__self__", None), _Cursor) and fn.__name__.startswith("execute")
         return runs and isinstance(raw, _Raw) and raw.begun()
 
+    def here(self) -> sqlite3.Connection | None:
+        """The connection itself where this thread may use it now: in a small transaction that writes."""
+        raw = self._connection
+        return raw if self.small and not self.reads and isinstance(raw, _Raw) and raw.begun() else None
+
     def last(self, lasting: bool) -> None:
         """Whether the transaction that has not begun yet waits for the disk at its end."""
         if not self.reads and isinstance(self._connection, _Raw):
@@ -195,9 +212,64 @@ class Connection(aiosqlite.Connection):
         return task.result()
 
 
-async def connection_of(connection: AsyncConnection) -> Connection:
-    """The connection itself. It puts off cancels; whoever raises one clears the list."""
-    raw = (await connection.get_raw_connection()).driver_connection
+class Glance:
+    """A snapshot that is read on the event loop's thread, without a wait from its beginning to its end."""
+
+    def __init__(self, raw: sqlite3.Connection, dialect: sa.Dialect) -> None:
+        self.raw = raw
+        self.dialect = dialect
+
+
+class Glances:
+    """Connections of the event loop's own, mostly one: to look at a few rows through a pool, and through SQLAlchemy's
+    idea of a connection, costs more than the look.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._idle: list[sqlite3.Connection] = []
+
+    def take(self) -> Glance:
+        """Give it back, whatever happens."""
+        raw = self._idle.pop() if self._idle else self._opened()
+        try:
+            raw.execute("BEGIN")
+        except BaseException:
+            raw.close()
+            raise
+        return Glance(raw, self._engine.dialect)
+
+    def give_back(self, glance: Glance) -> None:
+        """It is over."""
+        try:
+            glance.raw.rollback()
+        except BaseException:
+            glance.raw.close()
+            raise
+        self._idle.append(glance.raw)
+
+    def close(self) -> None:
+        """Close those that nobody has."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _opened(self) -> sqlite3.Connection:
+        parts, keywords = self._engine.dialect.create_connect_args(self._engine.url)
+        raw: sqlite3.Connection = sqlite3.connect(*parts, **{**keywords, **_OURS})  # type: ignore[call-overload]  # SQLAlchemy's words
+        for pragma in _READING:
+            raw.execute(f"PRAGMA {pragma}").close()
+        return raw
+
+
+def small_connection_of(connection: AsyncConnection) -> sqlite3.Connection | None:
+    """What a transaction that is small writes through, once it has begun; None where a thread has to be asked."""
+    return connection_of(connection).here()
+
+
+def connection_of(connection: AsyncConnection) -> Connection:
+    """The open connection itself. It puts off cancels; whoever raises one clears the list."""
+    sync = connection.sync_connection
+    raw = sync.connection.driver_connection if sync is not None else None
     assert isinstance(raw, Connection)
     return raw
 
@@ -215,7 +287,7 @@ def sqlite_engine(url: URL, *, writer: bool) -> AsyncEngine:
     def configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in _PRAGMAS if writer else (*_PRAGMAS, "query_only=ON"):
+        for pragma in _PRAGMAS if writer else _READING:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
         connection.driver_connection.reads = not writer
