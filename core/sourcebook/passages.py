@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +16,7 @@ from sourcebook.database.tables import document_segments, documents, generations
 from sourcebook.documents import SEGMENT, Passage, Place
 from sourcebook.filters import FieldType, Filter, matches, source_fields
 from sourcebook.interfaces import Scope
+from sourcebook.placed import rows_meeting
 
 
 class Confirmed(NamedTuple):
@@ -64,28 +63,26 @@ class View:
         pieces: dict[str, list[Any]] = {}
         for row in await self._statements.texts.rows(self._c, {"ids": ids}):
             pieces.setdefault(row.id, []).append(row)
-        # As they are stored: most of them are never looked at.
-        locators: dict[tuple[str, int], list[Any]] = {}
+        locators: dict[tuple[str, int], bytes] = {}
         if placed:
             for document_id, start, stored in await self._statements.locators.rows(self._c, {"ids": ids}):
-                locators[document_id, start] = orjson.loads(stored)
+                locators[document_id, start] = stored
         filled = {}
         for passage_id in ids:
             if there := pieces.get(passage_id):
-                row, near = there[0], [locators.get((piece.document_id, piece.at), ()) for piece in there]
+                row, near = there[0], [locators.get((piece.document_id, piece.at), b"") for piece in there]
                 places = places_within(near, row.start, row.end)
                 filled[passage_id] = _passage(row, "".join(piece.text for piece in there), tuple(places))
         return filled
 
 
-def places_within(segments: Sequence[Sequence[Any]], start: int, end: int) -> list[Place]:
+def places_within(segments: Sequence[bytes], start: int, end: int) -> list[Place]:
     """Of the stored locators of neighbouring segments, the places that meet `[start, end)`."""
     found: list[Any] = []
-    for locators in segments:
-        first = bisect_right(locators, start, key=lambda x: x[1])
-        last = bisect_left(locators, end, lo=first, key=lambda x: x[0])
-        cut = bool(found and locators[first:last] and found[-1][1:] == [locators[first][0], locators[first][2]])
-        found.extend(locators[first + cut : last])
+    for stored in segments:
+        rows = rows_meeting(stored, start, end)
+        cut = bool(found and rows and found[-1][1:] == [rows[0][0], rows[0][2]])
+        found.extend(rows[cut:])
     return [Place.from_json(place) for _, _, place in found]
 
 

@@ -1,11 +1,14 @@
-"""Locators of a page and a box each, as they come from a PDF: one a line, and hardly ever asked for one by one."""
+"""Locators in bulk: a PDF has one a line, with a page and a box, and hardly ever is one asked for by itself."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import starmap
 from operator import le
 from typing import Any, overload
+
+import orjson
 
 from sourcebook.documents import Box, Locator, Place
 
@@ -84,3 +87,22 @@ def locators_json(locators: Sequence[Locator]) -> list[Any]:
     if isinstance(locators, PlacedLines):
         return locators.to_json()
     return [[x.start, x.end, x.place.to_json()] for x in locators]
+
+
+_BREAK = b",\n"
+"""Stands between two rows, and in none of them: JSON writes a line's end in a string as two characters."""
+
+
+def stored_locators(locators: Sequence[Locator]) -> bytes:
+    """JSON, a row a line: who wants few of them reads those alone (`rows_meeting`)."""
+    return b"[" + _BREAK.join(map(orjson.dumps, locators_json(locators))) + b"]"
+
+
+def rows_meeting(stored: bytes, start: int, end: int) -> list[Any]:
+    """`[start, end, place]` of what meets `[start, end)`, of rows in order, also as an older version stored them."""
+    lines = stored[1:-1].split(_BREAK) if len(stored) > 2 else []
+    if len(lines) == 1:
+        lines = [orjson.dumps(row) for row in orjson.loads(stored)]
+    first = bisect_right(lines, start, key=lambda line: int(line.split(b",", 2)[1]))
+    last = bisect_left(lines, end, lo=first, key=lambda line: int(line[1 : line.index(b",")]))
+    return [orjson.loads(line) for line in lines[first:last]]

@@ -16,7 +16,7 @@ from sourcebook.documents import SEGMENT, Block, Locator, Passage, Place, Segmen
 from sourcebook.errors import NotFound
 from sourcebook.interfaces import Scope
 from sourcebook.passages import Statements, View, passages_seen, places_within
-from sourcebook.placed import locators_json
+from sourcebook.placed import stored_locators
 
 _SEGMENTS = 16  # of at most 64 Ki characters, and
 _BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
@@ -38,7 +38,7 @@ def encode_segment(segment: Segment) -> dict[str, Any]:
         "end": segment.end,
         "text": segment.text,
         "blocks": orjson.dumps([[b.start, b.end, b.kind, b.level] for b in segment.blocks]),
-        "locators": orjson.dumps(locators_json(segment.locators)),
+        "locators": stored_locators(segment.locators),
     }
 
 
@@ -109,7 +109,7 @@ class Reading:
         async with self._db.glance() if len(ranges) == 1 else self._db.read() as c:
             for document_id, start, end in ranges:
                 rows = await _PLACES.rows(c, {"document": document_id, "first": start, "last": end})
-                placed.append(places_within([orjson.loads(row.locators) for row in rows], start, end))
+                placed.append(places_within([row.locators for row in rows], start, end))
         return placed
 
     async def document(self, document_id: str) -> Mapping[str, Any]:
