@@ -75,7 +75,7 @@ def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 def relay(port: int, target: str) -> None:
-    """The least that a relay in Python with these libraries can do."""
+    """The least that a relay in Python with these libraries can do; uvloop and llhttp are under ours too."""
     import httpx
     import orjson
     import uvicorn
@@ -97,7 +97,7 @@ def relay(port: int, target: str) -> None:
         return StreamingResponse(events(await request.body()), media_type="text/event-stream")
 
     app = Starlette(routes=[Route("/chat", chat, methods=["POST"])])
-    uvicorn.run(app, host="127.0.0.1", port=port, loop="asyncio", http="h11", log_level="error")
+    uvicorn.run(app, host="127.0.0.1", port=port, loop="auto", http="auto", log_level="error")
 
 
 async def once(way: Way, tokens: int, rate: int) -> tuple[float, float]:
