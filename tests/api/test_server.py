@@ -80,6 +80,7 @@ def stops(url: str) -> None:
     raise AssertionError("the server does not stop")
 
 
+@pytest.mark.slow
 def test_a_start_loads_nothing_that_only_some_requests_need(tmp_path: Path) -> None:
     slow = ("alembic", "mcp.server", "numpy", "pypdfium2", "prometheus_client")
     said = f"print([m for m in {slow!r} if m in sys.modules], flush=True)"
