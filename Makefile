@@ -32,7 +32,7 @@ test: $(VENV)/.dev ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow and not cluster and not browser"
 
 slow: $(VENV)/.dev ## Run what takes longer than a few seconds each: crashes at every write, kills, bombs, benchmarks
-	$(BIN)/python -m pytest $(PYTEST) -m "slow and not browser"
+	$(BIN)/python -m pytest $(PYTEST) -m "slow and not browser and not proof"
 
 cluster: $(VENV)/.dev ## Two servers and two workers on PostgreSQL behind nginx: kills and restarts under load
 	$(BIN)/python -m pytest -m cluster -rs -s tests/cluster

@@ -29,7 +29,14 @@ def test_every_script_is_run_here() -> None:
     assert runnable == SCRIPTS.keys() | WITH_BROWSER.keys() | WITH_DATA
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, *WITH_BROWSER])
+# .ci/run measures a start by itself, and drives a browser for long enough.
+_LONG = {"startup", "page", "load"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(s, marks=[pytest.mark.proof] if s in _LONG else []) for s in [*SCRIPTS, *WITH_BROWSER]],
+)
 def test_a_benchmark_prints_its_ratios_and_leaves_nothing_behind(script: str, tmp_path: Path) -> None:
     if script in WITH_BROWSER and (shutil.which("chromium") is None or find_spec("playwright") is None):
         pytest.skip("there is no chromium, or no playwright")

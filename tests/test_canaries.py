@@ -169,6 +169,7 @@ def _asked(server: Served, llm: FakeLLMServer) -> Iterator[str]:
         yield server.http.post(f"/api/v1/{path}", json=body).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_no_secret_comes_out_of_a_server(tmp_path: Path, form: str) -> None:
     """Neither in its log, at its loudest, nor in traces, metrics, OpenAPI, what it shows of itself, and backups."""

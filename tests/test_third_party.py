@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # a process of the command line each
+
 DISTRIBUTION = Path(__file__).parent / "third_party" / "sourcebook-shout"
 # Run in its own process: what was imported there is what loading imported.
 _LOAD = """

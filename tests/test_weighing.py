@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "bench" / "startup.py"
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the scripts read /proc")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the scripts read /proc")]
 
 
 def weighed(venv: Path, packages: int, megabytes: int) -> subprocess.CompletedProcess[str]:

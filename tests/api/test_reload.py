@@ -328,6 +328,7 @@ def entries(folder: Path) -> list[Any]:
     return [e for e in map(orjson.loads, lines) if e["address"] == "signal"]
 
 
+@pytest.mark.slow
 def test_sighup_reloads_while_an_answer_streams(tmp_path: Path) -> None:
     with FakeLLMServer() as llm, process(tmp_path, llm) as (running, url):
         hold = Hold()

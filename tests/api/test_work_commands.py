@@ -22,6 +22,8 @@ import pytest
 from sourcebook.database.tables import SCHEMA
 from sourcebook_api import cli
 
+pytestmark = pytest.mark.slow  # a process of the command line each
+
 TIDES = "# Tides\n\nHigh water at Tolvane is at six.\n"
 NO_PARSER = b"\x00\x01"
 

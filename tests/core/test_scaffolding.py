@@ -41,6 +41,7 @@ def run(*command: str, cwd: Path, path: str = "") -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.proof  # .ci/run does it too, from the wheel: examples/plugins/check.sh
 @pytest.mark.timeout(900)
 def test_each_passes_its_own_tests(made: Mapping[str, Path]) -> None:
     path = os.pathsep.join(map(str, made.values()))
@@ -49,6 +50,7 @@ def test_each_passes_its_own_tests(made: Mapping[str, Path]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_all_are_as_our_own_code_is(made: Mapping[str, Path]) -> None:
     folder = made["parser"].parent
     run("ruff", "check", "--isolated", "--line-length=120", "--select=E,F,W,I,UP,B,RUF", str(folder), cwd=folder)

@@ -43,7 +43,7 @@ ALL = pytest.mark.parametrize(
     [
         ("http", "auto"),
         ("http", "legacy"),
-        ("stdio", "auto"),
+        pytest.param("stdio", "auto", marks=pytest.mark.slow),
         pytest.param("stdio", "legacy", marks=pytest.mark.slow),
     ],
 )
