@@ -158,9 +158,9 @@ class Nginx(Process):
         return {int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()}
 
     def upstreams_of(self, request_id: str) -> list[str]:
-        """Who was asked for this request, the last one last."""
-        found = re.search(rf"id={re.escape(request_id)} upstream=([^ ]+(?:, [^ ]+)*) ", self.requests.read_text())
-        return found.group(1).split(", ") if found else []
+        """Who was asked for the last request of this id, the last one last."""
+        found = re.findall(rf"id={re.escape(request_id)} upstream=([^ ]+(?:, [^ ]+)*) ", self.requests.read_text())
+        return found[-1].split(", ") if found else []
 
 
 def rendered(text: str, folder: Path, port: int, upstreams: list[str]) -> str:
