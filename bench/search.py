@@ -225,6 +225,7 @@ def _ways(
         body = {"question": question, "notebooks": [notebook.id], "limit": _LIMIT}
         status, _, answer = await http.request("POST", "/api/v1/search", body)
         assert status == 200, answer
+        assert b'"items":[{' in answer, answer
 
     async def ours(question: str) -> None:
         question = " ".join(reversed(question.split()))  # the API's answers to the others are remembered

@@ -19,6 +19,9 @@ MAX_TEXT = 16_000_000
 SEGMENT = 16 * 1024
 """Code points in one stored segment, at most."""
 
+LONGEST_SEGMENT = 64 * 1024
+"""The same of what earlier versions stored, which is read as it is."""
+
 Box = tuple[float, float, float, float]
 """left, top, right, bottom in points of 1/72 inch, from the page's top left corner."""
 

@@ -13,7 +13,7 @@ from sourcebook.database.lists import one_of
 from sourcebook.database.prepared import Prepared
 from sourcebook.database.sqlite import Glance
 from sourcebook.database.tables import document_segments, documents, generations, notebooks, passages, sources
-from sourcebook.documents import SEGMENT, Passage, Place
+from sourcebook.documents import LONGEST_SEGMENT, Passage, Place
 from sourcebook.filters import FieldType, Filter, matches, source_fields
 from sourcebook.interfaces import Scope
 from sourcebook.placed import rows_meeting
@@ -130,7 +130,7 @@ class Statements:
         end = sa.case((p.end < t.end, p.end), else_=t.end)
         # The second bound on the start lets the database begin to look near the passage.
         met = sa.and_(t.document_id == generations.c.document_id, t.end > p.start, t.start < p.end)
-        met = sa.and_(met, t.start > p.start - SEGMENT)
+        met = sa.and_(met, t.start > p.start - LONGEST_SEGMENT)
         joined = passages.join(generations).join(sources).join(document_segments, met)
         asked = one_of(p.id, "ids", database)
         text = sa.func.substr(t.text, start - t.start + 1, end - start)

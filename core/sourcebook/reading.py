@@ -18,7 +18,7 @@ from sourcebook.interfaces import Scope
 from sourcebook.passages import Statements, View, passages_seen, places_within
 from sourcebook.placed import stored_locators
 
-_SEGMENTS = 16  # of at most 64 Ki characters, and
+_SEGMENTS = 64  # of at most 16 Ki characters, and
 _BATCH = 8 * 1024 * 1024  # bytes of them, in one transaction
 _RANGES = 16  # of texts that are read at once
 

@@ -21,7 +21,7 @@ from sourcebook.notebooks import Notebook, notebook_of
 from sourcebook.pipelines import Pipeline
 from sourcebook.specs import Specs
 
-_HELD = 4 * SEGMENT  # of a longer document the passages are read from the store again, batch by batch
+_HELD = 16 * SEGMENT  # of a longer document the passages are read from the store again, batch by batch
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sourcebook.database.engine import now
-from sourcebook.database.tables import document_segments, generations, sources
-from sourcebook.documents import SEGMENT, Place, join_segments
+from sourcebook.database.tables import document_segments, generations, passages, sources
+from sourcebook.documents import LONGEST_SEGMENT, SEGMENT, Place, Segment, join_segments
 from sourcebook.errors import NotFound
 from sourcebook.interfaces import Scope, ScopedNotebook
+from sourcebook.reading import Reading, encode_segment
 
 from .support import Room, both_stores, in_a_room
 
@@ -89,3 +90,18 @@ async def test_segments_are_small(room: Room) -> None:
     rows = await room.rows(document_segments)
     assert max(len(row["text"]) for row in rows) <= SEGMENT
     assert all(row["end"] - row["start"] == len(row["text"]) for row in rows)
+
+
+@in_a_room()
+async def test_a_passage_far_into_a_segment_as_long_as_earlier_versions_stored_is_found(room: Room) -> None:
+    said = "the lamp is green at night"
+    text = "x" * (LONGEST_SEGMENT - 40) + said
+    reading = Reading(room.book.database)
+    generation = (await room.source(await room.ready("a.txt", "The lamp is green."))).generation_id or ""
+    (found,) = await reading.passages_of(generation, 2)
+    async with room.book.database.write() as c:
+        row = encode_segment(Segment(0, len(text), text, (), ()))
+        await c.execute(document_segments.update().values(**row))
+        near = {"start": LONGEST_SEGMENT - 40, "end": LONGEST_SEGMENT - 40 + len(said)}
+        await c.execute(passages.update().where(passages.c.id == found.id).values(**near))
+    assert [p.text for p in await reading.passages_of(generation, 2)] == [said]
