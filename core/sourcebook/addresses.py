@@ -134,11 +134,10 @@ def guarded_backend(guard: AddressGuard) -> httpcore.AsyncNetworkBackend:
     """A backend for httpcore's connection pool that connects only where `guard` allows."""
     import httpcore
 
-    class Backend(httpcore.AsyncNetworkBackend):
-        """Resolves, checks and connects; TLS and the Host header keep the name that was asked for."""
+    from sourcebook.sockets import Backend
 
-        def __init__(self) -> None:
-            self._inner = httpcore.AnyIOBackend()
+    class Guarded(Backend):
+        """Resolves, checks and connects; TLS and the Host header keep the name that was asked for."""
 
         async def connect_tcp(
             self,
@@ -159,7 +158,7 @@ def guarded_backend(guard: AddressGuard) -> httpcore.AsyncNetworkBackend:
             for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
                 share = max((end - loop.time()) / left, 0.01)
                 try:
-                    return await self._inner.connect_tcp(address, port, share, local_address, socket_options)
+                    return await super().connect_tcp(address, port, share, local_address, socket_options)
                 except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                     failure = error
             raise failure
@@ -169,7 +168,4 @@ def guarded_backend(guard: AddressGuard) -> httpcore.AsyncNetworkBackend:
         ) -> httpcore.AsyncNetworkStream:
             raise httpcore.ConnectError("a guarded client does not open local sockets")
 
-        async def sleep(self, seconds: float) -> None:
-            await asyncio.sleep(seconds)
-
-    return Backend()
+    return Guarded()
