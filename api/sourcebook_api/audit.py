@@ -1,4 +1,5 @@
 """Who did what: one line of JSON for every change and for every refusal, without a word of content.
+
 A server that has no room for a request refuses nobody in particular: that is told by the access log alone.
 
 Names of files and notebooks are content too, so an address is told by its route and the ids in it.

@@ -1,8 +1,7 @@
 """HTTP/1.1 on the wire: uvicorn's protocol on llhttp, with a bound on what stands before a body.
 
 A part of a stream costs an eighth of what it costs through h11. That one stopped at 64 KiB of headers by itself, and
-took a request that would rather speak another protocol as it stands; here both is said, and that a head which does not
-come to its end loses its connection.
+served who would rather speak another protocol as if they had not said so: llhttp has to be told both.
 """
 
 from __future__ import annotations
@@ -82,6 +81,8 @@ class Wire(HttpToolsProtocol):
             self.send_400_response("")
             return
         kept = [(name, value) for name, value in self.headers if name not in (b"connection", b"upgrade")]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
+            kept.append((b"connection", b"close"))
         lines = [b"%s: %s" % header for header in kept]
         head = b"\r\n".join([b"%s %s HTTP/1.1" % (method, self.url), *lines, b"", b""])
         self.parser = httptools.HttpRequestParser(self)

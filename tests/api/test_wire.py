@@ -78,6 +78,11 @@ def test_who_asks_for_http_2_is_served_without_it(server: Served) -> None:
         assert heard.count(b"HTTP/1.1 200 ") == 1  # and the connection serves the next
 
 
+def test_who_asks_for_http_2_and_to_hang_up_is_served_and_hung_up_on(server: Served) -> None:
+    status, headers, _ = said(server, head("GET /livez HTTP/1.1", "Connection: Upgrade, close", "Upgrade: h2c"))
+    assert (status, headers["connection"]) == (200, "close")
+
+
 def test_an_answer_that_runs_is_not_written_into(server: Served) -> None:
     ask = head("GET /api/v1/notebooks HTTP/1.1")
     with socket.create_connection(("127.0.0.1", server.port), 10) as one:
