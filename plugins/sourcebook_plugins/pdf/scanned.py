@@ -6,6 +6,7 @@ RapidOCR (Apache-2.0) runs PaddleOCR's models in onnxruntime, and has them in it
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from statistics import median
@@ -19,7 +20,8 @@ _MOST_PIXELS = 3500  # along the longer side; larger pages are read smaller
 _FOUND_IN = 1280  # pixels, in which lines are looked for; they are read from the whole picture
 _FEW = 40  # characters; a page with so few of them that is a picture has a poor text layer, such as a stamp
 _COVERED = 0.5  # of the page by pictures
-_UNREADABLE = 0.3  # of the characters: fonts without a table of what they mean
+_MEANINGLESS = re.compile("[\ue000-\uf8ff\ufffd]")  # of fonts without a table of what they mean
+_UNREADABLE = 0.3  # of the characters
 _SURE = 0.5  # the engine's score of a line, at least
 _TALL = 1.5  # times as high as wide: a line that runs up or down
 _CELL_GAP = 1.0  # of a line's height, between parts that are cells
@@ -36,8 +38,7 @@ def is_poor(page: Any, lines: Sequence[Line]) -> bool:
     text = "".join(line.text for line in lines)
     if len(text) < _FEW:
         return _pictured(page) >= _COVERED
-    bad = sum(c == "\ufffd" or "\ue000" <= c <= "\uf8ff" for c in text)
-    return bad > _UNREADABLE * len(text)
+    return not text.isascii() and len(_MEANINGLESS.findall(text)) > _UNREADABLE * len(text)
 
 
 def _pictured(page: Any) -> float:
