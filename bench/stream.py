@@ -52,9 +52,12 @@ async def _speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             asked = json.loads(await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r")[0])))
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            loop, rate = asyncio.get_running_loop(), asked["seed"]
+            began = loop.time()
             for i in range(asked["max_tokens"]):
                 _chunk(writer, _said({"content": f"zyx{i % 10} "}))
-                await (asyncio.sleep(1 / asked["seed"]) if asked["seed"] else writer.drain())
+                # By the clock: what one pause lasts too long, the next makes up for.
+                await (asyncio.sleep(began + (i + 1) / rate - loop.time()) if rate else writer.drain())
             _chunk(writer, _said({}, "stop"))
             _chunk(writer, b"data: [DONE]\n\n")
             writer.write(b"0\r\n\r\n")

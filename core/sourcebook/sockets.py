@@ -6,6 +6,7 @@ as reading a token does.
 
 from __future__ import annotations
 
+import select
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -22,6 +23,8 @@ class Stream(httpcore.AsyncNetworkStream):
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._stream: anyio.abc.ByteStream = inner._stream
+        self._socket: Any = None
+        self._ready = select.poll()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore."""
@@ -55,8 +58,13 @@ class Stream(httpcore.AsyncNetworkStream):
         return Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """See httpcore."""
-        return self._inner.get_extra_info(info)
+        """See httpcore. Whether an idle one is readable, its pool asks of each with every request."""
+        if info != "is_readable":
+            return self._inner.get_extra_info(info)
+        if self._socket is None:
+            self._socket = self._inner.get_extra_info("socket")
+            self._ready.register(self._socket.fileno(), select.POLLIN)
+        return self._socket.fileno() < 0 or bool(self._ready.poll(0))
 
 
 class Backend(httpcore.AsyncNetworkBackend):
