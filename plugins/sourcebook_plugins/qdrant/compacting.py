@@ -30,7 +30,7 @@ log = logging.getLogger("sourcebook.index")
 WRITES = frozenset({"ensure", "ensure_fields", "set_fields", "upsert", "delete", "restore", "remove"})
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 2.0
-"""A compaction waits for a pause between writes, unless very much is waiting."""
+"""A pause between writes. A compaction waits for one, unless very much is waiting."""
 MUCH = 4
 GROWTH = 4
 """It also waits until what is new is a quarter of what is compacted, so that the work grows with the data."""
@@ -66,9 +66,11 @@ class Compactor:
                 file.write(pack(request, bytes(raw)))
 
     async def watch(self) -> None:
-        """Compact whenever it is worth it; for as long as the process lives."""
+        """Settle in every pause, and compact whenever it is worth it; for as long as the process lives."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            if self._quiet():
+                self._settle()
             if self._due():
                 try:
                     await self.compact()
@@ -86,7 +88,17 @@ class Compactor:
         new = self._shard.points - self._shard.compacted
         if new < max(above, self._shard.compacted // GROWTH):
             return False
-        return time.monotonic() - self._last_write > QUIET_SECONDS or new > MUCH * above
+        return self._quiet() or new > MUCH * above
+
+    def _settle(self) -> None:
+        try:
+            self._shard.settle()
+        except Exception:
+            log.warning("the index is not wholly on the disk; it is tried again in the next pause", exc_info=True)
+            self._last_write = time.monotonic()
+
+    def _quiet(self) -> bool:
+        return time.monotonic() - self._last_write > QUIET_SECONDS
 
     async def compact(self) -> None:
         """One whole compaction."""
@@ -120,7 +132,7 @@ class Compactor:
             "hnsw": bool(above) and self._shard.points >= above,
         }
         self.writable.clear()
-        self._shard.flush({}, memoryview(b""))
+        self._shard.settle()
         builder = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
