@@ -22,7 +22,8 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from sourcebook.app import Sourcebook
 from sourcebook.configuration import load
 from sourcebook.notebooks import Notebook
 from sourcebook.owners import Principal
+from sourcebook.progress import Following
 
 _SIZE = 1200
 _BATCH = 64
@@ -104,7 +106,7 @@ def pages_of(files: Sequence[Path]) -> int:
 
 
 async def sourcebook(book: Sourcebook, who: Principal, files: Sequence[Path]) -> Result:
-    """Accept all, some at a time, and wait until each is ready or has failed. Jail and index are warm."""
+    """Accept all, some at a time, until each is ready or has failed: to the last commit. Jail and index are warm."""
     notebook = await book.create_notebook(who, "measured")
     wall, cpu = time.perf_counter(), cpu_below(os.getpid())
     waiting: Iterator[Path] = iter(files)
@@ -113,25 +115,47 @@ async def sourcebook(book: Sourcebook, who: Principal, files: Sequence[Path]) ->
         for file in waiting:
             await book.sources.accept(notebook, file.name, chunks_of(file))
 
-    await asyncio.gather(*(client() for _ in range(_CLIENTS)))
-    ready, passages = await _settled(book, notebook)
-    return Result(time.perf_counter() - wall, cpu_below(os.getpid()) - cpu, ready, passages)
+    async with _last_change(book, notebook) as changed:
+        await asyncio.gather(*(client() for _ in range(_CLIENTS)))
+        ready = await _settled(book, notebook)
+        cpu, ended = cpu_below(os.getpid()) - cpu, changed[-1]
+    return Result(ended - wall, cpu, ready, await _passages(book, notebook))
 
 
-async def _settled(book: Sourcebook, notebook: Notebook) -> tuple[int, int]:
-    """How many are ready, and their passages, once nothing is left to do."""
-    from sourcebook.progress import Following
+@asynccontextmanager
+async def _last_change(book: Sourcebook, notebook: Notebook) -> AsyncIterator[list[float]]:
+    """When the notebook's sources last changed. Progress, which rests between two looks, tells of it later."""
+    seen = [time.perf_counter()]
 
+    async def watch(changed: asyncio.Event) -> None:
+        while await changed.wait():
+            changed.clear()
+            seen[:] = [time.perf_counter()]
+
+    async with book.database.signals.following(f"notebook:{notebook.id}") as changed:
+        watching = asyncio.create_task(watch(changed))
+        try:
+            yield seen
+        finally:
+            watching.cancel()
+
+
+async def _settled(book: Sourcebook, notebook: Notebook) -> int:
+    """How many are ready, once nothing is left to do."""
     async for progress in Following(book.database, book.jobs).notebook(notebook.id):
         if progress.left == 0:
             break
+    return progress.ready
+
+
+async def _passages(book: Sourcebook, notebook: Notebook) -> int:
     passages, cursor, who = 0, None, await book.owners.local()
     while True:
         page = await book.sources.listing(who, notebook.id, 100, cursor)
         passages += sum(s.passages for s in page.items if s.state == "ready")
         cursor = page.next_cursor
         if cursor is None:
-            return progress.ready, passages
+            return passages
 
 
 def settings(folder: Path) -> dict[str, object]:
