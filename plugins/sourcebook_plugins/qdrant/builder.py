@@ -1,7 +1,7 @@
 """Compacts a copy of a shard: `python -m sourcebook_plugins.qdrant.builder SHARD COPY TUNING`.
 
 Edge blocks its process while it optimises, for seconds to minutes, so the index process has this one do it. `TUNING` is
-JSON: the `spaces` of the layout, `quantization` (int8 or none), `on_disk`, and whether to build a graph (`hnsw`).
+JSON: the `spaces` of the layout, `quantization` (turbo4, int8, none), `on_disk`, and whether to build a graph (`hnsw`).
 
 It says `copied` on its standard output once it needs `SHARD` no longer, and has done it all when it ends with 0.
 """
@@ -61,10 +61,11 @@ def configuration(tuning: dict[str, Any]) -> edge.EdgeConfig:
         )
         for s in tuning["spaces"]
     }
+    terms = edge.Memory.Cached if tuning["on_disk"] else edge.Memory.Pinned
     m = 16 if tuning["hnsw"] else 0
     return edge.EdgeConfig(
         vectors=vectors or None,
-        sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=terms)},
         # Without a graph (m = 0) a segment is scanned. What a filter leaves under 10 MB of vectors is scanned anyway.
         hnsw_config=edge.HnswIndexConfig(m=m, payload_m=m, ef_construct=100, full_scan_threshold=10_000),
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=2),

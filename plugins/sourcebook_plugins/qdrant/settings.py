@@ -29,7 +29,11 @@ class QdrantSettings(ComponentSettings):
         description="A copy of an eighth (`turbo4`) or a quarter (`int8`) of the size is scanned, and what it finds is "
         "scored by the originals. `auto`: `turbo4` where embedded, `int8` on a server, since old ones know no other.",
     )
-    on_disk: bool = Field(True, description="Whether the original vectors may stay on the disk where there is a copy.")
+    on_disk: bool = Field(
+        True,
+        description="Whether the original vectors may stay on the disk where there is a copy, and the term index "
+        "in the system's cache.",
+    )
     timeout_seconds: float = Field(30, gt=0, description="The longest that one call may take.")
     idle_seconds: float = Field(
         30, ge=0, le=86_400, description="Embedded: how long the index process outlives its last client."
