@@ -180,8 +180,8 @@ class _Reader:
         text = buffer.raw[: 2 * max(written - 1, 0)].decode("utf-16-le", "surrogatepass")
         if len(text) == count:
             return text
-        codes = (pdfium.FPDFText_GetUnicode(self.handle, i) for i in range(count))
-        return "".join(chr(code) if 0 < code < 0x110000 else "\ufffe" for code in codes)
+        codes = map(self.calls.unicode, repeat(self.handle), range(count))
+        return "".join([chr(code) if 0 < code < 0x110000 else "\ufffe" for code in codes])
 
     def _line(self, text: str, start: int, end: int) -> Line | None:
         raw = text[start:end]
