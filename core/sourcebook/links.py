@@ -45,8 +45,11 @@ class Links:
         self._key = bytes.fromhex(str(found))
 
     def url(self, citation_id: str, base: str = "") -> str:
-        """The address of a citation: below `links.public_url`, else below `base`, else on this server."""
-        return f"{self.public or base.rstrip('/')}/open/{self.token(citation_id)}"
+        """The address of a citation: below `links.public_url`, else below `base`, else on this server.
+
+        It leads to the words that are marked, wherever on their page they stand.
+        """
+        return f"{self.public or base.rstrip('/')}/open/{self.token(citation_id)}#cited"
 
     def token(self, citation_id: str, at: float | None = None) -> str:
         """A token that is good for `lifetime` seconds from `at`, and up to an hour more."""

@@ -153,15 +153,19 @@ class Notebooks:
         return notebook_of(row._asdict())
 
     async def find(self, principal: Principal, name: str) -> Notebook | None:
-        """By id or else by title, for the command line; the newest where a title is there twice."""
+        """By id or title; the newest where a title is there twice."""
+        found = await self.named(principal, name)
+        return found[0] if found else None
+
+    async def named(self, principal: Principal, name: str) -> list[Notebook]:
+        """All with this id or title, the newest first."""
         query = (
             sa.select(notebooks)
             .where(sa.or_(notebooks.c.id == name, notebooks.c.title == name), visible(principal))
             .order_by(notebooks.c.id.desc())
         )
         async with self._db.read() as c:
-            row = (await c.execute(query)).mappings().first()
-        return notebook_of(row) if row else None
+            return [notebook_of(row) for row in (await c.execute(query)).mappings()]
 
     async def listing(
         self, principal: Principal, limit: int = 50, cursor: str | None = None, order: Order = "made"

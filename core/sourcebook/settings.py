@@ -19,6 +19,9 @@ Instance = dict[str, Any]
 
 KINDS = ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", "fetchers", "blob_stores")
 
+# What `limits` can count in without waiting.
+_COUNTERS = r"^(memory|memcached|mongodb(\+srv)?|rediss|valkeys|(redis|valkey)(\+unix|\+cluster|\+sentinel)?)://"
+
 
 class Section(BaseModel):
     """Unknown keys are errors in every section."""
@@ -91,7 +94,7 @@ class Limits(Section):
     sources: int = Field(default=0, ge=0)
     queued: int = Field(default=100_000, ge=0)
     owners: dict[str, int] = {}
-    counters: str = "memory://"
+    counters: str = Field(default="memory://", pattern=_COUNTERS)
 
 
 class PluginSettings(Section):

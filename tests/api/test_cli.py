@@ -44,6 +44,26 @@ def test_ingest_prints_what_became_of_each_file(home: Path) -> None:
     assert "tides.md: these bytes are in 'Notes' already" in done.stderr.replace(f"{home}/", "")
 
 
+def test_a_path_that_is_not_there_stops_none_of_the_others(home: Path) -> None:
+    (home / "boats.md").write_text("The pilot boat is white.")
+    done = sourcebook(home, "ingest", "Boats", str(home / "nothere.md"), str(home / "boats.md"), "--json")
+    assert done.exit_code == 1
+    assert "There is no file" in done.stderr
+    assert [source["state"] for source in json.loads(done.stdout)] == ["ready"]
+
+
+def test_a_title_that_two_notebooks_have_removes_neither(home: Path) -> None:
+    (home / "buoy.md").write_text("The buoy is red.")
+    for words in (["ingest", "one", "buoy.md"], ["export", "one", "one.zip"], ["import", "one.zip"]):
+        done = sourcebook(home, *(str(home / word) if "." in word else word for word in words))
+        assert done.exit_code == 0, done.output
+    ids = {n["id"] for n in json.loads(sourcebook(home, "notebooks", "list", "--json").stdout)}
+    done = sourcebook(home, "notebooks", "remove", "one")
+    assert done.exit_code == 1
+    assert "2 notebooks are called 'one'" in str(done.exception)
+    assert ids == {n["id"] for n in json.loads(sourcebook(home, "notebooks", "list", "--json").stdout)}
+
+
 def test_search_prints_the_place_and_the_words(home: Path) -> None:
     done = sourcebook(home, "search", "Notes", "When is high water?")
     assert done.exit_code == 0

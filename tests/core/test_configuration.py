@@ -125,6 +125,13 @@ def test_an_instance_must_have_a_plain_name(tmp_path: Path) -> None:
         configured(tmp_path, '[llms."gpt-4"]\nuse = "openai"')
 
 
+@pytest.mark.parametrize("counters", ["", "foo://", "localhost:6379", "async+redis://h"])
+def test_counters_of_an_unknown_kind_are_refused(tmp_path: Path, counters: str) -> None:
+    with pytest.raises(ConfigError, match=r"limits\.counters"):
+        configured(tmp_path, f'[limits]\ncounters = "{counters}"')
+    assert configured(tmp_path, '[limits]\ncounters = "redis://h:6379"').settings.limits.counters == "redis://h:6379"
+
+
 @pytest.mark.parametrize("empty", ["llm = []", "retrievers = []"])
 def test_a_pipeline_needs_something_to_find_with_and_something_to_answer_with(tmp_path: Path, empty: str) -> None:
     with pytest.raises(ConfigError, match="at least 1 item"):

@@ -36,12 +36,17 @@ def configuration(context: typer.Context, overrides: Mapping[str, Any] | None = 
 
 
 async def notebook_named(book: Sourcebook, principal: Principal, name: str, *, make: bool = False) -> Notebook:
-    """By id or title; made when asked to. Raises `NotFound` with the titles that there are."""
-    from sourcebook.errors import NotFound
+    """By id or title; made when asked to. Raises `NotFound` with the titles that there are, `Conflict` for a title that
+    several have: what is asked for may be their removal.
+    """
+    from sourcebook.errors import Conflict, NotFound
 
-    found = await book.notebooks.find(principal, name)
-    if found is not None:
-        return found
+    found = await book.notebooks.named(principal, name)
+    if len(found) > 1:
+        ids = ", ".join(f"{n.id} (made {n.created_at:%Y-%m-%d %H:%M})" for n in found)
+        raise Conflict(f"{len(found)} notebooks are called {name!r}: {ids}.", remedy="Name the one you mean by its id.")
+    if found:
+        return found[0]
     if make:
         return await book.create_notebook(principal, name)
     titles = ", ".join(repr(n.title) for n in (await book.notebooks.listing(principal, 10)).items) or "none yet"

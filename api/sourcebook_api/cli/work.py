@@ -48,15 +48,15 @@ def ingest(
     """Put files into a notebook (made if new) and wait until each is ready or has failed."""
     secret = asked_password() if password else None
 
-    async def work(book: Sourcebook) -> list[Source]:
+    async def work(book: Sourcebook) -> tuple[list[Source], bool]:
         principal = await book.owners.operator(owner)
         target = await common.notebook_named(book, principal, notebook, make=True)
         return await ingest_all(book, principal, target, paths, secret)
 
-    done = common.with_book(common.configuration(context), work, workers=None)
+    done, good = common.with_book(common.configuration(context), work, workers=None)
     if json:
         common.give([source_json(s) for s in done], as_json=True)
-    if any(s.state == "failed" for s in done):
+    if not good:
         raise typer.Exit(1)
 
 
@@ -145,8 +145,7 @@ def demo(context: typer.Context) -> None:
         target = await common.notebook_named(book, principal, "demo", make=True)
         with ExitStack() as unpacked:
             documents = [str(unpacked.enter_context(as_file(file))) for file in bundled.documents()]
-            done = await ingest_all(book, principal, target, documents)
-        good = all(s.state == "ready" for s in done)
+            _, good = await ingest_all(book, principal, target, documents)
         for question in bundled.questions():
             typer.echo("\n" + typer.style(f"? {question}", bold=True))
             good = await answer(book, principal, [target.id], question) and good
@@ -167,20 +166,33 @@ def demo(context: typer.Context) -> None:
 
 async def ingest_all(
     book: Sourcebook, principal: Principal, target: Notebook, paths: Sequence[str], password: str | None = None
-) -> list[Source]:
-    """Accept everything, then wait; one bad path does not stop the others, and is named."""
-    from sourcebook.accepting import chunks_of
+) -> tuple[list[Source], bool]:
+    """Accept everything, then wait; whether all became ready. One bad path does not stop the others, and is named."""
+    from sourcebook.errors import SourcebookError
 
     ids: list[str] = []
-    for path in _expand(paths):
-        if isinstance(path, Path):
-            source_id, new = await book.sources.accept(target, path.name, chunks_of(path), password=password)
-        else:
-            source_id, new = await book.add_url(target, path)
-        ids.append(source_id)
-        if not new:
-            say(f"{path}: these bytes are in {target.title!r} already")
-    return await _wait(book, principal, ids)
+    good = True
+    for given in paths:
+        try:
+            for path in _expand(given):
+                ids.append(await _accepted(book, target, path, password))  # noqa: PERF401 - kept where a later one fails
+        except SourcebookError as error:
+            common.complain(error)
+            good = False
+    done = await _wait(book, principal, ids)
+    return done, good and all(source.state == "ready" for source in done)
+
+
+async def _accepted(book: Sourcebook, target: Notebook, path: Path | str, password: str | None) -> str:
+    from sourcebook.accepting import chunks_of
+
+    if isinstance(path, Path):
+        source_id, new = await book.sources.accept(target, path.name, chunks_of(path), password=password)
+    else:
+        source_id, new = await book.add_url(target, path)
+    if not new:
+        say(f"{path}: these bytes are in {target.title!r} already")
+    return source_id
 
 
 async def _wait(book: Sourcebook, principal: Principal, ids: Sequence[str]) -> list[Source]:
@@ -285,22 +297,19 @@ def _print_json(kind: str, data: dict[str, Any]) -> None:
     typer.echo(orjson.dumps({"type": kind, **data}).decode())
 
 
-def _expand(paths: Sequence[str]) -> Iterator[Path | str]:
-    """Folders become their files, without hidden ones. Raises `NotFound` for a path that is not there."""
+def _expand(path: str) -> Sequence[Path | str]:
+    """A folder becomes its files, without hidden ones. Raises `NotFound` for a path that is not there."""
     from sourcebook.errors import NotFound
 
-    for path in paths:
-        if "://" in path:
-            yield path
-            continue
-        here = Path(path)
-        if here.is_dir():
-            inside = (p for p in sorted(here.rglob("*")) if p.is_file())
-            yield from (p for p in inside if not any(x.startswith(".") for x in p.relative_to(here).parts))
-        elif here.is_file():
-            yield here
-        else:
-            raise NotFound(f"There is no file {path}.")
+    if "://" in path:
+        return [path]
+    here = Path(path)
+    if here.is_dir():
+        inside = (p for p in sorted(here.rglob("*")) if p.is_file())
+        return [p for p in inside if not any(x.startswith(".") for x in p.relative_to(here).parts)]
+    if here.is_file():
+        return [here]
+    raise NotFound(f"There is no file {path}.")
 
 
 def line_of(source: Source) -> str:
