@@ -95,7 +95,7 @@ class Compactor:
     def _settle(self) -> None:
         try:
             self._shard.settle()
-        except Exception:
+        except Exception:  # Edge raises nothing more precise; a full disk must not end the watch
             log.warning("the index is not wholly on the disk; it is tried again in the next pause", exc_info=True)
             self._last_write = time.monotonic()
 

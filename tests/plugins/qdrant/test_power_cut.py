@@ -129,7 +129,7 @@ def test_a_flush_syncs_the_log_alone_until_much_lies_in_it(filled: Shard, monkey
 
 def test_all_files_follow_in_a_pause(filled: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compacting, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(compacting, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(compacting, "QUIET_SECONDS", 2.0)
 
     async def run() -> None:
         compactor = Compactor(filled, lambda _: None)
