@@ -84,12 +84,18 @@ class View:
 
 def lines_of(page: Any) -> list[Line]:
     """The lines of a pypdfium2 page, in the order of drawing, which is nearly always that of reading."""
-    textpage = page.get_textpage()
+    import pypdfium2
+    import pypdfium2.raw as pdfium
+
+    # Without pypdfium2's object for it, which takes longer to make and to close than a short page takes to read.
+    handle = pdfium.FPDFText_LoadPage(page.raw)
+    if not handle:
+        raise pypdfium2.PdfiumError("The page's text cannot be loaded.")
     try:
         left, bottom, right, top = page.get_bbox()
-        return _Reader(textpage.raw, View(left, bottom, right, top, page.get_rotation())).lines()
+        return _Reader(handle, View(left, bottom, right, top, page.get_rotation())).lines()
     finally:
-        textpage.close()
+        pdfium.FPDFText_ClosePage(handle)
 
 
 class _Calls:
@@ -108,7 +114,8 @@ class _Calls:
         self.count_rects, self.get_rect = bare(pdfium.FPDFText_CountRects), bare(pdfium.FPDFText_GetRect)
         self.char_box, self.font_box = bare(pdfium.FPDFText_GetCharBox), bare(pdfium.FPDFText_GetLooseCharBox)
         self.font_info, self.weight = bare(pdfium.FPDFText_GetFontInfo), bare(pdfium.FPDFText_GetFontWeight)
-        self.unicode = bare(pdfium.FPDFText_GetUnicode)
+        self.unicode, self.get_text = bare(pdfium.FPDFText_GetUnicode), bare(pdfium.FPDFText_GetText)
+        self.units = ctypes.create_string_buffer(8192)  # of UTF-16; it grows to the longest page's
         numbers = (ctypes.c_double * (4 * _AT_ONCE))()
         self.numbers: Any = memoryview(numbers).cast("B").cast("d")
         self.slots = [[ctypes.byref(numbers, 32 * i + 8 * k) for i in range(_AT_ONCE)] for k in range(4)]
@@ -120,15 +127,22 @@ class _Calls:
 
     def rects(self, handle: Any, count: int) -> list[float]:
         """left, top, right, bottom of each of the first `count` rectangles that were counted last, in page space."""
-        found: list[float] = []
         if count <= _AT_ONCE:
             deque(map(self.get_rect, repeat(handle), range(count), *self.slots), maxlen=0)
-            found += self.numbers[: 4 * count].tolist()
-            return found
+            several: list[float] = self.numbers[: 4 * count].tolist()
+            return several
+        found: list[float] = []
         for i in range(count):
             self.get_rect(handle, i, *self.four)
             found += self.numbers[:4].tolist()
         return found
+
+    def text(self, handle: Any, count: int) -> str:
+        """The page's first `count` characters, as far as pdfium's text has them."""
+        if len(self.units) < 2 * count + 2:
+            self.units = ctypes.create_string_buffer(4 * count)
+        written = self.get_text(handle, 0, count, ctypes.byref(self.units))
+        return str(memoryview(self.units)[: 2 * max(written - 1, 0)], "utf-16-le", "surrogatepass")
 
     def char_lefts(self, handle: Any, indexes: Sequence[int]) -> list[float]:
         """The left edges of at most `_AT_ONCE` characters, in page space."""
@@ -172,12 +186,7 @@ class _Reader:
         return found
 
     def _text(self, count: int) -> str:
-        import pypdfium2.raw as pdfium
-
-        buffer = ctypes.create_string_buffer(2 * count + 2)
-        pointer = ctypes.cast(buffer, ctypes.POINTER(ctypes.c_ushort))
-        written = pdfium.FPDFText_GetText(self.handle, 0, count, pointer)
-        text = buffer.raw[: 2 * max(written - 1, 0)].decode("utf-16-le", "surrogatepass")
+        text = self.calls.text(self.handle, count)
         if len(text) == count:
             return text
         codes = map(self.calls.unicode, repeat(self.handle), range(count))

@@ -41,7 +41,7 @@ def ordered(lines: list[Line]) -> list[Line]:
 def _contradicted(lines: Sequence[Line]) -> bool:
     """Whether some line stands above an earlier one of its own column. Looked for where the text jumps up only."""
     return any(
-        b.top < a.top - a.size and any(j <= i for j in _below(b, lines)) for i, (a, b) in enumerate(pairwise(lines))
+        b.top < a.top - a.size and bool(_below(b, lines[: i + 1])) for i, (a, b) in enumerate(pairwise(lines))
     )
 
 

@@ -64,9 +64,10 @@ class _PageWriter:
     def learn(self, page: Page) -> None:
         """Take in a page that is yet to be written."""
         if len(self._compounds) < _MOST_COMPOUNDS:
-            for line in page.lines:
-                if "-" in line.text:
-                    self._compounds.update(_COMPOUND.findall(line.text.casefold()))
+            texts = [line.text for line in page.lines if "-" in line.text]
+            # Words first: the pattern looks at every letter for a word's beginning.
+            words = [word for text in texts for word in text.split() if "-" in word]
+            self._compounds.update(_COMPOUND.findall(" ".join(words).casefold()))
         if self._furniture is not None:
             page.running.extend(self._furniture.learn(page.lines, page.height))
 
