@@ -39,18 +39,18 @@ def annotated(page: Any, lines: list[Line]) -> tuple[list[Line], list[Note]]:
     """The lines of a pypdfium2 page with what was written onto it and the values of its fields; and its notes."""
     import pypdfium2.raw as pdfium
 
-    count = min(pdfium.FPDFPage_GetAnnotCount(page), _MOST)
+    count = min(pdfium.FPDFPage_GetAnnotCount(page.raw), _MOST)
     if count < 1:
         return lines, []
-    notes: list[Note] = []
-    lines = list(lines)
-    size = median(line.size for line in lines) if lines else _SIZE
-    for subtype, text, box in _annotations(page, count):
-        if subtype in (_FREE_TEXT, _WIDGET):
+    found = list(_annotations(page, count))
+    added = [(text, box) for subtype, text, box in found if subtype in (_FREE_TEXT, _WIDGET)]
+    notes = [Note(text, box) for subtype, text, box in found if subtype not in (_FREE_TEXT, _WIDGET)]
+    if added:
+        size = median(line.size for line in lines) if lines else _SIZE
+        lines = list(lines)
+        for text, box in added:
             if not _shown_already(text, box, lines):
                 _insert(lines, text, box, size)
-        else:
-            notes.append(Note(text, box))
     return lines, sorted(notes, key=lambda note: (note.box[1], note.box[0]))
 
 
@@ -89,7 +89,7 @@ def _annotations(page: Any, count: int) -> Iterator[tuple[int, str, Box]]:
     view = View(left, bottom, right, top, page.get_rotation())
     rect = pdfium.FS_RECTF()
     for i in range(count):
-        handle = pdfium.FPDFPage_GetAnnot(page, i)
+        handle = pdfium.FPDFPage_GetAnnot(page.raw, i)
         if not handle:
             continue
         try:

@@ -230,10 +230,9 @@ class _Reader:
             lefts, tops, rights, bottoms = map(list, zip(*map(box, lefts, bottoms, rights, tops), strict=True))
             tops, bottoms, box = bottoms, tops, _as_shown
         whole = _both(font, box(min(lefts), min(bottoms), max(rights), max(tops)))
-        spaces = list(map(sub, lefts[1:], rights))
-        if max(spaces) <= _ROW_GAP * size:
+        if max(map(sub, lefts[1:], rights)) <= _ROW_GAP * size:
             return whole, ()
-        gaps = [i for i, space in enumerate(spaces, 1) if space > _CELL_GAP * size]
+        gaps = [i for i in range(1, count) if lefts[i] - rights[i - 1] > _CELL_GAP * size]
         parts = [slice(*ends) for ends in pairwise([0, *gaps, count])]
         return whole, [box(min(lefts[p]), min(bottoms[p]), max(rights[p]), max(tops[p])) for p in parts]
 
@@ -332,7 +331,8 @@ def _shown(raw: str) -> str:
     """The text as it is read: ligatures spelt out, spaces single."""
     if not raw.isascii() and _TRANSLATED.search(raw):
         raw = raw.translate(_TRANSLATION)
-    return " ".join(raw.split())
+    # All white space but the plain space is not printable, and words are seldom two spaces apart.
+    return raw.strip(" ") if raw.isprintable() and "  " not in raw else " ".join(raw.split())
 
 
 def _around(boxes: list[Box]) -> Box:

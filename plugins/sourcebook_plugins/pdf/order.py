@@ -40,9 +40,7 @@ def ordered(lines: list[Line]) -> list[Line]:
 
 def _contradicted(lines: Sequence[Line]) -> bool:
     """Whether some line stands above an earlier one of its own column. Looked for where the text jumps up only."""
-    return any(
-        b.top < a.top - a.size and bool(_below(b, lines[: i + 1])) for i, (a, b) in enumerate(pairwise(lines))
-    )
+    return any(b.top < a.top - a.size and bool(_below(b, lines[: i + 1])) for i, (a, b) in enumerate(pairwise(lines)))
 
 
 def _below(line: Line, lines: Sequence[Line]) -> list[int]:

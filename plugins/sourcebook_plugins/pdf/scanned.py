@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from statistics import median
 from typing import Any
@@ -28,8 +29,9 @@ _CELL_GAP = 1.0  # of a line's height, between parts that are cells
 _ROW = 0.5  # of a line's height that two parts of one row share, at least
 
 
+@cache
 def installed() -> bool:
-    """Whether the engine is there. Nothing is imported."""
+    """Whether the engine is there. Nothing is imported, and it is looked for once: jailed children know it then."""
     return find_spec("rapidocr") is not None and find_spec("onnxruntime") is not None
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from sourcebook import DocumentWriter
 from sourcebook_plugins.pdf import PdfParser, PdfSettings
+from sourcebook_plugins.pdf.scanned import installed
 
 _LINES = (
     (60, 780, 18, "On watering"),
@@ -49,6 +50,7 @@ class _Sample:
 
 
 def _read() -> str:
+    installed()  # looks in every folder of the search path, once
     out = DocumentWriter()
     PdfParser(PdfSettings(ocr=False)).parse(_Sample(), out)
     return out.document().text
