@@ -43,6 +43,8 @@ _SCRIPTS: dict[str, re.Pattern[str]] = {
     }.items()
 }
 
+_FOREIGN = re.compile("[^\x00-\u024f]")  # all letters but Latin ones, and more; Chinese ones count twice
+
 # The most frequent words of running text; a word that several languages share counts less for each.
 _FREQUENT = {
     "latin": {
@@ -125,6 +127,8 @@ def detect(text: str) -> str:
     sample = _sample(text)
     if sample.isascii():
         return _by_words(sample, "latin")
+    if (latin := len(_SCRIPTS["latin"].findall(sample))) > 2 * len(_FOREIGN.findall(sample)):
+        return _by_words(sample, "latin") if latin >= _FEWEST_LETTERS else ""  # so it is with most: no need to count on
     letters = {script: len(pattern.findall(sample)) for script, pattern in _SCRIPTS.items()}
     # A Chinese or Japanese character says about as much as a Latin word's half.
     letters["han"] *= 2

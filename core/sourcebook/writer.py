@@ -69,6 +69,7 @@ class DocumentWriter:
         self._blocks: list[Block] = []
         self._locators: list[Locator] = []
         self._table: int | None = None  # where the open table starts
+        self._first_row = 0  # the index of its first row among the blocks
         self._last_kind = ""
         self._metadata: dict[str, Any] = {}
         self._warnings: list[Warn] = []
@@ -89,7 +90,7 @@ class DocumentWriter:
         self._separate(kind)
         start = self._size
         if kind == "table_row" and self._table is None:
-            self._table = start
+            self._table, self._first_row = start, len(self._blocks)
         self._append([text for text, _ in cleaned])
         self._locate(start, cleaned)
         self._blocks.append(Block(start, self._size, kind, level))
@@ -130,10 +131,8 @@ class DocumentWriter:
     def document(self) -> Document:
         """All that was written."""
         self._close_table()
-        # A table of one row has its row's range, and stands before it as every table does.
-        blocks = tuple(sorted(self._blocks, key=lambda b: (b.start, -b.end, b.kind != "table")))
         text = "".join(self._text)
-        return Document(text, blocks, tuple(self._locators), dict(self._metadata), tuple(self._warnings))
+        return Document(text, tuple(self._blocks), tuple(self._locators), dict(self._metadata), tuple(self._warnings))
 
     def _separate(self, kind: str) -> None:
         if self._size:
@@ -164,7 +163,7 @@ class DocumentWriter:
 
     def _close_table(self) -> None:
         if self._table is not None:
-            self._blocks.append(Block(self._table, self._size, "table"))
+            self._blocks.insert(self._first_row, Block(self._table, self._size, "table"))  # it stands before its rows
             self._table = None
             self._last_kind = "table"
 
