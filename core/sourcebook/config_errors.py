@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
 from sourcebook.errors import ConfigError, SourcebookError
+from sourcebook.setting_checks import PATTERNS
 
 REMEDY = "Correct these keys; `sourcebook config show` prints every value, and which layer set it."
 
@@ -17,7 +19,7 @@ def config_error(
     error: ValidationError, model: type[BaseModel], origins: Mapping[str, str], prefix: str = ""
 ) -> ConfigError:
     """One `ConfigError` for all that pydantic found, each with the layer that set it and the nearest known key."""
-    found = error.errors(include_url=False, include_context=False)
+    found = error.errors(include_url=False)
     issues = [issue(_key(prefix, item["loc"]), origins, _message(item, model, prefix)) for item in found]
     return error_of(issues)
 
@@ -64,8 +66,8 @@ def origin_of(key: str, origins: Mapping[str, str]) -> str:
 
 
 def _key(prefix: str, place: Sequence[int | str]) -> str:
-    """Of a mistake in a whole instance: the instance."""
-    return (prefix + ".".join(str(part) for part in place)).rstrip(".")
+    """Of a mistake in a whole instance: the instance; of one in its name: the name."""
+    return (prefix + ".".join(str(part) for part in place)).removesuffix(".[key]").rstrip(".")
 
 
 def _message(item: Any, model: type[BaseModel], prefix: str) -> str:
@@ -73,7 +75,7 @@ def _message(item: Any, model: type[BaseModel], prefix: str) -> str:
         return _unknown(str(item["loc"][-1]), _at(model, item["loc"][:-1]), model, prefix)
     if item["type"] in ("int_parsing", "float_parsing") and str(item["input"]).lower() in ("true", "false"):
         return "a number is needed here, and this is true or false"
-    return str(item["msg"]).removeprefix("Value error, ")
+    return PATTERNS.get(item.get("ctx", {}).get("pattern", ""), item["msg"].removeprefix("Value error, "))
 
 
 def _unknown(name: str, section: type[BaseModel], model: type[BaseModel], prefix: str) -> str:
@@ -122,8 +124,13 @@ def _spelled(value: Any, annotation: Any) -> Any:
     numbers = kinds & {int, float}
     if isinstance(value, bool):
         return str(value).lower() if numbers and bool not in kinds else value
+    if isinstance(value, list) and numbers:
+        return [_spelled(one, next(iter(numbers))) for one in value]
     if not isinstance(value, dict):
         return value
+    if is_dataclass(annotation):
+        hints = get_type_hints(annotation)
+        return {k: _spelled(v, hints.get(k)) for k, v in value.items()}
     for inner, many in _models(annotation):
         if not many:
             return without_booleans(value, inner)

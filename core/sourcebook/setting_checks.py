@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 Named = TypeVar("Named", bound=Mapping[str, object])
 Weighed = TypeVar("Weighed", bound=Mapping[str, float])
@@ -18,6 +17,19 @@ DRIVERS: Mapping[str, str] = {
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
 """What a database's URL may begin with, and the driver behind it."""
+
+NAME = r"^[a-z][a-z0-9_]*$"
+MOUNT = r"^/[^?#]*$"
+ADDRESS = r"^(https?://[^\s@]+)?$"
+# What `limits` can count in without waiting.
+COUNTERS = r"^(memory|memcached|mongodb(\+srv)?|rediss|valkeys|(redis|valkey)(\+unix|\+cluster|\+sentinel)?)://"
+PATTERNS: Mapping[str, str] = {
+    NAME: "a name is small letters, digits and underscores, and begins with a letter",
+    MOUNT: "write a path that begins with a slash, such as /page",
+    ADDRESS: "write an address that begins with http:// or https://, or leave it empty",
+    COUNTERS: "write memory://, or the address of a server that several count in, such as redis://host:6379",
+}
+"""What a text has to look like (editors are told so too), in words."""
 
 _DATABASE = "write postgresql://user:password@host/name, or leave it empty for SQLite in the data folder"
 _ORIGIN = "write an origin as browsers send it, such as https://notes.example.org"
@@ -56,13 +68,6 @@ def check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
         if not host or set(host) & set("/*@ \t"):
             raise ValueError(f"{host!r} is no host's name: write each out, such as notes.example.org, without a scheme")
     return hosts
-
-
-def check_address(url: str) -> str:
-    """Nothing, or a web address."""
-    if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc):
-        raise ValueError("write an address that begins with http:// or https://, or leave it empty")
-    return url
 
 
 def check_file_types(parsers: Named) -> Named:

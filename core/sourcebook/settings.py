@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 
 from sourcebook.filters import FieldType, check_keys
 from sourcebook.setting_checks import (
-    check_address,
+    ADDRESS,
+    COUNTERS,
+    MOUNT,
+    NAME,
     check_database,
     check_file_types,
     check_hosts,
@@ -21,14 +24,11 @@ from sourcebook.setting_checks import (
     check_weights,
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Instance = dict[str, Any]
 """`use` names the class (default: the instance's own name); the rest is that class's Settings."""
 
 KINDS = ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", "fetchers", "blob_stores")
-
-# What `limits` can count in without waiting.
-_COUNTERS = r"^(memory|memcached|mongodb(\+srv)?|rediss|valkeys|(redis|valkey)(\+unix|\+cluster|\+sentinel)?)://"
 
 
 class Section(BaseModel):
@@ -107,7 +107,7 @@ class Limits(Section):
     sources: int = Field(default=0, ge=0)
     queued: int = Field(default=100_000, ge=0)
     owners: dict[str, int] = {}
-    counters: str = Field(default="memory://", pattern=_COUNTERS)
+    counters: str = Field(default="memory://", pattern=COUNTERS)
 
 
 class PluginSettings(Section):
@@ -119,7 +119,7 @@ class PluginSettings(Section):
 
     enabled: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
-    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {
+    mount: dict[str, Annotated[str, StringConstraints(pattern=MOUNT)]] = {
         "mcp": "/mcp",
         "webui": "/",
     }
@@ -261,10 +261,8 @@ class Runs(Section):
 class Links(Section):
     """Links that open a citation without a key. `public_url`: how clients reach this server; `lifetime` in seconds."""
 
-    public_url: str = ""
+    public_url: str = Field(default="", pattern=ADDRESS)
     lifetime: float = Field(default=30 * 86_400.0, ge=60)
-
-    _reached = field_validator("public_url")(check_address)
 
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -285,7 +283,7 @@ class Tracing(Section):
     `headers` go with every batch, such as a collector's key. `content` also tells questions, prompts and answers.
     """
 
-    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s@]+)?$")] = ""
+    endpoint: str = Field(default="", pattern=ADDRESS)
     headers: dict[str, SecretStr] = {}
     service: str = "sourcebook"
     sample: float = Field(default=1.0, ge=0, le=1)

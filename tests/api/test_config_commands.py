@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -164,11 +166,15 @@ def test_names_of_plugins_and_legs_that_there_are_not_are_mistakes(tmp_path: Pat
 
 
 def test_a_start_refuses_what_check_does_and_says_the_same(tmp_path: Path) -> None:
-    file = written(tmp_path, f'[storage]\npath = "{tmp_path}/data"\n{NAMES}')
-    checked = run("--config", str(file), "config", "check")
-    started = run("--config", str(file), "serve", "--port", "0")
-    assert isinstance(started.exception, ConfigError)
-    assert started.exception.problem() == checked.exception.problem()  # type: ignore[union-attr]
+    file = written(tmp_path, f'[storage]\npath = "{tmp_path}/data"\n[server]\nport = 0\n{NAMES}')
+    command = [sys.executable, "-m", "sourcebook_api", "--config", str(file)]
+    checked, started = (
+        subprocess.run([*command, *words], capture_output=True, text=True, check=False, timeout=60)
+        for words in (("config", "check"), ("serve",))
+    )
+    assert (checked.returncode, started.returncode) == (3, 3)
+    assert "error: 6 mistakes:" in checked.stderr
+    assert started.stderr == checked.stderr
 
 
 def test_what_is_no_database_url_but_begins_like_one_is_told_without_it(tmp_path: Path) -> None:
@@ -227,3 +233,16 @@ def test_a_mistake_in_an_instance_as_a_whole_is_told_at_the_instance(tmp_path: P
     assert set(found) == {"chunkers.markdown", "chunkers.recursive.size"}
     assert not found["chunkers.markdown"].startswith("Value error")
     assert ".:" not in str(done.exception)
+
+
+def test_true_is_no_number_in_the_settings_of_an_instance_either(tmp_path: Path) -> None:
+    text = """
+    fetchers.web = { ports = [80, true] }
+    embedders.openai = { model = "m", timeouts = { connect = true } }
+    chunkers.recursive = { size = true }
+    parsers.pdf = { ocr = true, max_pages = 5 }
+    """
+    done = run("--config", str(written(tmp_path, text)), "config", "check")
+    found = {i["key"]: i["message"] for i in done.exception.details["issues"]}  # type: ignore[union-attr]
+    assert set(found) == {"fetchers.web.ports.1", "embedders.openai.timeouts.connect", "chunkers.recursive.size"}
+    assert set(found.values()) == {"a number is needed here, and this is true or false"}
