@@ -27,6 +27,7 @@ from sourcebook_api.openapi import DESCRIPTION, TAGS, Described, operation_id, p
 from sourcebook_api.permissions import Permissions
 from sourcebook_api.problems import add_handlers
 from sourcebook_api.proxies import Proxies
+from sourcebook_api.reference import Reference
 from sourcebook_api.routes import health, openai, opened
 
 
@@ -42,8 +43,8 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
         lifespan=_lifespan,
         generate_unique_id_function=operation_id,
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
     )
     hosts, proxies = Hosts(book.settings.server), Proxies(book.settings.server)
     app.state.book = book
@@ -69,6 +70,7 @@ def create_app(book: Sourcebook | Configuration) -> FastAPI:
         stopping=app.state.stopping,
     )
     add_handlers(app)
+    app.add_route("/docs", Reference(app).page, include_in_schema=False)
     app.router.routes.extend(routes.api())
     app.include_router(health.router)
     app.include_router(openai.router)

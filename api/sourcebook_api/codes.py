@@ -57,6 +57,7 @@ CODES: Mapping[int, Mapping[str, str]] = {
         "not_retryable": "The job runs, is done, or its source is deleted.",
         "not_read_yet": "The source has no text yet.",
         "restart_needed": "What was changed in the configuration is read when a process starts; `keys` names it.",
+        "source_failed": "The source could not be read; `problem` says why.",
         "run_running": "The run has not ended yet; its trace is stored when it has.",
         "not_stale": "The notebook is up to date with its pipeline.",
         "reindexing": "The notebook is being reindexed already.",

@@ -24,12 +24,6 @@ _SECURITY = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-# The documentation page is FastAPI's, and takes its script and style from where FastAPI does.
-_DOCS_POLICY = (
-    b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; "
-    b"connect-src 'self'; frame-ancestors 'none'"
-)
 
 
 def too_large(limit: int) -> TooLarge:
@@ -64,11 +58,9 @@ class Incoming:
 class Outgoing:
     """Adds our headers, and knows whether a response has begun, and how many bytes of a body were sent."""
 
-    def __init__(self, scope: Scope, send: Send, request_id: str, cors: Mapping[bytes, bytes]) -> None:
+    def __init__(self, send: Send, request_id: str, cors: Mapping[bytes, bytes]) -> None:
         self._send = send
         self._extra = [(b"x-request-id", request_id.encode()), *_SECURITY, *cors.items()]
-        if scope["path"] == "/docs":
-            self._extra.insert(0, (b"content-security-policy", _DOCS_POLICY))
         self.started = False
         self.streams = False
         self.busy = False  # there was no room for the request

@@ -100,7 +100,7 @@ class Gate:
             send = OpenAIErrors(send).send
         scope["state"] = {**scope.get("state", {}), "request_id": request_id, "principal": None}
         self._proxies.resolve(scope, headers)
-        out = Outgoing(scope, send, request_id, self._cors(headers))
+        out = Outgoing(send, request_id, self._cors(headers))
         with ExitStack() as ending:
             ending.enter_context(about(request_id=request_id))
             if self._book.tracer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from starlette.types import Message, Send
@@ -23,7 +24,7 @@ def openai_error(problem: Mapping[str, Any]) -> dict[str, Any]:
 def _param(problem: Mapping[str, Any]) -> str | None:
     """The field of the body that a validation complains about first."""
     found = problem.get("errors") or [{}]
-    return str(found[0].get("pointer", "")).removeprefix("#/").replace("/", ".") or None
+    return unquote(str(found[0].get("pointer", ""))).removeprefix("#").removeprefix("/").replace("/", ".") or None
 
 
 class OpenAIErrors:

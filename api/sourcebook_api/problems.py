@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import FastAPI, Request
@@ -147,7 +148,7 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """Where the request does not fit its model, without what was sent: that may be a secret."""
     assert isinstance(error, RequestValidationError)
-    found = [_place(item) for item in error.errors()]
+    found = [_place(item, request, error.body) for item in error.errors()]
     body = problem(
         422,
         request.state.request_id,
@@ -159,8 +160,34 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return ProblemResponse(body)
 
 
-def _place(item: Mapping[str, Any]) -> dict[str, str]:
+def _place(item: Mapping[str, Any], request: Request, body: Any) -> dict[str, str]:
+    """One mistake, and where it is: a pointer as a fragment (RFC 6901), where `#` is the whole."""
     where, *path = item["loc"]
-    # A body that is no JSON at all is named by an offset, which is no part of a pointer.
-    steps = [] if item["type"] == "json_invalid" else [str(p).replace("~", "~0").replace("/", "~1") for p in path]
-    return {"in": str(where), "pointer": "#/" + "/".join(steps), "detail": item["msg"], "type": item["type"]}
+    kind, detail = item["type"], item["msg"]
+    if kind == "json_invalid":  # its place is an offset, which is no part of a pointer
+        detail, path = _unreadable(str(body), path[0], item["ctx"]["error"]), []
+    elif where == "body" and not path and not _says_json(request):
+        kind, detail = "content_type", _said(request)
+    pointer = "#" + "".join(f"/{_step(one)}" for one in path)
+    return {"in": str(where), "pointer": pointer, "detail": detail, "type": kind}
+
+
+def _step(part: int | str) -> str:
+    return quote(str(part).replace("~", "~0").replace("/", "~1"), safe="!$&'()*+,;=:@?~")
+
+
+def _unreadable(text: str, offset: int, reason: str) -> str:
+    line, column = text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
+    return f"This is not JSON at line {line}, column {column}: {reason}"
+
+
+def _says_json(request: Request) -> bool:
+    """Whether the framework has taken the body for JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _said(request: Request) -> str:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    what = f"the request says `Content-Type: {kind[:100]}`" if kind else "the request has no Content-Type"
+    return f"A JSON body is needed, and {what}: send it with `Content-Type: application/json`"

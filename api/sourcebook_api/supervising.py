@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from sourcebook.config_check import several
-from sourcebook.configuration import Configuration, raise_all
+from sourcebook.config_errors import in_lines, raise_all
+from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook.reloading import stuck_at_start
 
@@ -194,7 +195,7 @@ class Supervisor:
             self._serve(self._fresh(), self._sock, self._lifeline, lambda: _say(said))
             code = 0
         except SourcebookError as error:
-            print(f"error: {error.detail}\n{error.remedy}".rstrip(), file=sys.stderr)
+            print(f"error: {in_lines(error)}\n{error.remedy}".rstrip(), file=sys.stderr)
             code = _WRONG_SETTING if isinstance(error, ConfigError) else 1
         except BaseException:
             log.exception("a serving process failed")

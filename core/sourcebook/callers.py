@@ -111,16 +111,13 @@ class Caller:
     async def document(self, source_id: str, document_id: str | None = None) -> tuple[Source, str, int]:
         """A source, with id and length of a document of it: the newest, where none is named.
 
-        Raises `Conflict` (code `not_read_yet`) where there is none yet.
+        Raises `Conflict` where there is none yet (code `not_read_yet`), and where it could not be read (code
+        `source_failed`).
         """
         source = await self.source(source_id)
         wanted = document_id or source.document_id
         if wanted is None:
-            raise Conflict(
-                f"This source has no text: it is {source.state}.",
-                code="not_read_yet",
-                remedy="Follow its job until it is done.",
-            )
+            raise _textless(source)
         found = await self.book.reading.document(wanted)
         if found["source_id"] != source.id:
             raise NotFound(f"There is no document {wanted}.")
@@ -198,6 +195,21 @@ class Caller:
         """The gate has asked for what a route needs; one route may lead to more than one thing."""
         if permission != "read" and not self.principal.may(permission):
             raise Forbidden(f"This key lacks the permission `{permission}`.", needed=permission)
+
+
+def _textless(source: Source) -> Conflict:
+    """Why there is no text, and what to do: a job that is over brings none."""
+    if source.state != "failed":
+        detail = f"This source has no text: it is {source.state}."
+        return Conflict(detail, code="not_read_yet", remedy="Follow its job until it is done.")
+    why = source.problem or {}
+    advice = f"{why.get('remedy', '')} Reparse the source, or delete it and upload the file again."
+    return Conflict(
+        f"This source has no text, since it failed: {why.get('detail') or 'its job tells why'}",
+        code="source_failed",
+        remedy=advice.strip(),
+        problem=dict(why),
+    )
 
 
 def clipped(start: int, end: int | None, length: int) -> tuple[int, int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sourcebook.configuration import Configuration, origin_of, raise_all
+from sourcebook.config_errors import issue, line_of, raise_all
+from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError, SourcebookError
 from sourcebook.pipelines import Pipelines
 from sourcebook.settings import Settings
@@ -18,7 +19,8 @@ def check(configuration: Configuration, wrong: Sequence[ConfigError], pipelines:
     told = {issue["key"] for error in wrong for issue in error.details["issues"]}
     unknown = any(key.partition(".")[0] == "plugins" for key in told)
     found = [] if unknown else pipelines.mistakes(told)
-    raise_all([*wrong, *found, *_templates(configuration), *several(configuration.settings)])
+    database = _database(configuration)
+    raise_all([*wrong, *database, *found, *_templates(configuration), *several(configuration.settings)])
 
 
 def several(settings: Settings) -> list[SourcebookError]:
@@ -28,6 +30,20 @@ def several(settings: Settings) -> list[SourcebookError]:
     message = 'with several [server] workers, a run is followed through any of them, and log = "memory" is one\'s own.'
     remedy = 'Leave it at "auto", or set it to "sql".'
     return [ConfigError(f"runs.log: {message}", remedy=remedy, issues=[{"key": "runs.log", "message": message}])]
+
+
+def _database(configuration: Configuration) -> list[SourcebookError]:
+    """A URL that begins well may still be none; who has no database of their own need not load SQLAlchemy."""
+    if not configuration.settings.storage.database:
+        return []
+    from sourcebook.database.engine import url_of
+
+    try:
+        url_of(configuration.settings.storage.database)
+    except ConfigError as error:
+        found = issue("storage.database", configuration.origins, error.detail.partition(": ")[2])
+        return [ConfigError(line_of(found), remedy=error.remedy, issues=[found])]
+    return []
 
 
 def _templates(configuration: Configuration) -> list[SourcebookError]:
@@ -41,9 +57,7 @@ def _templates(configuration: Configuration) -> list[SourcebookError]:
         try:
             Prompts(pipeline.prompts)
         except ConfigError as error:
-            key = f"pipelines.{name}.prompts"
-            origin = origin_of(key, configuration.origins)
-            issue = {"key": key, "origin": origin, "message": error.detail}
-            named = ConfigError(f"{origin}: pipelines.{name}.{error.detail}", remedy=error.remedy, issues=[issue])
-            wrong.setdefault(error.detail, named)
+            found = issue(f"pipelines.{name}.prompts", configuration.origins, error.detail)
+            said = f"{found['origin']}: pipelines.{name}.{error.detail}"
+            wrong.setdefault(error.detail, ConfigError(said, remedy=error.remedy, issues=[found]))
     return list(wrong.values())

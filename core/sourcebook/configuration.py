@@ -12,16 +12,16 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 
-from sourcebook.errors import ConfigError, SourcebookError
+from sourcebook.config_errors import config_error, error_of, issue, raise_all, without_booleans
+from sourcebook.errors import ConfigError
 from sourcebook.settings import Settings
 
 MASK = "********"
@@ -177,8 +177,8 @@ def _environment(environ: Mapping[str, str]) -> tuple[list[tuple[str, dict[str, 
                 value = Path(raw).read_text(encoding="utf-8").strip()
             except OSError as error:
                 message = f"{name} names {raw}, which cannot be read: {error.strerror}."
-                issue = {"key": ".".join(path), "origin": f"{name} (environment)", "message": message}
-                wrong.append(ConfigError(message, issues=[issue]))
+                place = {"key": ".".join(path), "origin": f"{name} (environment)", "message": message}
+                wrong.append(ConfigError(message, issues=[place]))
                 continue
         tree: Any = _typed(value)
         for part in reversed(path):
@@ -228,6 +228,7 @@ def _validate(merged: dict[str, Any], origins: Mapping[str, str], wrong: list[Co
             if isinstance(pipeline.get(key), str):
                 pipeline[key] = [pipeline[key]]
     wrong += resolve_extends(merged, origins)
+    merged = without_booleans(merged, Settings)
     while True:
         try:
             return Settings.model_validate(merged)
@@ -281,9 +282,7 @@ def resolve_extends(merged: dict[str, Any], origins: Mapping[str, str]) -> list[
 
 
 def _extends(name: str, message: str, origins: Mapping[str, str]) -> ConfigError:
-    key = f"pipelines.{name}.extends"
-    issue = {"key": key, "origin": origin_of(key, origins), "message": message}
-    return ConfigError(f"{issue['origin']}: {key}: {message}", issues=[issue])
+    return error_of([issue(f"pipelines.{name}.extends", origins, message)])
 
 
 def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,51 +291,6 @@ def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         under = merged.get(key)
         merged[key] = _over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
     return merged
-
-
-def config_error(
-    error: ValidationError, model: type[BaseModel], origins: Mapping[str, str], prefix: str = ""
-) -> ConfigError:
-    """One `ConfigError` for all that pydantic found, each with the layer that set it and the nearest known key."""
-    issues = []
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        key = prefix + ".".join(str(part) for part in item["loc"])
-        message = item["msg"]
-        if item["type"] == "extra_forbidden":
-            near = get_close_matches(str(item["loc"][-1]), _known_keys(model, item["loc"][:-1]), 1)
-            message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-        issues.append({"key": key, "origin": origin_of(key, origins), "message": message})
-    lines = "; ".join(f"{i['origin']}: {i['key']}: {i['message']}" for i in issues)
-    return ConfigError(lines, remedy="Correct these keys; `sourcebook config show` prints every value.", issues=issues)
-
-
-def raise_all(errors: Sequence[SourcebookError]) -> None:
-    """Raise one `ConfigError` for several, or the only one as it is; nothing where there is none."""
-    if not errors:
-        return
-    if len(errors) == 1:
-        raise errors[0]
-    issues = [issue for e in errors for issue in e.details.get("issues") or [{"message": e.detail}]]
-    remedies = dict.fromkeys(e.remedy for e in errors if e.remedy)
-    raise ConfigError("; ".join(e.detail for e in errors), remedy=" ".join(remedies), issues=issues)
-
-
-def origin_of(key: str, origins: Mapping[str, str]) -> str:
-    """The layer that set `key`, or else what it lies in: an item of a list, a key that is missing."""
-    while key and key not in origins:
-        key = key.rpartition(".")[0]
-    return origins.get(key, "defaults")
-
-
-def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The field names of the (sub)model at `path`."""
-    for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            continue  # an instance's or a pipeline's own name
-        kinds = [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if isinstance(t, type)]
-        model = next((t for t in kinds if issubclass(t, BaseModel)), model)
-    return list(model.model_fields)
 
 
 def _secret_values(value: Any, path: str, secrets: set[str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from sourcebook import choosing, settings
 from sourcebook.choosing import Candidate
 from sourcebook.component_calls import watched
-from sourcebook.configuration import Configuration, config_error, origin_of, raise_all
+from sourcebook.config_errors import config_error, raise_all, without_booleans
+from sourcebook.configuration import Configuration
 from sourcebook.errors import ConfigError, PluginError, SourcebookError, StoreError, UnsupportedType
 from sourcebook.filters import BUILT_IN
 from sourcebook.hanging import HELD, freed, overrun
@@ -37,6 +38,7 @@ from sourcebook.interfaces import (
 )
 from sourcebook.jail import ComponentRef, JailLimits
 from sourcebook.metrics import Metrics
+from sourcebook.mistakes import Mistakes
 from sourcebook.plugins import Plugins
 from sourcebook.sharing import Shared
 
@@ -129,33 +131,8 @@ class Pipelines:
         raise_all(self.mistakes())
 
     def mistakes(self, told: Collection[str] = ()) -> list[SourcebookError]:
-        """All that is wrong with instances and wirings, as far as it does not hang on keys that are `told` already."""
-        asked: list[tuple[str, str, Callable[[], Any]]] = [
-            (key, key, partial(self.resolve, *key.split(".")))
-            for key in (f"{kind}.{instance}" for kind in settings.KINDS for instance in getattr(self._settings, kind))
-        ]
-        blobs = self._settings.storage.blobs
-        asked.append(("storage.blobs", f"blob_stores.{blobs}", partial(self.resolve, "blob_stores", blobs)))
-        grants = self._settings.jail.grants
-        asked += [(f"jail.grants.{i}", f"parsers.{i}", partial(self._check_grant, i)) for i in grants]
-        for name, wiring in self._settings.pipelines.items():
-            for key, kind, instance in _named(wiring):
-                of = f"pipelines.{name}.{key}"
-                asked.append((of, f"{kind}.{instance}", partial(self.resolve, kind, instance)))
-        wrong: dict[str, SourcebookError] = {}
-        for key, instance, ask in asked:
-            if any(_within(one, key) or _within(one, instance) for one in told):
-                continue
-            try:
-                ask()
-            except ConfigError as error:
-                wrong.setdefault(error.detail, error)
-            except PluginError as error:
-                origin = origin_of(key, self._origins)
-                issue = {"key": key, "origin": origin, "message": error.detail}
-                named = ConfigError(f"{origin}: {key}: {error.detail}", remedy=error.remedy, issues=[issue])
-                wrong.setdefault(error.detail, named)
-        return list(wrong.values())
+        """All that is wrong with instances, wirings and plugins, as far as it does not hang on keys that are `told`."""
+        return Mistakes(self._settings, self._origins, self._plugins, self.resolve).all(told)
 
     def jail_files(self) -> list[Path]:
         """Files that parsers and chunkers read beside their documents, by their instances' settings."""
@@ -166,14 +143,6 @@ class Pipelines:
                 model: type[ComponentSettings] = cls.Settings
                 found += model.model_validate(ref.settings).files()
         return found
-
-    def _check_grant(self, instance: str) -> None:
-        cls, _ = self.resolve("parsers", instance)
-        if cls.isolation != "worker":
-            raise ConfigError(
-                f"jail.grants.{instance}: the parser {cls.name} runs in the jail, where nothing can be granted.",
-                remedy='Only parsers with isolation = "worker" take grants; the limits of [jail] hold for the others.',
-            )
 
     def __getitem__(self, name: str) -> Pipeline:
         """The open pipeline; raises `ConfigError` where a notebook names one that is gone."""
@@ -330,7 +299,7 @@ class Pipelines:
     def _validated(self, cls: type[Any], table: Mapping[str, Any], prefix: str) -> ComponentSettings:
         model: type[ComponentSettings] = cls.Settings
         try:
-            return model.model_validate(table)
+            return model.model_validate(without_booleans(table, model))
         except ValidationError as error:
             raise config_error(error, model, self._origins, prefix) from error
 
@@ -357,24 +326,9 @@ class Pipelines:
         return await self.component(kind, name, interface) if name else None
 
 
-def _named(wiring: settings.Pipeline) -> list[tuple[str, str, str]]:
-    """Key, kind and name of every instance that a pipeline names."""
-    single = (("chunker", "chunkers", wiring.chunker), ("embedder", "embedders", wiring.embedder))
-    found = [one for one in (*single, ("reranker", "rerankers", wiring.reranker)) if one[2]]
-    found += [("retrievers", "retrievers", name) for name in wiring.retrievers]
-    found += [("llm", "llms", name) for name in wiring.llm]
-    found += [(f"parsers.{of}", "parsers", name) for of, names in wiring.parsers.items() for name in names]
-    return found
-
-
 def _memory_safe(cls: type[Any], validated: ComponentSettings) -> bool:
     """Whether a process may read on after this parser or chunker: not where it reads files of its own too."""
     return bool(getattr(cls, "memory_safe", False)) and not validated.files()
-
-
-def _within(key: str, of: str) -> bool:
-    """Whether one of two keys lies in the other, or both are one."""
-    return f"{key}.".startswith(f"{of}.") or f"{of}.".startswith(f"{key}.")
 
 
 def jail_limits(jail: settings.Jail) -> JailLimits:

@@ -12,15 +12,23 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
 from sourcebook.filters import FieldType, check_keys
+from sourcebook.setting_checks import (
+    ADDRESS,
+    COUNTERS,
+    MOUNT,
+    NAME,
+    check_database,
+    check_file_types,
+    check_hosts,
+    check_origins,
+    check_weights,
+)
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Instance = dict[str, Any]
 """`use` names the class (default: the instance's own name); the rest is that class's Settings."""
 
 KINDS = ("parsers", "chunkers", "embedders", "retrievers", "rerankers", "llms", "fetchers", "blob_stores")
-
-# What `limits` can count in without waiting.
-_COUNTERS = r"^(memory|memcached|mongodb(\+srv)?|rediss|valkeys|(redis|valkey)(\+unix|\+cluster|\+sentinel)?)://"
 
 
 class Section(BaseModel):
@@ -30,7 +38,7 @@ class Section(BaseModel):
 
 
 class Storage(Section):
-    """`path` is the data folder. `database` is an SQLAlchemy URL; empty means SQLite in the data folder.
+    """`path` is the data folder. `database` is a URL of PostgreSQL or SQLite; empty means SQLite in the data folder.
 
     `stray_age`: seconds for which complete bytes may wait for their source's row before they are removed.
     """
@@ -39,6 +47,8 @@ class Storage(Section):
     database: str = ""
     blobs: Name = "files"
     stray_age: float = Field(default=3600.0, ge=0.1)
+
+    _known = field_validator("database")(check_database)
 
 
 class Server(Section):
@@ -63,6 +73,9 @@ class Server(Section):
     workers: int = Field(default=1, ge=1, le=64)
     drain: float = Field(default=25.0, ge=0)
     shutdown_grace: float = Field(default=5.0, ge=0)
+
+    _hosts = field_validator("allowed_hosts")(check_hosts)
+    _origins = field_validator("allowed_origins")(check_origins)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -94,7 +107,7 @@ class Limits(Section):
     sources: int = Field(default=0, ge=0)
     queued: int = Field(default=100_000, ge=0)
     owners: dict[str, int] = {}
-    counters: str = Field(default="memory://", pattern=_COUNTERS)
+    counters: str = Field(default="memory://", pattern=COUNTERS)
 
 
 class PluginSettings(Section):
@@ -106,7 +119,7 @@ class PluginSettings(Section):
 
     enabled: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
-    mount: dict[str, Annotated[str, StringConstraints(pattern=r"^/[^?#]*$")]] = {
+    mount: dict[str, Annotated[str, StringConstraints(pattern=MOUNT)]] = {
         "mcp": "/mcp",
         "webui": "/",
     }
@@ -139,6 +152,8 @@ class Search(Section):
     neighbours: int = Field(default=0, ge=0, le=5)
     prefer_parent: bool = True
 
+    _weighed = field_validator("weights")(check_weights)
+
 
 class Cache(Section):
     """What is remembered, at most: searches and vectors of questions in memory, vectors of passages in SQL."""
@@ -170,6 +185,8 @@ class Pipeline(Section):
     reindex: Literal["manual", "auto"] = "manual"
     search: Search = Search()
     prompts: Prompts = Prompts()
+
+    _looked_up = field_validator("parsers")(check_file_types)
 
 
 class Jobs(Section):
@@ -244,7 +261,7 @@ class Runs(Section):
 class Links(Section):
     """Links that open a citation without a key. `public_url`: how clients reach this server; `lifetime` in seconds."""
 
-    public_url: str = ""
+    public_url: str = Field(default="", pattern=ADDRESS)
     lifetime: float = Field(default=30 * 86_400.0, ge=60)
 
 
@@ -266,7 +283,7 @@ class Tracing(Section):
     `headers` go with every batch, such as a collector's key. `content` also tells questions, prompts and answers.
     """
 
-    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s@]+)?$")] = ""
+    endpoint: str = Field(default="", pattern=ADDRESS)
     headers: dict[str, SecretStr] = {}
     service: str = "sourcebook"
     sample: float = Field(default=1.0, ge=0, le=1)

@@ -55,6 +55,47 @@ def test_a_body_that_is_no_json_is_a_problem(served: Served, content: bytes, kin
     is_problem(answer, answer.status_code, "bad_request" if answer.status_code == 400 else "invalid_request")
 
 
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b'{"title": ', "line 1, column 11"),
+        (b'{\n  "title": "x",\n  oops\n}', "line 3, column 3"),
+        (b'{"title": "x"} {', "line 1, column 16"),
+    ],
+)
+def test_json_that_is_broken_is_told_with_its_place_and_not_with_its_text(
+    served: Served, content: bytes, place: str
+) -> None:
+    answer = served.http.post("/api/v1/notebooks", content=content, headers={"Content-Type": "application/json"})
+    (error,) = is_problem(answer, 422, "invalid_request")["errors"]
+    assert place in error["detail"]
+    assert (error["in"], error["pointer"]) == ("body", "#")
+    assert "oops" not in answer.text
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded; charset=utf-8"])
+def test_a_body_that_does_not_say_that_it_is_json_is_told_what_to_say(served: Served, kind: str | None) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    answer = served.http.post("/api/v1/notebooks", content=b'{"title": "x"}', headers=headers)
+    (error,) = is_problem(answer, 422, "invalid_request")["errors"]
+    assert "`Content-Type: application/json`" in error["detail"]
+    assert (f"`Content-Type: {kind.partition(';')[0]}`" if kind else "no Content-Type") in error["detail"]
+    assert (error["pointer"], error["type"]) == ("#", "content_type")
+
+
+def test_json_of_another_shape_is_not_blamed_on_its_content_type(served: Served) -> None:
+    (error,) = is_problem(served.http.post("/api/v1/notebooks", json=[1]), 422, "invalid_request")["errors"]
+    assert error["pointer"] == "#"
+    assert "Content-Type" not in error["detail"]
+
+
+@pytest.mark.parametrize(("name", "pointer"), [("a/b~c", "#/a~1b~0c"), ("ü x", "#/%C3%BC%20x")])
+def test_a_pointer_is_a_fragment_whatever_the_key(served: Served, name: str, pointer: str) -> None:
+    body = f'{{"title": "x", "{name}": 1}}'.encode()
+    answer = served.http.post("/api/v1/notebooks", content=body, headers={"Content-Type": "application/json"})
+    assert [e["pointer"] for e in is_problem(answer, 422, "invalid_request")["errors"]] == [pointer]
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 def test_text_that_no_database_takes_is_refused(served: Served, text: str) -> None:
     escaped = "".join(f"\\u{ord(c):04x}" for c in text)

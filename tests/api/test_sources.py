@@ -188,7 +188,11 @@ def test_a_source_without_pages_has_no_pictures(served: Served, handbook: str) -
 def test_a_failed_source_says_why_and_has_no_text(served: Served) -> None:
     source = served.source(served.notebook(), "broken.pdf", b"%PDF-1.7 and nothing more")
     assert (source["state"], source["problem"]["code"]) == ("failed", "corrupt")
-    is_problem(served.http.get(f"/api/v1/sources/{source['id']}/text"), 409, "not_read_yet")
+    problem = is_problem(served.http.get(f"/api/v1/sources/{source['id']}/text"), 409, "source_failed")
+    assert source["problem"]["detail"] in problem["detail"]
+    assert problem["problem"]["code"] == "corrupt"
+    assert "Reparse" in problem["remedy"]
+    assert "Follow its job" not in problem["remedy"]
     assert served.http.get(f"/api/v1/sources/{source['id']}/passages").json()["items"] == []
 
 

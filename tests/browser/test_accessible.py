@@ -69,3 +69,20 @@ def test_nothing_serious_in_the_sign_in(keyed: Sourcebook, visit: Visit, scheme:
     page = watched.go()
     expect(page.get_by_role("heading", name="Sign in to Sourcebook")).to_be_visible()
     assert grave(findings(page)) == []
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_nothing_serious_in_the_reference_of_the_api_which_a_browser_lets_have_its_style(
+    modelled: Sourcebook, visit: Visit, scheme: str
+) -> None:
+    source()
+    plain, bypassing = visit(modelled, color_scheme=scheme), visit(modelled, bypass_csp=True, color_scheme=scheme)
+    for one in (plain, bypassing):
+        one.expected.add("404")  # of an icon, which browsers ask for unasked
+    style = "getComputedStyle(document.querySelector('nav')).position"
+    assert plain.go("/docs").evaluate(style) == "sticky"
+    page = bypassing.go("/docs")
+    for width in (1360, 390):
+        page.set_viewport_size({"width": width, "height": 850})
+        assert grave(findings(page)) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

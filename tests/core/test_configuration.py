@@ -121,14 +121,13 @@ def test_a_wrong_value_is_told_with_its_layer_and_without_the_value(tmp_path: Pa
 
 
 def test_an_instance_must_have_a_plain_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="llms"):
-        configured(tmp_path, '[llms."gpt-4"]\nuse = "openai"')
+    found = issues_of(tmp_path, '[llms."gpt-4"]\nuse = "openai"')
+    assert found == {"llms.gpt-4": "a name is small letters, digits and underscores, and begins with a letter"}
 
 
 @pytest.mark.parametrize("counters", ["", "foo://", "localhost:6379", "async+redis://h"])
 def test_counters_of_an_unknown_kind_are_refused(tmp_path: Path, counters: str) -> None:
-    with pytest.raises(ConfigError, match=r"limits\.counters"):
-        configured(tmp_path, f'[limits]\ncounters = "{counters}"')
+    assert "such as redis://" in issues_of(tmp_path, f'[limits]\ncounters = "{counters}"')["limits.counters"]
     assert configured(tmp_path, '[limits]\ncounters = "redis://h:6379"').settings.limits.counters == "redis://h:6379"
 
 
@@ -229,3 +228,128 @@ def test_a_pipeline_extends_another_key_by_key(tmp_path: Path) -> None:
 def test_a_pipeline_cannot_extend_itself_or_nothing(tmp_path: Path, base: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         configured(tmp_path, f"[pipelines.a]\nextends = '{base}'\n[pipelines.b]\nextends = 'a'")
+
+
+def issues_of(folder: Path, main: str, **environ: str) -> dict[str, str]:
+    """Key and message of each mistake in a file."""
+    with pytest.raises(ConfigError) as caught:
+        configured(folder, main, **environ)
+    return {issue["key"]: issue["message"] for issue in caught.value.details["issues"]}
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://me:hunter2@h/x", "oracle+x://h", "just words", "sqlite://", "sqlite:///:memory:"]
+)
+def test_a_database_that_we_do_not_run_on_is_refused_with_what_to_write(tmp_path: Path, url: str) -> None:
+    message = issues_of(tmp_path, f'[storage]\ndatabase = "{url}"')["storage.database"]
+    assert "postgresql://user:password@host/name" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "url", ["", "postgresql://u:p@h/x", "postgres://h/x", "postgresql+psycopg://h/x", "sqlite:////srv/book.db"]
+)
+def test_a_database_that_we_run_on_is_taken(tmp_path: Path, url: str) -> None:
+    assert configured(tmp_path, f'[storage]\ndatabase = "{url}"').settings.storage.database == url
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ("notes.example.org", "has no scheme"),
+        ("//notes.example.org", "has no scheme"),
+        ("null", "has no scheme"),
+        ("*", "has no scheme"),
+        ("https://", "is no origin"),
+        ("https://*.example.org", "is no origin"),
+        ("https://notes.example.org/page", "is no origin"),
+        ("https://notes.example.org:443", "take away ':443'"),
+        ("http://notes.example.org:80/", "take away ':80'"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(tmp_path: Path, origin: str, said: str) -> None:
+    message = issues_of(tmp_path, f'[server]\nallowed_origins = ["{origin}"]')["server.allowed_origins"]
+    assert said in message
+    assert origin in message
+
+
+def test_an_origin_as_browsers_send_it_is_taken(tmp_path: Path) -> None:
+    origins = ("https://notes.example.org", "http://localhost:5173/", "tauri://localhost", "http://[::1]:8080")
+    found = configured(tmp_path, SERVER__ALLOWED_ORIGINS=str(list(origins)).replace("'", '"'))
+    assert found.settings.server.allowed_origins == origins
+
+
+@pytest.mark.parametrize("host", ["https://notes.example.org", "*.example.org", "", "a b"])
+def test_what_no_host_is_called_is_refused(tmp_path: Path, host: str) -> None:
+    assert repr(host) in issues_of(tmp_path, f'[server]\nallowed_hosts = ["{host}"]')["server.allowed_hosts"]
+
+
+@pytest.mark.parametrize("url", ["notes.example.org", "ftp://notes.example.org", "https://"])
+def test_links_begin_with_a_web_address(tmp_path: Path, url: str) -> None:
+    assert "http://" in issues_of(tmp_path, f'[links]\npublic_url = "{url}"')["links.public_url"]
+
+
+@pytest.mark.parametrize(
+    ("key", "example"),
+    [
+        (".md", "'md'"),
+        ("MD", "'md'"),
+        ("tar.gz", "'gz'"),
+        ("", "'pdf'"),
+        ("text/*", "media type"),
+        ("Text/Plain", "media"),
+    ],
+)
+def test_a_file_type_that_is_never_looked_up_is_refused(tmp_path: Path, key: str, example: str) -> None:
+    message = issues_of(tmp_path, f'[pipelines.default.parsers]\n"{key}" = ["text"]')["pipelines.default.parsers"]
+    assert repr(key) in message
+    assert example in message
+
+
+def test_a_file_type_as_it_is_looked_up_is_taken(tmp_path: Path) -> None:
+    main = '[pipelines.default.parsers]\n"image/svg+xml" = ["text"]\nmd = ["text"]'
+    assert set(configured(tmp_path, main).settings.pipelines["default"].parsers) == {"image/svg+xml", "md"}
+
+
+@pytest.mark.parametrize("value", ["-0.5", "inf", "nan"])
+def test_a_weight_is_a_number_from_nothing_on(tmp_path: Path, value: str) -> None:
+    main = f"[pipelines.default.search.weights]\nlexical = {value}"
+    assert "lexical" in issues_of(tmp_path, main)["pipelines.default.search.weights"]
+
+
+def test_true_is_no_number(tmp_path: Path) -> None:
+    main = """
+    hook_deadline = true
+    [pipelines.default.search]
+    limit = true
+    prefer_parent = true
+    [pipelines.default.search.weights]
+    lexical = true
+    [jail.grants.layout]
+    network = true
+    threads = true
+    [limits.owners]
+    zoe = false
+    """
+    found = issues_of(tmp_path, main, SERVER__PORT="true")
+    where = "pipelines.default.search"
+    wrong = {"hook_deadline", "server.port", f"{where}.limit", f"{where}.weights.lexical", "jail.grants.layout.threads"}
+    assert set(found) == wrong | {"limits.owners.zoe"}
+    assert set(found.values()) == {"a number is needed here, and this is true or false"}
+
+
+@pytest.mark.parametrize(
+    ("main", "key", "homes"),
+    [
+        ("port = 80", "port", "[server] has"),
+        ("lease = 3", "lease", "[jobs] and [runs] have"),
+        ("[search]\nlimit = 3", "search", "[pipelines.NAME] has"),
+        ("[pipelines.default]\nlimit = 3", "pipelines.default.limit", "[pipelines.NAME.search] has"),
+        ("[jail]\nrecycle = 3", "jail.recycle", "[jail.grants.NAME] has"),
+        ("[server]\nhook_deadline = 3", "server.hook_deadline", "the top level has"),
+    ],
+)
+def test_a_key_without_its_section_is_told_which_section_has_it(
+    tmp_path: Path, main: str, key: str, homes: str
+) -> None:
+    assert issues_of(tmp_path, main) == {key: f"unknown key; {homes} one of this name"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,8 +86,25 @@ def audited(book: Sourcebook, action: str, **values: Any) -> None:
     audit_of(book).command(action, **values)
 
 
+@contextmanager
+def telling(*, as_json: bool) -> Iterator[None]:
+    """What fails inside is told on stderr, as ever, and where JSON is wanted as a problem object on stdout."""
+    from sourcebook.errors import ConfigError, SourcebookError
+
+    try:
+        yield
+    except SourcebookError as error:
+        if not as_json:
+            raise
+        complain(error)
+        give(error.problem(), as_json=True)
+        raise typer.Exit(3 if isinstance(error, ConfigError) else 1) from error
+
+
 def complain(error: SourcebookError) -> None:
-    """An error as a sentence and a remedy."""
-    say(typer.style("error: ", fg="red", bold=True) + error.detail)
+    """An error as a sentence and a remedy; several mistakes in a configuration on a line each."""
+    from sourcebook.config_errors import in_lines
+
+    say(typer.style("error: ", fg="red", bold=True) + in_lines(error))
     if error.remedy:
         say(error.remedy)

@@ -1,42 +1,33 @@
-"""`notebooks`, `keys`, `config` and `doctor`: looking after an installation."""
+"""`notebooks`, `keys` and `doctor`: looking after an installation."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import os
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sourcebook_api.cli import common
+from sourcebook_api.cli import common, configuring
 from sourcebook_api.cli.common import Json, Owner, audited, give, say
+from sourcebook_api.cli.configuring import UNREACHABLE, Connect, answers, list_findings
 
 if TYPE_CHECKING:
     from sourcebook.app import Sourcebook
-    from sourcebook.configuration import Configuration
     from sourcebook.doctor import Finding
     from sourcebook.notebooks import Notebook
     from sourcebook.owners import Key
-    from sourcebook.plugins import Plugins
     from sourcebook.specs import Standing
-
-Connect = Annotated[bool, typer.Option("--connect", help="Ask every server that the configuration names.")]
-_UNREACHABLE = 4
 
 notebooks = typer.Typer(help="List and remove notebooks.", no_args_is_help=True)
 keys = typer.Typer(help="Make, list and revoke keys.", no_args_is_help=True)
-config = typer.Typer(help="Begin, check and show the configuration.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Its title or id.")]
 
 
 def add_to(cli: typer.Typer) -> None:
     """Add these commands."""
-    for group, name in ((notebooks, "notebooks"), (keys, "keys"), (config, "config")):
+    for group, name in ((notebooks, "notebooks"), (keys, "keys"), (configuring.config, "config")):
         cli.add_typer(group, name=name)
     cli.command()(doctor)
 
@@ -163,89 +154,6 @@ def revoke_key(context: typer.Context, key_id: Annotated[str, typer.Argument(hel
     say(f"{key_id} is revoked.")
 
 
-@config.command("check")
-def check_config(context: typer.Context, connect: Connect = False, json: Json = False) -> None:
-    """Read every layer and validate every instance; starts nothing. Names all mistakes at once.
-
-    With --connect, also ask every server that it names; exits with 4 where one does not answer.
-    """
-    from sourcebook.config_check import check
-    from sourcebook.configuration import Layers, read
-    from sourcebook.http import Http
-    from sourcebook.pipelines import Pipelines
-
-    settings, wrong = read(Layers(context.find_root().obj))
-    check(settings, wrong, Pipelines(_loaded(settings), settings, settings.settings.storage.path, Http()))
-    findings = _connected(settings) if connect else []
-    if json:
-        shown = [dataclasses.asdict(f) for f in findings]
-        give({"files": [str(file) for file in settings.files], "connections": shown}, as_json=True)
-    else:
-        _list(findings)
-    _exit(findings)
-    say("The configuration is valid: " + (", ".join(map(str, settings.files)) or "packaged defaults"))
-
-
-@config.command("schema")
-def schema_of_config(context: typer.Context) -> None:
-    """The JSON schema of the configuration, with the settings of every installed component, for an editor."""
-    from sourcebook.config_schema import config_schema
-
-    give(config_schema(_loaded(common.configuration(context)).classes), as_json=True)
-
-
-@config.command("init")
-def init_config(
-    folder: Annotated[Path, typer.Argument(help="Where the two files are written.")] = Path(),
-) -> None:
-    """Write sourcebook.toml, which names every key with its default, and secrets.toml, which only you may read."""
-    from sourcebook.errors import Conflict
-
-    secrets = "".join(line if line[0] in "#\n" else f"#{line}" for line in _example("secrets.example.toml"))
-    texts = {"sourcebook.toml": ("".join(_example("sourcebook.toml")), 0o644), "secrets.toml": (secrets, 0o600)}
-    if there := [str(folder / name) for name in texts if (folder / name).exists()]:
-        raise Conflict(f"There is already {' and '.join(there)}.", remedy="Move it away, or name another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, (text, mode) in texts.items():
-        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        say(f"Wrote {folder / name}")
-
-
-def _example(name: str) -> list[str]:
-    """The lines of a file in `config/`, which a wheel has beside this package."""
-    packaged = Path(__file__).parents[1] / "config" / name
-    checkout = Path(__file__).parents[3] / "config" / name
-    return (packaged if packaged.exists() else checkout).read_text("utf-8").splitlines(keepends=True)
-
-
-def _loaded(settings: Configuration) -> Plugins:
-    from sourcebook.plugins import Plugins
-
-    found = Plugins(settings.settings.plugins)
-    found.load()
-    return found
-
-
-@config.command("show")
-def show_config(context: typer.Context, json: Json = False) -> None:
-    """Every value with the layer that set it; secrets are masked."""
-    settings = common.configuration(context)
-    if json:
-        give(settings.shown(), as_json=True)
-        return
-    for path, value in _flat(settings.shown(), ""):
-        origin = settings.origins.get(path, "default")
-        typer.echo(f"{path} = {value!r}  {common.dim(f'# {origin}')}")
-
-
-def _flat(value: Any, path: str) -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        return [leaf for key, inner in value.items() for leaf in _flat(inner, f"{path}.{key}" if path else key)]
-    return [(path, value)]
-
-
 def doctor(
     context: typer.Context,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, and wait until it is.")] = False,
@@ -264,39 +172,15 @@ def doctor(
         return [finding async for finding in examine(book, repair=repair)]
 
     settings = common.configuration(context)
-    findings = _connected(settings) if connect else []
+    findings = answers(settings) if connect else []
     if all(f.ok for f in findings):
         findings += common.with_book(settings, work, workers=None if repair else 0)
         code = 1
     else:
-        code = _UNREACHABLE
+        code = UNREACHABLE
     if json:
         give([dataclasses.asdict(f) for f in findings], as_json=True)
     else:
-        _list(findings)
+        list_findings(findings)
     if not all(f.ok or f.repaired for f in findings):
         raise typer.Exit(code)
-
-
-def _connected(settings: Configuration) -> list[Finding]:
-    """What every server of the configuration has to say."""
-    from sourcebook.connecting import connections
-
-    found = asyncio.run(connections(settings))
-    if not found:
-        say("The configuration names no server to connect to.")
-    return found
-
-
-def _list(findings: Sequence[Finding]) -> None:
-    for f in findings:
-        word = "ok  " if f.ok else "DONE" if f.repaired else "FAIL"
-        typer.echo(f"{word}  {f.check}: {f.detail}" + (f" - {f.repaired}" if f.repaired else ""))
-        if not f.ok and f.data.get("remedy"):
-            typer.echo(f"      {f.data['remedy']}")
-
-
-def _exit(findings: Sequence[Finding]) -> None:
-    """End here where a server did not answer."""
-    if not all(f.ok for f in findings):
-        raise typer.Exit(_UNREACHABLE)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -20,6 +16,7 @@ from sourcebook.errors import NotFound
 from sourcebook.owners import Principal
 from sourcebook.sources import Source
 from sourcebook_api.access import Wired, book_of
+from sourcebook_api.html_pages import html_page
 from sourcebook_api.openapi import problems
 from sourcebook_api.problems import status_of
 
@@ -59,16 +56,19 @@ async def open_citation(request: Request, token: str) -> Response:
         if "text/html" not in request.headers.get("accept", ""):
             raise
         title = "This link has expired" if error.problem_code == "link_expired" else "There is nothing here any more"
-        return _html("gone.html", status_of(error), title=title, detail=f"{error.detail} {error.remedy}".strip())
+        return html_page(
+            "gone.html", status_of(error), _PRIVATE, title=title, detail=f"{error.detail} {error.remedy}".strip()
+        )
     row, source = found.citation, found.source
     document_id, start, end = row["document_id"], row["start"], row["end"]
     length = int((await book.reading.document(document_id))["length"])
     before, after = max(start - _AROUND, 0), min(end + _AROUND, length)
     around = await book.reading.texts([(document_id, before, start), (document_id, end, after)])
     language = str((source.document or {}).get("metadata", {}).get("language") or "en")
-    return _html(
+    return html_page(
         "citation.html",
         200,
+        _PRIVATE,
         title=source.name,
         where=str(found.places[0]) if found.places else "",
         before=around[0],
@@ -104,23 +104,3 @@ async def _opened(book: Sourcebook, token: str) -> _Opened:
     source = await book.sources.get(Principal(owner_id, "a link", frozenset({"read"})), row["source_id"])
     places = await book.reading.places(row["document_id"], row["start"], row["end"])
     return _Opened(row, source, tuple(places))
-
-
-def _html(name: str, status: int, **values: Any) -> HTMLResponse:
-    template, policy = _template(name)
-    return HTMLResponse(template.render(**values), status, {**_PRIVATE, "Content-Security-Policy": policy})
-
-
-@cache
-def _template(name: str) -> tuple[Any, str]:
-    """A page, and the policy that lets it show its own style and pictures, and nothing else."""
-    from jinja2 import Environment, StrictUndefined
-
-    text = (files("sourcebook_api") / "pages" / name).read_text(encoding="utf-8")
-    style = text.partition("<style>")[2].partition("</style>")[0]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return Environment(autoescape=True, undefined=StrictUndefined).from_string(text), policy

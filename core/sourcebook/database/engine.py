@@ -20,6 +20,7 @@ from sourcebook.database.signals import Signals
 from sourcebook.database.sqlite import Glance, Glances, connection_of, sqlite_engine
 from sourcebook.database.tables import UTCDateTime
 from sourcebook.errors import ConfigError, StoreError
+from sourcebook.setting_checks import DRIVERS, check_database
 
 
 def now() -> datetime:
@@ -28,6 +29,7 @@ def now() -> datetime:
 
 
 _FULL = ("disk is full", "disk i/o error", "no space left", "could not extend file")
+_URL = "Write postgresql://user:password@host/name, or leave it empty for SQLite in the data folder."
 _DAMAGED = ("malformed", "not a database", "invalid page in block")
 
 
@@ -147,19 +149,13 @@ def url_of(text: str) -> URL:
     """An SQLAlchemy URL with the drivers that we have. Raises `ConfigError`."""
     try:
         url = make_url(text)
-    except ArgumentError as error:
-        raise ConfigError(
-            "storage.database is no database URL.",
-            remedy="Write postgresql://user:password@host/name, or leave it empty for SQLite in the data folder.",
-        ) from error
-    drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
-    url = url.set(drivername=drivers.get(url.drivername, url.drivername))
-    if url.drivername not in drivers.values():
-        raise ConfigError(
-            f"storage.database: {url.drivername} is not a database that Sourcebook runs on.",
-            remedy="Use postgresql://..., or leave it empty for SQLite in the data folder.",
-        )
-    return url
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
+        raise ConfigError("storage.database: this is no database URL.", remedy=_URL) from error
+    try:
+        check_database(text)
+    except ValueError as error:
+        raise ConfigError(f"storage.database: {error}", remedy=_URL) from error
+    return url.set(drivername=DRIVERS[url.drivername])
 
 
 def postgresql_engine(url: URL) -> AsyncEngine:
