@@ -35,6 +35,7 @@ from sourcebook.writer import DocumentWriter
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 _PAGE = 3000  # characters
+_AT_ONCE = 5  # documents, measured together
 
 
 @dataclass(frozen=True)
@@ -183,37 +184,27 @@ def _pages(path: Path) -> int:
 
 
 def cpu_of(run: Callable[[], object], repeats: int) -> float:
-    """Seconds of this process for one call: the least of `repeats`, since other work only adds."""
-    least = float("inf")
+    """Seconds of this process for one of `repeats` calls."""
+    begun = time.process_time()
     for _ in range(repeats):
-        begun = time.process_time()
         run()
-        least = min(least, time.process_time() - begun)
-    return max(least, 1e-6)
+    return max((time.process_time() - begun) / repeats, 1e-6)
 
 
 async def jailed(book: Sourcebook, sample: Sample, repeats: int) -> tuple[float, float]:
-    """Seconds of all processors, and on the clock, for one document: medians. Dead children count to their parent."""
+    """Seconds for one of `repeats` documents, of all processors (dead children's too), and on the clock: a median."""
     jail: Jail = book.jail
     parser = _ref(book, sample)
-
-    async def once() -> None:
-        media_type = "application/octet-stream"
+    walls = []
+    before = cpu_below(os.getpid())
+    for _ in range(repeats):
+        begun = time.perf_counter()
         parsed = await jail.parse(
-            sample.path, name=sample.path.name, media_type=media_type, parser=parser, chunker=None
+            sample.path, name=sample.path.name, media_type="application/octet-stream", parser=parser, chunker=None
         )
         parsed.close()
-
-    await once()
-    walls, batches = [], []
-    for _ in range(3):
-        before = cpu_below(os.getpid())
-        for _ in range(repeats):
-            begun = time.perf_counter()
-            await once()
-            walls.append(time.perf_counter() - begun)
-        batches.append((cpu_below(os.getpid()) - before) / repeats)
-    return max(min(batches), 1e-6), median(walls)
+        walls.append(time.perf_counter() - begun)
+    return max((cpu_below(os.getpid()) - before) / repeats, 1e-6), median(walls)
 
 
 def _ref(book: Sourcebook, sample: Sample) -> ComponentRef:
@@ -240,7 +231,7 @@ def in_process(book: Sourcebook, sample: Sample) -> Callable[[], object]:
 
 
 async def measure(quick: bool) -> None:
-    repeats = 1 if quick else 5
+    rounds = 1 if quick else 7
     with workspace("parse") as folder:
         files = samples(folder, 2 if quick else 12)
         (folder / "one").mkdir()
@@ -248,7 +239,7 @@ async def measure(quick: bool) -> None:
         single = next(s for s in one if s.kind == "pdf")
         overrides = {"storage": {"path": str(folder / "data")}, "retrievers": {"qdrant": {"idle_seconds": 0}}}
         async with Sourcebook(load(environ={}, overrides=overrides)) as book:
-            rows = [await _row(book, s, repeats) for s in (*files, *([] if quick else real_pdfs()))]
+            rows = [await _row(book, s, rounds) for s in (*files, *([] if quick else real_pdfs()))]
             table(["file", "pages", "bare", "bare p/s", "jail p/s", "ratio", "in-process p/s"], [r[0] for r in rows])
             long = [ratio for cells, ratio in rows if cells[0].endswith(".pdf") and float(cells[1]) >= 20]
             pdfs = long or [ratio for cells, ratio in rows if cells[0].endswith(".pdf")]
@@ -256,16 +247,21 @@ async def measure(quick: bool) -> None:
             await _one_page(book, single, 5 if quick else 40)
 
 
-async def _row(book: Sourcebook, sample: Sample, repeats: int) -> tuple[list[str], float]:
+async def _row(book: Sourcebook, sample: Sample, rounds: int) -> tuple[list[str], float]:
+    """Medians of `rounds`, in each of which all three are measured in the same way, one after the other."""
     library, bare = BARE[sample.kind]
-    bare(sample.path)
-    plain = cpu_of(lambda: bare(sample.path), 3 * repeats)
-    alone = cpu_of(in_process(book, sample), 3 * repeats)
-    jail, _ = await jailed(book, sample, max(repeats, int(repeats * 0.1 / max(alone, 0.01))))
-    speeds = [f"{sample.pages / cpu:.0f}" for cpu in (plain, jail)]
-    ratio = plain / jail
+    parse = in_process(book, sample)
+    bare(sample.path), parse(), await jailed(book, sample, 1)
+    plain, alone, jail = [], [], []
+    for _ in range(rounds):
+        plain.append(cpu_of(lambda: bare(sample.path), _AT_ONCE))
+        alone.append(cpu_of(parse, _AT_ONCE))
+        # Processor time of other processes is counted in hundredths of a second: half a second of it tells.
+        jail.append((await jailed(book, sample, max(_AT_ONCE, int(0.5 / max(alone[-1], 0.01)))))[0])
+    ratio = median([a / b for a, b in zip(plain, jail, strict=True)])
+    speeds = [f"{sample.pages / median(cpu):.0f}" for cpu in (plain, jail)]
     cells = [sample.path.name[:40], f"{sample.pages:.0f}", library, *speeds, f"{ratio:.2f}"]
-    return [*cells, f"{sample.pages / alone:.0f}"], ratio
+    return [*cells, f"{sample.pages / median(alone):.0f}"], ratio
 
 
 async def _one_page(book: Sourcebook, sample: Sample, repeats: int) -> None:
