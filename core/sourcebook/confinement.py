@@ -87,7 +87,11 @@ def confine(
 def prepare() -> None:
     """Make what `confine` needs and children can share. Takes no right away."""
     with contextlib.suppress(Missing):
-        _fixed(_machine(), False)
+        _filter(network=False)
+    for function in ("prctl", "syscall"):
+        getattr(_libc(), function, None)  # is kept once it was asked for
+    for structure in (_ATTRIBUTES, _RULE):
+        _bytes_of(structure.size)
 
 
 def missing(layers: Mapping[str, str]) -> list[str]:
@@ -192,8 +196,20 @@ def _need_linux() -> None:
         raise Missing(f"not on {sys.platform}")
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def _bytes_of(size: int) -> type[ctypes.Array[ctypes.c_char]]:
+    """The type of a buffer. To make one takes longer than to be confined, so children have those of their parent."""
+    return ctypes.c_char * size
+
+
+def _held(data: bytes) -> ctypes.Array[ctypes.c_char]:
+    """Bytes at an address."""
+    return _bytes_of(len(data)).from_buffer_copy(data)
 
 
 def _fail() -> NoReturn:
@@ -226,6 +242,7 @@ _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
 _SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1 << 0, 1 << 1
 _CREATE_VERSION, _RULE_PATH_BENEATH = 1, 1
+_ATTRIBUTES, _RULE = struct.Struct("=QQQ"), struct.Struct("=Qi")
 
 
 def _restrict_files(readable: Iterable[Path], network: bool) -> None:
@@ -234,7 +251,7 @@ def _restrict_files(readable: Iterable[Path], network: bool) -> None:
     net = _BIND_TCP | _CONNECT_TCP if version >= 4 and not network else 0
     scope = _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if version >= 6 else 0
     size = 24 if version >= 6 else 16 if version >= 4 else 8
-    attributes = ctypes.create_string_buffer(struct.pack("=QQQ", files, net, scope), 24)
+    attributes = _held(_ATTRIBUTES.pack(files, net, scope))
     rules = _syscall("landlock_create_ruleset", ctypes.addressof(attributes), size, 0)
     try:
         for folder in readable:
@@ -248,7 +265,7 @@ def _allow_reading(rules: int, folder: Path) -> None:
     beneath = os.open(folder, os.O_PATH | os.O_CLOEXEC)
     rights = _READ_FILE | _READ_DIR if stat.S_ISDIR(os.fstat(beneath).st_mode) else _READ_FILE
     try:
-        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, beneath), 12)
+        rule = _held(_RULE.pack(rights, beneath))
         _syscall("landlock_add_rule", rules, _RULE_PATH_BENEATH, ctypes.addressof(rule), 0)
     finally:
         os.close(beneath)
@@ -313,11 +330,15 @@ _SYSCALLS: Mapping[str, tuple[int, int]] = _CONDITIONAL | _UNKNOWN | _FORBIDDEN 
 
 
 def _restrict_calls(network: bool) -> None:
-    program = b"".join(_program(_machine(), network))
-    code = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog {unsigned short len; struct sock_filter *filter}, with the compiler's padding
-    pointer = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
+    _code, pointer = _filter(network)
     _prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(pointer))
+
+
+def _filter(network: bool) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]:
+    """The program, which has to stay where it is until it is loaded, and what points to it."""
+    code = _held(b"".join(_program(_machine(), network)))
+    # struct sock_fprog {unsigned short len; struct sock_filter *filter}, with the compiler's padding
+    return code, _held(struct.pack("@HP", len(code) // 8, ctypes.addressof(code)))
 
 
 def _program(machine: int, network: bool = False) -> Iterator[bytes]:

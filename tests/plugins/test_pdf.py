@@ -23,7 +23,8 @@ from sourcebook.documents import Box
 from sourcebook.errors import DocumentError, Encrypted, LimitExceeded, Malformed, NoText
 from sourcebook.testing.parsers import MemoryFile, ParserContract, parse
 from sourcebook.writer import DocumentWriter
-from sourcebook_plugins.pdf import PdfParser, PdfSettings, iso_date
+from sourcebook_plugins.pdf import PdfParser, PdfSettings
+from sourcebook_plugins.pdf.metadata import iso_date
 from sourcebook_plugins.pdf.warm import TEXT
 
 DATA = os.environ.get("SOURCEBOOK_EVAL_DATA", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _MOST_ATTACHMENTS, _ATTACHMENT_BYTES = 100, 64 * 1024 * 1024
-_PLACEHOLDERS = ("(anonymous)", "(unspecified)", "anonymous", "untitled", "unknown")  # of PDF libraries
-_DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:([+\-])(\d\d)'?(\d\d)?|(Z))?")
 
 
 class PdfSettings(ComponentSettings):
@@ -57,6 +54,7 @@ class PdfParser(Parser[PdfSettings]):
         "pypdfium2.raw",
         "sourcebook_plugins.pdf.annotations",
         "sourcebook_plugins.pdf.lines",
+        "sourcebook_plugins.pdf.metadata",
         "sourcebook_plugins.pdf.scanned",
         "sourcebook_plugins.pdf.writing",
         "sourcebook_plugins.pdf.warm",
@@ -64,6 +62,7 @@ class PdfParser(Parser[PdfSettings]):
 
     def parse(self, file: ParserFile, out: DocumentWriter) -> None:
         """See the class."""
+        from sourcebook_plugins.pdf.metadata import metadata_of
         from sourcebook_plugins.pdf.scanned import installed
         from sourcebook_plugins.pdf.writing import write_pages
 
@@ -72,7 +71,7 @@ class PdfParser(Parser[PdfSettings]):
                 raise LimitExceeded(
                     f"The file has {len(pdf):,} pages.", code="too_many_pages", limit=self.settings.max_pages
                 )
-            out.meta(pages=len(pdf), **_metadata(pdf))
+            out.meta(pages=len(pdf), **metadata_of(pdf))
             tally = _Tally(self.settings.max_ocr_pages if self.settings.ocr and installed() else 0)
             pages = _pages(pdf, out, tally, annotations=self.settings.annotations)
             write_pages(out, pages, running=self.settings.running)
@@ -198,32 +197,6 @@ def _recognised(
         return drawn
     out.warn("page_recognised", f"Page {number} is a picture; its text was recognised (OCR) and may have errors.")
     return found
-
-
-def _metadata(pdf: Any) -> dict[str, Any]:
-    found = {k: v for k, v in pdf.get_metadata_dict(skip_empty=True).items() if v.lower() not in _PLACEHOLDERS}
-    authors = [name.strip() for name in re.split(r"[;\n]", found.get("Author", "")) if name.strip()]
-    return {
-        "title": found.get("Title"),
-        "authors": authors,
-        "subject": found.get("Subject"),
-        "keywords": found.get("Keywords"),
-        "created": iso_date(found.get("CreationDate", "")),
-        "modified": iso_date(found.get("ModDate", "")),
-    }
-
-
-def iso_date(text: str) -> str:
-    """A PDF date ("D:20240103101500+01'00'", ISO 32000 7.9.4) in ISO 8601, as exact as it is; "" for any other text."""
-    match = _DATE.match(text)
-    if match is None:
-        return ""
-    year, month, day, hour, minute, second, sign, off_hours, off_minutes, zulu = match.groups()
-    date = "-".join(part for part in (year, month, day) if part)
-    if not (day and hour):
-        return date
-    zone = "+00:00" if zulu else f"{sign}{off_hours}:{off_minutes or '00'}" if sign else ""
-    return f"{date}T{hour}:{minute or '00'}:{second or '00'}{zone}"
 
 
 def _attachments(pdf: Any, out: DocumentWriter) -> None:

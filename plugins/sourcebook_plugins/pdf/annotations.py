@@ -6,8 +6,7 @@ behind what they are about.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from sourcebook.documents import Box
 from sourcebook_plugins.pdf.layout import Group
 from sourcebook_plugins.pdf.lines import Line, View
+from sourcebook_plugins.pdf.strings import utf16
 from sourcebook_plugins.pdf.tables import Table
 
 _MOST = 1000  # annotations of a page
@@ -107,7 +107,7 @@ def _remark(handle: Any, subtype: int) -> str:
     import pypdfium2.raw as pdfium
 
     def entry(name: bytes) -> str:
-        return _utf16(lambda *into: pdfium.FPDFAnnot_GetStringValue(handle, name, *into))
+        return utf16(lambda *into: pdfium.FPDFAnnot_GetStringValue(handle, name, *into), _LONGEST)
 
     text = entry(b"Contents")
     author = " ".join(entry(b"T").split()) if text and subtype != _FREE_TEXT else ""
@@ -127,17 +127,7 @@ def _value(page: Any, handle: Any) -> str:
     secret = kind == _TEXT_FIELD and pdfium.FPDFAnnot_GetFormFieldFlags(form, handle) & _SECRET
     if kind not in (_COMBO, _LIST, _TEXT_FIELD) or secret:
         return ""
-    return _utf16(lambda *into: pdfium.FPDFAnnot_GetFormFieldValue(form, handle, *into))
-
-
-def _utf16(get: Callable[..., int]) -> str:
-    """What a function of pdfium writes that is asked for the length (in bytes, with an end mark) first."""
-    size = get(None, 0)
-    if not 2 < size <= 2 * _LONGEST + 2:
-        return ""
-    buffer = ctypes.create_string_buffer(size)
-    get(ctypes.cast(buffer, ctypes.POINTER(ctypes.c_ushort)), size)
-    return buffer.raw[: size - 2].decode("utf-16-le", "replace").strip("\0 \t\r\n")
+    return utf16(lambda *into: pdfium.FPDFAnnot_GetFormFieldValue(form, handle, *into), _LONGEST)
 
 
 def _shown_already(text: str, box: Box, lines: Sequence[Line]) -> bool:

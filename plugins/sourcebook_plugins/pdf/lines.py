@@ -116,7 +116,7 @@ class _Calls:
         self.char_box, self.font_box = bare(pdfium.FPDFText_GetCharBox), bare(pdfium.FPDFText_GetLooseCharBox)
         self.font_info, self.weight = bare(pdfium.FPDFText_GetFontInfo), bare(pdfium.FPDFText_GetFontWeight)
         self.unicode, self.get_text = bare(pdfium.FPDFText_GetUnicode), bare(pdfium.FPDFText_GetText)
-        self.units = ctypes.create_string_buffer(8192)  # of UTF-16; it grows to the longest page's
+        self.units = ctypes.create_string_buffer(64 * 1024)  # of UTF-16; it grows to the longest page's
         numbers = (ctypes.c_double * (4 * _AT_ONCE))()
         self.numbers: Any = memoryview(numbers).cast("B").cast("d")
         self.slots = [[ctypes.byref(numbers, 32 * i + 8 * k) for i in range(_AT_ONCE)] for k in range(4)]
@@ -139,7 +139,10 @@ class _Calls:
         return found
 
     def text(self, handle: Any, count: int) -> str:
-        """The page's first `count` characters, as far as pdfium's text has them."""
+        """The page's first `count` characters, as far as pdfium's text has them.
+
+        Into one buffer, since ctypes makes a type for every size of one, which takes longer than to read the text.
+        """
         if len(self.units) < 2 * count + 2:
             self.units = ctypes.create_string_buffer(4 * count)
         written = self.get_text(handle, 0, count, ctypes.byref(self.units))
