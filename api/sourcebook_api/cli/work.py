@@ -286,11 +286,11 @@ class Printer:
 
 
 def where(title: str, places: Sequence[dict[str, Any]]) -> str:
-    """'guide.pdf, page 3'; 'manual.docx, Care > Watering'."""
+    """'guide.pdf, page 3, page 4'; 'costs.xlsx, sheet Costs, B2, B7': what two places share is said once."""
     from sourcebook.documents import Place
 
-    named = list(dict.fromkeys(filter(None, (str(Place.from_json(p)) for p in places))))
-    return ", ".join([title, *named[:2]])
+    said = [parts for p in places if (parts := Place.from_json(p).parts())]
+    return ", ".join([title, *dict.fromkeys(part for parts in said[:2] for part in parts)])
 
 
 def _print_json(kind: str, data: dict[str, Any]) -> None:
