@@ -167,7 +167,7 @@ class Caller:
         tags: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> tuple[Source, bool]:
-        """Make a source of a text, whatever its name would say of a file. The source, and whether it is new."""
+        """Make a source of a text, whatever its name would say of a file. The source, and whether it is to be read."""
         notebook = await self.notebook(notebook_id, "write")
         name, media_type = text_name(name)
         media_type, chunks = await typed(self.book.pipelines, notebook, name, media_type, once(text.encode()))
@@ -179,7 +179,7 @@ class Caller:
     async def add_url(
         self, notebook_id: str, url: str, *, tags: Sequence[str] = (), metadata: Mapping[str, Any] | None = None
     ) -> tuple[Source, bool]:
-        """Fetch an address now, and make a source of what it gives. The source, and whether it is new."""
+        """Fetch an address now, and make a source of what it gives. The source, and whether it is to be read."""
         notebook = await self.notebook(notebook_id, "write")
         source_id, new = await self.book.add_url(notebook, url, tags=tags, metadata=metadata)
         return await self.source(source_id), new

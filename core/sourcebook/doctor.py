@@ -21,6 +21,7 @@ from sourcebook.config_check import several
 from sourcebook.database.tables import SCHEMA
 from sourcebook.database.upgrade import current, mismatch
 from sourcebook.errors import SourcebookError
+from sourcebook.queued import WHO, attended, queued
 
 __all__ = ["Finding", "examine"]
 
@@ -104,7 +105,14 @@ def _machine_checks(book: Sourcebook, repair: bool) -> list[Check]:
         wrong = [error.detail for error in several(book.settings)]
         return Finding("processes", not wrong, "; ".join([*said, *wrong]), {"workers": count})
 
-    return [machine, disk, folder, schema, jail, plugins, keys, processes]
+    async def queue() -> Finding:
+        waiting, tended = await queued(book.database), await attended(book.database, book.folder)
+        said = "no jobs wait" if not waiting else "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+        if waiting and not tended:  # nothing is wrong with that: they are safe, and done when somebody comes
+            said += f", and no worker is there to do {'it' if waiting == 1 else 'them'}: start {WHO}"
+        return Finding("queue", True, said, {"queued": waiting, "attended": tended})
+
+    return [machine, disk, folder, schema, jail, plugins, keys, processes, queue]
 
 
 def _filesystem(folder: Path) -> str:

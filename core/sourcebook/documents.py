@@ -26,6 +26,10 @@ Box = tuple[float, float, float, float]
 """left, top, right, bottom in points of 1/72 inch, from the page's top left corner."""
 
 
+KINDS = ("page", "slide", "sheet", "part", "paragraph")
+"""What a number or a name in a place is of, where it has to be said."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a piece of text stands in the original file. Only what the format knows is set."""
@@ -67,11 +71,16 @@ class Place:
         return cls(**values)
 
     def __str__(self) -> str:
-        """For a person: 'page 3', 'sheet Costs, B2:D9', 'Care > Watering'."""
+        """For a person: 'page 3', 'sheet Costs, B2:D9', 'Care > Watering', 'paragraph 4', '0:01:23'."""
         return self.said()
 
-    def said(self, page: str = "page", slide: str = "slide", sheet: str = "sheet", part: str = "part") -> str:
-        """The same, with words of another language."""
+    def said(self, *kinds: str) -> str:
+        """The same, with the words of another language for `KINDS`."""
+        return ", ".join(self.parts(*kinds))
+
+    def parts(self, *kinds: str) -> list[str]:
+        """The same, one by one: what a person is told first comes first."""
+        page, slide, sheet, part, paragraph = kinds or KINDS
         parts = [
             f"{page} {self.page}" if self.page else "",
             f"{slide} {self.slide}" if self.slide else "",
@@ -80,8 +89,17 @@ class Place:
             self.chapter or "",
             " > ".join(self.path) if self.path else "",
             f"{part} {self.part}" if self.part else "",
+            # It is counted from the file's beginning: behind a heading, it would be taken for one of that chapter.
+            f"{paragraph} {self.paragraph}" if self.paragraph and not self.path else "",
+            _clock(self.seconds) if self.seconds is not None else "",
         ]
-        return ", ".join(filter(None, parts))
+        return [said for said in parts if said]
+
+
+def _clock(seconds: float) -> str:
+    """As players show it: '0:01:23'."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 @dataclass(frozen=True, slots=True)

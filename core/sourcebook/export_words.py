@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sourcebook.documents import KINDS
+
 Language = Literal["en", "de"]
 
 
 @dataclass(frozen=True)
 class Words:
-    """The headings and remarks of one language; `kinds` are the kinds of a place, as `Place.said` wants them."""
+    """The headings and remarks of one language; `kinds` are those of a place, as `Place.said` wants them."""
 
     conversation: str
     references: str
     incomplete: str
     removed: str
     unsupported: str
-    kinds: tuple[str, str, str, str]
+    kinds: tuple[str, ...]
 
 
 WORDS: Mapping[Language, Words] = {
@@ -28,7 +30,7 @@ WORDS: Mapping[Language, Words] = {
         "This answer is incomplete.",
         "(the source has been removed)",
         "(does not support what was said)",
-        ("page", "slide", "sheet", "part"),
+        KINDS,
     ),
     "de": Words(
         "Gespräch",
@@ -36,6 +38,6 @@ WORDS: Mapping[Language, Words] = {
         "Diese Antwort ist unvollständig.",
         "(die Quelle wurde gelöscht)",
         "(stützt das Gesagte nicht)",
-        ("Seite", "Folie", "Blatt", "Teil"),
+        ("Seite", "Folie", "Blatt", "Teil", "Absatz"),
     ),
 }

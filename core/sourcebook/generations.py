@@ -91,6 +91,8 @@ class Generations:
             serving[row["source_id"], row["index_spec_id"]] = {row["id"]}
             blob_key = await self._take_bytes(c, dict(row)) if row["blob_key"] else None
             await self.supersede(c, sorted(beside), blob_key)
+            if blob_key is not None and not beside:  # of what failed: there is no generation to take them along
+                await self._drop_bytes(c, row["source_id"], blob_key)
 
     async def _take_bytes(self, c: AsyncConnection, row: Mapping[str, Any]) -> str:
         """The generation's bytes become the source's; returns the key of those that it had."""
@@ -104,6 +106,12 @@ class Generations:
         await c.execute(sources.update().where(of).values(**values))
         await c.execute(generations.update().where(generations.c.id == row["id"]).values(blob_key=None))
         return str(source["blob_key"])
+
+    async def _drop_bytes(self, c: AsyncConnection, source_id: str, blob_key: str) -> None:
+        query = sa.select(sources.c.notebook_id, notebooks.c.owner_id).join(notebooks).where(sources.c.id == source_id)
+        notebook_id, owner_id = (await c.execute(query)).one()
+        payload = {"generation_id": "", "blob_key": blob_key}
+        await self._jobs.add(c, "retire", owner_id, notebook_id=notebook_id, source_id=source_id, payload=payload)
 
     async def supersede(
         self, c: AsyncConnection, ids: Sequence[str], blob_key: str | None = None, *, forget: bool = True

@@ -61,5 +61,9 @@ class Presence:
         finally:
             os.close(descriptor)
 
+    def anyone(self) -> bool:
+        """Whether any process lives that has entered."""
+        return any(self.alive(path.stem) for path in self._folder.glob("*.lock"))
+
     def _path(self, name: str) -> Path:
         return self._folder / f"{name.replace('/', '_')}.lock"

@@ -27,6 +27,7 @@ from sourcebook.owners import Principal
 from sourcebook.passwords import Passwords
 from sourcebook.quotas import Quotas
 from sourcebook.removing import Removing
+from sourcebook.same_bytes import source_of_bytes, take_lost, take_words
 from sourcebook.settings import Limits
 from sourcebook.source_rows import FEW, LAST, newest_sources, one_source, select_sources, source_of
 from sourcebook.source_rows import Source as Source
@@ -50,10 +51,10 @@ class _Arrived:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """What became of them. `surplus`: the blob that nobody needs."""
+    """What became of them. `begun`: they are to be read. `surplus`: the blob that nobody needs."""
 
     source_id: str
-    new: bool
+    begun: bool
     surplus: str | None = None
 
 
@@ -90,12 +91,12 @@ class Sources:
         parent_id: str | None = None,
         password: str | None = None,
     ) -> tuple[str, bool]:
-        """Store the bytes, then source, generation and job in one transaction. The source's id, and whether it is new.
+        """Store the bytes, then source, generation and job in one transaction. The source's id, and whether it is read.
 
-        The same bytes in the same notebook are the source that is there already (with a `password` one that failed is
-        read again). When this returns, nothing that was accepted can be lost any more, but for the password: it is
-        kept in memory alone, so this process does the job. Raises `QuotaExceeded` and `StoreError` where no more may
-        wait.
+        The same bytes in the same notebook are the source that is there already, and are not read anew, unless it has
+        failed: then it takes the name and the type that they have now, and is read again. When this returns, nothing
+        that was accepted can be lost any more, but for the password: it is kept in memory alone, so this process does
+        the job. Raises `QuotaExceeded` and `StoreError` where no more may wait.
         """
         values = {
             "name": safe_name(name),
@@ -133,7 +134,7 @@ class Sources:
         if recorded.surplus is not None:
             await self._blobs.delete(recorded.surplus)
         await failpoint("accept.row")
-        return recorded.source_id, recorded.new
+        return recorded.source_id, recorded.begun
 
     async def _record_all(self, arrived: Sequence[_Arrived]) -> Sequence[_Recorded | SourcebookError]:
         """Those that arrived at the same time, in one transaction; whoever is refused is so before a row is written."""
@@ -149,23 +150,31 @@ class Sources:
 
     async def _record_one(self, c: AsyncConnection, arrived: _Arrived) -> _Recorded:
         notebook, blob, values = arrived.notebook, arrived.blob, arrived.values
-        # Two who bring the same bytes at once take turns, also where writers do not.
-        if not self._db.sqlite:
-            row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook.id)
-            await c.execute(row.with_for_update(key_share=True))
-        same = await self._same_bytes(c, notebook.id, blob, values["parent_id"])
+        await self._take_turns(c, notebook.id)
+        same = await source_of_bytes(c, notebook.id, blob, values["parent_id"])
         if same is None:
             return _Recorded(await self._insert(c, notebook, blob, values, arrived.password), True)
-        lost = await self._take_lost(c, same, blob)
-        if arrived.password is not None:
-            await self._unlock(c, notebook, same, arrived.password)
-        return _Recorded(same, False, lost or blob.key)
+        lost = await take_lost(c, same, blob)
+        # Members come whenever their archive is read, and not because somebody hopes for more.
+        begun = values["parent_id"] is None and await self._read_failed(c, arrived, same)
+        return _Recorded(same, begun, lost or blob.key)
 
-    async def _unlock(self, c: AsyncConnection, notebook: Notebook, source_id: str, password: str) -> None:
-        """The same file again, now with a password: if it failed without, it is read again."""
-        row = (await c.execute(select_sources().where(sources.c.id == source_id))).mappings().one()
-        if row["state"] == "failed":
-            await self._begin(c, row, notebook.owner_id, password)
+    async def _take_turns(self, c: AsyncConnection, notebook_id: str) -> None:
+        """Those who bring the same bytes at once, also where writers do not: the second sees what the first began."""
+        if not self._db.sqlite:
+            row = sa.select(notebooks.c.id).where(notebooks.c.id == notebook_id)
+            await c.execute(row.with_for_update(key_share=True))
+
+    async def _read_failed(self, c: AsyncConnection, arrived: _Arrived, source_id: str) -> bool:
+        """Where its source has failed, a file that comes again is read again: maybe its name, its password or the
+        parsers are better now. Whether it is.
+        """
+        row = await self._alive(c, source_id)
+        if row["state"] != "failed":
+            return False
+        await take_words(c, row, arrived.values)
+        await self._begin(c, row, arrived.notebook.owner_id, arrived.password)
+        return True
 
     async def reparse(self, principal: Principal, source_id: str, password: str | None = None) -> str:
         """Read the source's bytes again, as a new generation; the job's id. The one that serves does so until then."""
@@ -187,22 +196,26 @@ class Sources:
     ) -> str | None:
         """Give a source new bytes, as a new generation; the job's id, or None where they are those that it has.
 
-        The old bytes serve until the new generation is ready, and stay where it fails.
+        The old bytes serve until the new generation is ready, and stay where it fails. Where nothing serves, as the
+        source has failed, the same bytes are read again.
         """
-        await self.get(principal, source_id, "write")
+        source = await self.get(principal, source_id, "write")
         blob = await self._blobs.put(new_id("blob"), chunks)
         content = {"media_type": media_type, "url": url, "metadata": dict(metadata or {})}
-        return await asyncio.shield(self._replaced(source_id, blob, content, password))
+        return await asyncio.shield(self._replaced(source, blob, content, password))
 
     async def _replaced(
-        self, source_id: str, blob: Blob, content: Mapping[str, Any], password: str | None
+        self, source: Source, blob: Blob, content: Mapping[str, Any], password: str | None
     ) -> str | None:
         job_id = None
         try:
             async with self._db.write(small=self._quotas.light) as c:
-                row = await self._alive(c, source_id)
-                if await self._newest_bytes(c, row) != blob.sha256:
+                await self._take_turns(c, source.notebook_id)
+                row = await self._alive(c, source.id)
+                other = await self._newest_bytes(c, row) != blob.sha256
+                if other:
                     await self._quotas.check(c, row["owner_id"], blob.size, added=False)
+                if other or row["state"] == "failed":
                     job_id = await self._begin(c, row, row["owner_id"], password, blob, content)
         finally:
             if job_id is None:
@@ -326,24 +339,6 @@ class Sources:
         async with self._db.write() as c:
             return await self.removing.owner(c, owner_id)
 
-    async def _same_bytes(self, c: AsyncConnection, notebook_id: str, blob: Blob, parent: str | None) -> str | None:
-        query = _SAME if parent is None else _SAME_MEMBER
-        of = {"notebook": notebook_id, "hash": blob.sha256} | ({} if parent is None else {"parent": parent})
-        return (await c.execute(query, of)).scalar()
-
-    async def _take_lost(self, c: AsyncConnection, source_id: str, blob: Blob) -> str | None:
-        """Where doctor found the source's bytes lost, these take their place; the key of what was lost."""
-        newest = sa.select(sa.func.max(generations.c.id)).where(generations.c.source_id == source_id)
-        of = generations.c.id == newest.scalar_subquery()
-        problem = (await c.execute(sa.select(generations.c.problem).where(of))).scalar()
-        if (problem or {}).get("code") != "blob_missing":
-            return None
-        mine = sources.c.id == source_id
-        old = (await c.execute(sa.select(sources.c.blob_key).where(mine))).scalar_one()
-        await c.execute(sources.update().where(mine).values(blob_key=blob.key, size=blob.size, updated_at=now()))
-        await c.execute(generations.update().where(of).values(problem=None))
-        return str(old)
-
     async def _insert(
         self, c: AsyncConnection, notebook: Notebook, blob: Blob, values: Mapping[str, Any], password: str | None
     ) -> str:
@@ -373,13 +368,6 @@ _PINNED = (
     .where(notebooks.c.id == sa.bindparam("notebook"), notebooks.c.deleted_at.is_(None))
     .with_for_update(read=True)
 )
-_HERE = sa.select(sources.c.id).where(
-    sources.c.notebook_id == sa.bindparam("notebook"),
-    sources.c.sha256 == sa.bindparam("hash"),
-    sources.c.deleted_at.is_(None),
-)
-_SAME = _HERE.where(sources.c.parent_id.is_(None))
-_SAME_MEMBER = _HERE.where(sources.c.parent_id == sa.bindparam("parent"))
 
 
 def safe_name(name: str) -> str:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from sourcebook.testing.llm_server import FakeLLMServer, Reply, stream_of
 from sourcebook_api.cli import cli
+from sourcebook_api.cli.work import where
 
 _NOTE = "# Tides\n\nHigh water at Tolvane is at six.\n\n## Boats\n\nThe ferry leaves at seven."
 
@@ -76,6 +77,13 @@ def test_ask_puts_each_citation_under_its_claim(home: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "The ferry leaves at seven. [1]"
     assert lines[1].strip() == "[1] tides.md, Tides > Boats: “The ferry leaves at seven.”"
+
+
+def test_a_citation_of_a_place_without_headings_says_its_paragraph_or_its_second() -> None:
+    assert where("a.txt", [{"paragraph": 4}, {"paragraph": 5}, {"paragraph": 6}]) == "a.txt, paragraph 4, paragraph 5"
+    assert where("film.srt", [{"seconds": 62.5}]) == "film.srt, 0:01:02"
+    cells = [{"sheet": "Costs", "cells": "B2"}, {}, {"sheet": "Costs", "cells": "B7"}]
+    assert where("costs.xlsx", cells) == "costs.xlsx, sheet Costs, B2, B7"
 
 
 def test_ask_prints_one_event_a_line_for_machines(home: Path) -> None:

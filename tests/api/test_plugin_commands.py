@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +100,40 @@ def test_a_plugin_is_checked_by_its_contracts(site: Path, here: Path) -> None:
     assert row.split()[:5] == ["parsers.acme_notes", "9", "passed", "0", "failed"]
 
 
-def test_a_broken_plugin_fails_its_check_and_says_where(site: Path, here: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
+def changed(site: Path, into: Path, change: Callable[[str], str]) -> Path:
+    """The plugin with another text of its module."""
     for path in site.iterdir():
         if path.is_file():
-            text = path.read_text().replace("enumerate(", "enumerate(__import__('random').sample(")
-            (broken / path.name).write_text(text.replace('split("\\n\\n"), start=1', 'split("\\n\\n"), k=1), start=1'))
+            (into / path.name).write_text(change(path.read_text()))
         elif path.suffix == ".dist-info":
-            (broken / path.name).mkdir()
+            (into / path.name).mkdir()
             for file in path.iterdir():
-                (broken / path.name / file.name).write_text(file.read_text())
+                (into / path.name / file.name).write_text(file.read_text())
+    return into
+
+
+def test_a_plugin_that_hangs_fails_its_check_and_is_named_with_the_sample(
+    site: Path, here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    sleeps = "        __import__('time').sleep(100)\n"
+    body = re.compile(r"(    def parse\(.*\n)")
+    broken = changed(site, tmp_path_factory.mktemp("hangs"), lambda text: body.sub(r"\1" + sleeps, text))
+    began = time.monotonic()
+    check = ("plugins", "check", "acme-notes", "--samples", ".", "--deadline", "0.2", "--json")
+    [row] = json.loads(run(*check, site=broken, cwd=here, code=1).stdout)["rows"]
+    assert any("The parser 'acme_notes' on tides.acme-notes was not done within 0.2 s" in f for f in row["failures"])
+    assert row["passed"] > 0  # what does not call it
+    assert time.monotonic() - began < 60
+
+
+def test_a_broken_plugin_fails_its_check_and_says_where(
+    site: Path, here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def change(text: str) -> str:
+        text = text.replace("enumerate(", "enumerate(__import__('random').sample(")
+        return text.replace('split("\\n\\n"), start=1', 'split("\\n\\n"), k=1), start=1')
+
+    broken = changed(site, tmp_path_factory.mktemp("broken"), change)
     (here / "tides.acme-notes").write_text("\n\n".join(map(str, range(400))))
     report = json.loads(
         run("plugins", "check", "acme-notes", "--samples", ".", "--json", site=broken, cwd=here, code=1).stdout

@@ -190,3 +190,20 @@ def test_a_page_that_is_gone_leaves_the_source_as_it_was(served: Served, website
 def test_an_uploaded_file_has_no_address_to_be_fetched_from(served: Served) -> None:
     source = served.source(served.notebook())
     is_problem(served.http.post(f"/api/v1/sources/{source['id']}/refresh"), 409, "no_url")
+
+
+def test_a_file_that_failed_under_a_wrong_name_is_read_under_the_right_one(served: Served) -> None:
+    url = f"/api/v1/notebooks/{served.notebook()}/sources"
+    key = {"Idempotency-Key": "a-wrong-name"}
+    wrong: dict[str, Any] = {"files": {"file": ("tides.docx", b"# Tides\n\nHigh water at six.")}, "headers": key}
+    first = served.http.post(url, **wrong).json()["items"][0]
+    failed = settled(served, first["source"]["id"])
+    assert failed["state"] == "failed"
+    again = served.http.post(url, **wrong)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert served.http.get(f"/api/v1/sources/{failed['id']}").json()["job_id"] == failed["job_id"]  # nothing was begun
+    right = served.http.put(f"{url}/tides.md", content=b"# Tides\n\nHigh water at six.")
+    assert (right.status_code, right.json()["id"], right.json()["name"]) == (202, failed["id"], "tides.md")
+    ready = settled(served, failed["id"])
+    assert (ready["state"], ready["media_type"], ready["problem"]) == ("ready", "text/markdown", None)
+    assert served.http.put(f"{url}/tides.md", content=b"# Tides\n\nHigh water at six.").status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +35,33 @@ def written(blocks: list[tuple[list[tuple[str, Place | None]], str]]) -> Documen
     for pieces, kind in blocks:
         out.block(pieces, kind)  # type: ignore[arg-type]  # the strategy draws known kinds
     return out.document()
+
+
+SAID = {
+    "page": (3, "page 3"),
+    "slide": (2, "slide 2"),
+    "sheet": ("Costs", "sheet Costs"),
+    "cells": ("B2:D9", "B2:D9"),
+    "path": (("Care", "Watering"), "Care > Watering"),
+    "paragraph": (4, "paragraph 4"),
+    "chapter": ("Tides", "Tides"),
+    "part": ("1.2", "part 1.2"),
+    "seconds": (3683.9, "1:01:23"),
+    # Where on the page or the slide: that is shown, and means nothing to a reader.
+    "box": ((1.0, 2.0, 3.0, 4.0), ""),
+    "shape": ("Text 7", ""),
+}
+"""Every field of a place with a value, and what a person is told of it."""
+
+
+def test_every_field_of_a_place_is_said_to_a_person() -> None:
+    assert set(SAID) == {field.name for field in fields(Place)}, "say a new field in `Place.parts`, and here"
+    for name, (value, said) in SAID.items():
+        assert str(Place(**{name: value})) == said, name  # type: ignore[arg-type]  # each has the type of its field
+    whole = Place(**{name: value for name, (value, _) in SAID.items()})  # type: ignore[arg-type]
+    assert str(whole) == "page 3, slide 2, sheet Costs, B2:D9, Tides, Care > Watering, part 1.2, 1:01:23"
+    assert str(Place(part="2", paragraph=4)) == "part 2, paragraph 4"
+    assert str(Place(seconds=0.0)) == "0:00:00"
 
 
 @settings(max_examples=50)

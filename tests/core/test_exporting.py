@@ -133,7 +133,7 @@ def test_headings_remarks_and_places_are_in_the_reader_s_language() -> None:
     for told in (to_markdown(export).replace("\\", ""), "\n".join(p.text for p in document.paragraphs)):
         assert all(said in told for said in (words.references, words.removed, words.unsupported))
         assert "References" not in told
-    assert Place(page=3, sheet="Costs").said(*words.kinds) == "Seite 3, Blatt Costs"
+    assert Place(page=3, sheet="Costs", paragraph=4).said(*words.kinds) == "Seite 3, Blatt Costs, Absatz 4"
     assert str(Place(page=3, sheet="Costs")) == "page 3, sheet Costs"
 
 

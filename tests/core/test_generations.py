@@ -255,7 +255,7 @@ async def test_a_password_that_died_with_its_process_is_asked_for_again(room: Ro
     assert "password" in (source.problem or {})["remedy"]
     room.jail.error = None
     again, new = await room.book.sources.accept(room.notebook, "a.txt", pieces(OLD.encode()), password="s3cret")
-    assert (again, new) == (source_id, False)
+    assert (again, new) == (source_id, True)
     await room.work()
     assert room.jail.passwords == [None, "s3cret"]
     await only(room, source_id, OLD.split("\n\n"))

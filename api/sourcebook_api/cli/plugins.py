@@ -135,12 +135,13 @@ def check_plugin(
     context: typer.Context,
     distribution: Annotated[str, typer.Argument(help="An installed plugin; it is loaded, enabled or not.")],
     samples: Annotated[Path | None, typer.Option(help="A folder with files that its parsers read.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds that one call of a component may take.", min=0.1)] = 30.0,
     json: Json = False,
 ) -> None:
     """Run the contract of every component of an installed plugin; exits with 1 where one is broken."""
     from sourcebook.testing.checking import check
 
-    report = check(common.configuration(context), distribution, samples)
+    report = check(common.configuration(context), distribution, samples, deadline)
     if json:
         give(dataclasses.asdict(report), as_json=True)
     else:

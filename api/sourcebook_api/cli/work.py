@@ -74,17 +74,19 @@ def search(
     """Print the best passages for a question."""
     options = {"limit": limit, "mode": _mode(mode), "filters": _filters(filters), "explain": explain}
 
-    async def work(book: Sourcebook) -> Found:
+    async def work(book: Sourcebook) -> tuple[Found, int]:
         principal = await book.owners.operator(owner)
         target = await common.notebook_named(book, principal, notebook)
-        return await book.search(principal, question, [target.id], **options)
+        reading = await still_read(book, principal, target)
+        return await book.search(principal, question, [target.id], **options), reading
 
-    found = common.with_book(common.configuration(context), work)
+    found, reading = common.with_book(common.configuration(context), work)
     if json:
         from sourcebook.answering import passage_json
 
         items = [passage_json(p, n) for n, p in enumerate(found.passages, 1)]
-        common.give({"items": items, "explanation": found.explanation} if explain else items, as_json=True)
+        whole = {"items": items, "explanation": found.explanation, "still_read": reading}
+        common.give(whole if explain else items, as_json=True)
         return
     explained = (found.explanation or {}).get("passages", {})
     for n, p in enumerate(found.passages, 1):
@@ -95,6 +97,19 @@ def search(
     for stage in (found.explanation or {}).get("stages", ()):
         what = ", ".join(f"{k} {v}" for k, v in stage.items() if k not in ("stage", "took_ms"))
         say(f"{stage['stage']:<10} {stage['took_ms']:>8.2f} ms  {what}")
+
+
+async def still_read(book: Sourcebook, principal: Principal, notebook: Notebook) -> int:
+    """How many sources are on their way, which is said on stderr: without them an answer looks whole, and is not."""
+    from sourcebook.counting import Counting
+    from sourcebook.queued import WHO, attended
+
+    count = (await Counting(book.database).of(principal, [notebook.id]))[notebook.id].working
+    if count:
+        some = "1 source is" if count == 1 else f"{count} sources are"
+        who = "" if await attended(book.database, book.folder) else f" {WHO} reads {'it' if count == 1 else 'them'}."
+        say(f"{some} still to be read; results may be incomplete.{who}")
+    return count
 
 
 def _mode(name: str | None) -> Any:
@@ -128,6 +143,7 @@ def ask(
     async def work(book: Sourcebook) -> bool:
         principal = await book.owners.operator(owner)
         target = await common.notebook_named(book, principal, notebook)
+        await still_read(book, principal, target)
         return await answer(book, principal, [target.id], question, as_json=json)
 
     if not common.with_book(common.configuration(context), work):
@@ -286,11 +302,11 @@ class Printer:
 
 
 def where(title: str, places: Sequence[dict[str, Any]]) -> str:
-    """'guide.pdf, page 3'; 'manual.docx, Care > Watering'."""
+    """'guide.pdf, page 3, page 4'; 'costs.xlsx, sheet Costs, B2, B7': what two places share is said once."""
     from sourcebook.documents import Place
 
-    named = list(dict.fromkeys(filter(None, (str(Place.from_json(p)) for p in places))))
-    return ", ".join([title, *named[:2]])
+    said = [parts for p in places if (parts := Place.from_json(p).parts())]
+    return ", ".join([title, *dict.fromkeys(part for parts in said[:2] for part in parts)])
 
 
 def _print_json(kind: str, data: dict[str, Any]) -> None:

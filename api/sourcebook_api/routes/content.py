@@ -41,7 +41,9 @@ _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 async def replace_source_content(
     asking: Asking, source_id: str, request: Request, response: Response, if_match: IfMatch
 ) -> ReadAgain:
-    """Give a source new bytes, as the raw body. The same bytes change nothing; what was read serves until the new is.
+    """Give a source new bytes, as the raw body. What was read serves until the new is.
+
+    The same bytes change nothing, unless the source has failed: then they are read again.
 
     With `If-Match`, only where the content's ETag (its SHA-256) is the one that is named.
     """

@@ -42,7 +42,7 @@ RAW = {
     }
 }
 _THERE: dict[int | str, dict[str, Any]] = {
-    200: {"model": SourceShown, "description": "The same bytes are in this notebook already."}
+    200: {"model": SourceShown, "description": "The same bytes are here already, and have not failed."}
 }
 
 
@@ -60,9 +60,10 @@ class Described(BaseModel):
 async def upload_sources(asking: Asking, notebook_id: str, request: Request) -> Listing[Accepted]:
     """Upload files as `multipart/form-data`, under any field name. Each file is accepted or refused on its own.
 
-    Where none is accepted, the answer is the first one's problem. Text fields hold for all files of the form: `tags`,
-    one a field, `metadata`, a JSON object, and `password` for those that need one: it is kept in memory until they were
-    read, and never stored.
+    Where none is accepted, the answer is the first one's problem. The same bytes in the same notebook are the source
+    that is there; one that has failed takes the name, the type and the password that come with them now, and is read
+    again under its id. Text fields hold for all files of the form: `tags`, one a field, `metadata`, a JSON object, and
+    `password` for those that need one: it is kept in memory until they were read, and never stored.
     """
     notebook = await asking.notebook(notebook_id, "write")
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
@@ -103,7 +104,8 @@ async def put_source(
     """Upload one file of any size as the raw body: streamed to disk, and hashed on the way.
 
     A source of this name in the notebook gets the new bytes, and what it had serves until they are read; the same bytes
-    change nothing (200). So a folder is kept in step by sending all of it again.
+    change nothing (200), unless the source has failed: then they are read again (202). So a folder is kept in step by
+    sending all of it again.
     """
     notebook = await asking.notebook(notebook_id, "write")
     there = await asking.book.sources.named(notebook.id, name)

@@ -171,7 +171,10 @@ class ReadAgain(Shown):
 
 
 class Accepted(Shown):
-    """What became of one file: a source (new, or the one with the same bytes), or a problem."""
+    """What became of one file: a source (new, or the one with the same bytes), or a problem.
+
+    `created`: it is to be read, as it is new, or had failed and is tried again under the id that it has.
+    """
 
     name: str
     created: bool = False

@@ -13,6 +13,7 @@ import pytest
 
 from sourcebook.errors import BlobMissing, StoreError
 from sourcebook.interfaces import BlobStore, Context
+from sourcebook.testing.deadlines import Timely
 
 if TYPE_CHECKING:
     from sourcebook.http import Http
@@ -43,7 +44,7 @@ async def keys(store: BlobStore[Any]) -> list[str]:
     return sorted([key async for key in store.list()])
 
 
-class BlobStoreContract:
+class BlobStoreContract(Timely):
     """The suite. A subclass gives `store`; it overrides `context` where its store needs more than a folder and a log.
 
         class TestMine(BlobStoreContract):
@@ -74,7 +75,7 @@ class BlobStoreContract:
             finally:
                 await store.close()
 
-        asyncio.run(main())
+        self._run(f"The store {type(self).__name__!r}", main())
 
     @pytest.mark.parametrize("size", [0, 1, 4096, 768_000])
     def test_what_is_put_is_read_back(self, tmp_path: Path, size: int) -> None:

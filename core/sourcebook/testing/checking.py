@@ -25,6 +25,7 @@ from sourcebook.http import Http
 from sourcebook.interfaces import Index
 from sourcebook.pipelines import Pipelines
 from sourcebook.plugins import GROUP, PluginInfo, Plugins
+from sourcebook.testing.deadlines import DEADLINE, Overdue, timely
 
 # Kind -> module, suite, and the method that gives the component.
 _SUITES = {
@@ -86,8 +87,12 @@ class CheckReport:
         return not any(row.failed for row in self.rows)
 
 
-def check(configuration: Configuration, distribution: str, samples: Path | None = None) -> CheckReport:
+def check(
+    configuration: Configuration, distribution: str, samples: Path | None = None, deadline: float = DEADLINE
+) -> CheckReport:
     """Load a plugin (of a distribution, or a built-in by its name) and run every suite that fits.
+
+    No import and no call of a component may take longer than `deadline` seconds.
 
     Raises `NotFound` where it is not installed, `PluginError` where it cannot be loaded, `ConfigError` without pytest.
     """
@@ -98,16 +103,16 @@ def check(configuration: Configuration, distribution: str, samples: Path | None 
     mine = _points(distribution)
     plugins = Plugins(configuration.settings.plugins.model_copy(update={"enabled": (), "disabled": ()}))
     plugins.load(p for p in entry_points(group=GROUP) if p not in mine and p.dist and p.dist.name == "sourcebook")
-    infos = [_loaded(plugins, point) for point in mine]
+    infos = [_loaded(plugins, point, deadline) for point in mine]
     pipelines = Pipelines(plugins, configuration, configuration.settings.storage.path, Http())
     rows = [
-        _run(_suite(kind, name, pipelines, configuration, samples), f"{kind}.{name}")
+        _run(_suite(kind, name, pipelines, configuration, samples, deadline), f"{kind}.{name}")
         for info in infos
         for kind, names in info.components.items()
         for name in names
     ]
     version = mine[0].dist.version if mine[0].dist else ""
-    return CheckReport(distribution, version, sum(_import_ms(p.module) for p in mine), rows)
+    return CheckReport(distribution, version, sum(_import_ms(p.module, deadline) for p in mine), rows)
 
 
 def _points(distribution: str) -> list[EntryPoint]:
@@ -125,27 +130,36 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _loaded(plugins: Plugins, point: EntryPoint) -> PluginInfo:
+def _loaded(plugins: Plugins, point: EntryPoint, deadline: float) -> PluginInfo:
     try:
-        module = point.load()
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises at import
+        module = timely(f"Importing {point.module}", deadline, point.load)
+    except (Exception, SystemExit, Overdue) as error:  # whatever a stranger's module raises at import
         raise PluginError(f"{point.module} cannot be imported: {type(error).__name__}: {error}") from error
     owner = point.dist.name if point.dist else "local"
     return plugins.add(module, PluginInfo(point.name, owner, point.dist.version if point.dist else "", "off"))
 
 
-def _import_ms(module: str) -> float:
+def _import_ms(module: str, deadline: float) -> float:
     """The least of some measurements, each in a process of its own: whatever else runs can only add to it."""
-    return min(_imported(module) for _ in range(_IMPORTS))
+    return min(_imported(module, deadline) for _ in range(_IMPORTS))
 
 
-def _imported(module: str) -> float:
-    done = subprocess.run([sys.executable, "-c", _MEASURE, module], capture_output=True, text=True, check=False)
+def _imported(module: str, deadline: float) -> float:
+    command = [sys.executable, "-c", _MEASURE, module]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=deadline)
+    except subprocess.TimeoutExpired:
+        return float("nan")
     return float(done.stdout.split()[-1]) * 1000 if done.returncode == 0 else float("nan")
 
 
 def _suite(
-    kind: str, name: str, pipelines: Pipelines, configuration: Configuration, samples: Path | None
+    kind: str,
+    name: str,
+    pipelines: Pipelines,
+    configuration: Configuration,
+    samples: Path | None,
+    deadline: float,
 ) -> type[Any] | str:
     """The suite for one component, or why there is none."""
     # As it is configured: what `resolve` gives has its secrets masked.
@@ -156,27 +170,29 @@ def _suite(
         return f"it cannot be built from the configuration: {error.detail}"
     if kind == "retrievers":
         if issubclass(cls, Index):
-            return _index_suite(cls, table)
+            return _index_suite(f"{kind}.{name}", cls, table, deadline)
         return "a retriever that stores nothing needs passages that only its author knows: RetrieverContract"
     if kind not in _SUITES:
         return "it needs an address that only its author knows: FetcherContract"
     module, suite, method = _SUITES[kind]
     base, settings = getattr(import_module(f"sourcebook.testing.{module}"), suite), cls.Settings.model_validate(table)
 
-    @contextmanager
-    def within(_: Any) -> Iterator[Any]:
-        yield cls(settings, name)
+    given = (settings,) if kind in ("parsers", "chunkers") else (settings, name)
 
     def plain(_: Any) -> Any:
-        return cls(settings) if kind in ("parsers", "chunkers") else cls(settings, name)
+        return timely(f"Building {kind}.{name}", deadline, lambda: cls(*given))
 
-    made: dict[str, Any] = {method: plain if kind in _PLAIN else within}
+    @contextmanager
+    def within(_: Any) -> Iterator[Any]:
+        yield plain(_)
+
+    made: dict[str, Any] = {method: plain if kind in _PLAIN else within, "deadline": deadline}
     if kind == "parsers":
         files = _samples(cls, samples)
         made["samples"] = lambda _: files
         if not files:
             made |= dict.fromkeys(_NEED_SAMPLES, _without_samples)
-    return type("Checked", (base,), made)
+    return type(f"{kind}.{name}", (base,), made)
 
 
 def _samples(cls: type[Any], folder: Path | None) -> Mapping[str, bytes]:
@@ -190,10 +206,11 @@ def _without_samples(_: Any) -> None:
     pytest.skip("no files that it reads: give --samples FOLDER")
 
 
-def _index_suite(cls: type[Any], settings: Mapping[str, Any]) -> type[Any]:
+def _index_suite(named: str, cls: type[Any], settings: Mapping[str, Any], deadline: float) -> type[Any]:
     from sourcebook.testing.checked_index import CheckedIndex
 
-    return type("Checked", (CheckedIndex,), {"module": cls.__module__, "cls": cls.__qualname__, "settings": settings})
+    made = {"module": cls.__module__, "cls": cls.__qualname__, "settings": settings, "deadline": deadline}
+    return type(named, (CheckedIndex,), made)
 
 
 class _Recorder:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from sourcebook.documents import BlockKind, Chunk, Document, check_chunks
 from sourcebook.interfaces import Chunker
+from sourcebook.testing.deadlines import Timely
 from sourcebook.writer import DocumentWriter
 
 SCRIPTS = (
@@ -80,7 +81,7 @@ def _chaos() -> Document:
     return out.document()
 
 
-class ChunkerContract:
+class ChunkerContract(Timely):
     """What every chunker keeps. Give `chunker`; set `limit` where it promises that no chunk is longer."""
 
     limit: ClassVar[int | None] = None
@@ -96,7 +97,11 @@ class ChunkerContract:
     def _cuts(self) -> list[tuple[str, Document, Sequence[Chunk]]]:
         chunker = self.chunker()
         cases = {**documents(), **self.more_documents()}
-        return [(name, document, list(chunker.chunk(document))) for name, document in cases.items()]
+        return [(name, document, self._cut(chunker, name, document)) for name, document in cases.items()]
+
+    def _cut(self, chunker: Chunker[Any], name: str, document: Document) -> Sequence[Chunk]:
+        what = f"The chunker {type(chunker).name!r} on the document {name!r}"
+        return self._timely(what, lambda: list(chunker.chunk(document)))
 
     def test_chunks_are_ranges_of_the_text_in_order_and_lie_in_their_parents(self) -> None:
         for name, document, chunks in self._cuts():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ import pytest
 from sourcebook.errors import EmbedderError
 from sourcebook.interfaces import Embedder
 from sourcebook.testing.components import opened
+from sourcebook.testing.deadlines import Timely
 
 if TYPE_CHECKING:
     from sourcebook.interfaces import Vectors
@@ -20,7 +20,7 @@ TEXTS = ("Water the roses in the morning.", "The invoice is due in May.", "", "G
 _WITH_WORDS = tuple(text for text in TEXTS if text)
 
 
-class EmbedderContract:
+class EmbedderContract(Timely):
     """The suite. A subclass gives `embedder`, a context in which its model can be reached:
 
         class TestMine(EmbedderContract):
@@ -47,7 +47,7 @@ class EmbedderContract:
                 return [await embedder.embed(batch, kind) for batch in batches]
 
         with self.embedder() as embedder:
-            return asyncio.run(main(embedder))
+            return self._run(f"The embedder {embedder.name!r}", main(embedder))
 
     def test_spaces_and_identity_are_known_after_open_and_stay(self) -> None:
         async def main(embedder: Embedder[Any]) -> tuple[Any, ...]:
@@ -57,7 +57,7 @@ class EmbedderContract:
         seen = []
         for _ in range(2):
             with self.embedder() as embedder:
-                seen.append(asyncio.run(main(embedder)))
+                seen.append(self._run(f"The embedder {embedder.name!r}", main(embedder)))
         (spaces, identity, max_batch), again = seen
         assert (spaces, identity, max_batch) == again
         assert identity
@@ -82,7 +82,7 @@ class EmbedderContract:
                             assert rows.dtype == np.float32
                             assert np.isfinite(rows).all()
 
-            asyncio.run(main())
+            self._run(f"The embedder {embedder.name!r}", main())
 
     def test_no_texts_are_no_rows(self) -> None:
         [vectors] = self.embedded([])
@@ -120,7 +120,7 @@ class EmbedderContract:
                             lengths = np.linalg.norm(rows, axis=1)
                             assert space.norm == "any" or np.allclose(lengths, 1, atol=1e-3), f"{space.name}: {lengths}"
 
-            asyncio.run(main())
+            self._run(f"The embedder {embedder.name!r}", main())
 
     def test_a_full_batch_is_taken(self) -> None:
         with self.embedder() as embedder:
@@ -136,6 +136,6 @@ class EmbedderContract:
             return caught.value
 
         with self.failing() as embedder:
-            error = asyncio.run(main(embedder))
+            error = self._run(f"The embedder {embedder.name!r}", main(embedder))
         assert error.detail
         assert error.problem_code.startswith("embedder_")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,9 +11,10 @@ import pytest
 from sourcebook.errors import FetchError
 from sourcebook.interfaces import Fetched, Fetcher
 from sourcebook.testing.components import opened
+from sourcebook.testing.deadlines import Timely
 
 
-class FetcherContract:
+class FetcherContract(Timely):
     """The suite. A subclass gives `fetcher`: a context with a fetcher, an address that works and the bytes behind it.
 
     `missing` is an address that leads nowhere; `blocked` are addresses that must not be connected to.
@@ -38,7 +38,7 @@ class FetcherContract:
                 return await fetcher.fetch(url, file)
 
         file = io.BytesIO()
-        return asyncio.run(main()), file.getvalue()
+        return self._run(f"The fetcher {fetcher.name!r}", main()), file.getvalue()
 
     def failure(self, fetcher: Fetcher[Any], url: str) -> FetchError:
         """The error of a fetch that must fail."""

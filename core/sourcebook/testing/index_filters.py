@@ -9,6 +9,7 @@ from typing import Any
 
 from sourcebook.filters import And, AnyOf, Between, FieldType, FieldValue, Filter, Not, Or, matches
 from sourcebook.interfaces import Index, Scope, ScopedNotebook, SearchQuery
+from sourcebook.testing.deadlines import Timely
 from sourcebook.testing.index_points import LEG, MINE, NEIGHBOURS, SCOPE, SPACE, point, vectors
 
 FIELD_TYPES: Mapping[str, FieldType] = {
@@ -57,7 +58,7 @@ FILTERS: tuple[Filter, ...] = (
 )
 
 
-class FilterContract:
+class FilterContract(Timely):
     """What every index must do with `SearchQuery.filters`, `SearchQuery.mode` and `set_fields`."""
 
     def check(self, folder: Path, test: Callable[[Index[Any]], Awaitable[None]]) -> None:

@@ -74,7 +74,7 @@ class IndexContract(FilterContract):
             async with self.opened(folder) as index:
                 await test(index)
 
-        asyncio.run(run())
+        self._run(f"The index of {type(self).__name__}", run())
 
     # What is found.
 
@@ -308,7 +308,7 @@ class IndexContract(FilterContract):
                 legs = await index.search(SearchQuery(("tea",), SCOPE, 10, vectors([1, 0, 0, 0])))
                 assert {leg: len(hits) for leg, hits in legs.items()} == {"lexical": 1, LEG: 1}
 
-        asyncio.run(run())
+        self._run(f"The index of {type(self).__name__}", run())
 
     def test_a_kill_of_the_process_that_stores_loses_nothing_that_was_acknowledged(self, tmp_path: Path) -> None:
         stored = killed_while_storing(*self.child(), tmp_path, 100)
@@ -320,7 +320,7 @@ class IndexContract(FilterContract):
                 legs = await index.search(SearchQuery(("tea",), SCOPE, stored, vectors([1, 0, 0, 0])))
                 assert all(len(hits) >= stored for hits in legs.values()), "what was kept is found too"
 
-        asyncio.run(run())
+        self._run(f"The index of {type(self).__name__}", run())
 
     def test_a_kill_of_the_process_that_holds_the_data_loses_nothing_that_was_acknowledged(
         self, tmp_path: Path
@@ -353,7 +353,7 @@ class IndexContract(FilterContract):
                 assert len(acknowledged) >= 100
                 assert {p.id for p in acknowledged} <= kept
 
-        asyncio.run(run())
+        self._run(f"The index of {type(self).__name__}", run())
 
 
 async def _all(index: Index[Any], scope: Scope | None) -> list[PointRef]:

@@ -14,6 +14,7 @@ from typing import Any
 from sourcebook.errors import SourcebookError
 from sourcebook.interfaces import Parser
 from sourcebook.jail import ComponentRef, Jail, JailLimits, Parsed
+from sourcebook.testing.deadlines import DEADLINE, awaited_timely
 from sourcebook.testing.in_process import Loop
 
 
@@ -37,13 +38,17 @@ def reference(parser: Parser[Any]) -> ComponentRef:
     return ComponentRef(f"{cls.__module__}:{cls.__qualname__}", parser.settings.model_dump(mode="json"), cls.isolation)
 
 
-def parse_in_jail(parser: Parser[Any], data: bytes, name: str, *, kill: bool = False) -> Parsed | SourcebookError:
+def parse_in_jail(
+    parser: Parser[Any], data: bytes, name: str, *, kill: bool = False, deadline: float = DEADLINE
+) -> Parsed | SourcebookError:
     """What the jail makes of `data`. `kill` kills the child (-9) as soon as it is there."""
     loop, jail = _jail()
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
-        return loop.run(_parse(jail, parser, Path(file.name), name, kill))
+        what = f"The parser {type(parser).name!r} on {name}, in the jail,"
+        work = _parse(jail, parser, Path(file.name), name, kill)
+        return loop.run(awaited_timely(what, deadline, work), deadline + 10)
 
 
 async def _parse(jail: Jail, parser: Parser[Any], path: Path, name: str, kill: bool) -> Parsed | SourcebookError:

@@ -20,6 +20,7 @@ from sourcebook.documents import MAX_TEXT, Document, check_document, join_segmen
 from sourcebook.errors import DocumentError, ParserDied, PluginError
 from sourcebook.interfaces import Parser
 from sourcebook.jail import Parsed
+from sourcebook.testing.deadlines import DEADLINE, Timely, timely
 from sourcebook.writer import DocumentWriter
 
 
@@ -42,26 +43,25 @@ class MemoryFile:
 
 
 def parse(
-    parser: Parser[Any], data: bytes, name: str = "", *, password: str | None = None, max_text: int = MAX_TEXT
+    parser: Parser[Any],
+    data: bytes,
+    name: str = "",
+    *,
+    password: str | None = None,
+    max_text: int = MAX_TEXT,
+    deadline: float = DEADLINE,
 ) -> Document:
-    """What `parser` reads from `data`, checked. Raises what the parser raises."""
+    """What `parser` reads from `data`, checked. Raises what it raises, and `Overdue` after `deadline` seconds."""
     out = DocumentWriter(max_text)
-    media_type = type(parser).media_types[0]
-    parser.parse(MemoryFile(data, name or f"file{type(parser).extensions[0]}", media_type, password), out)
+    kind = type(parser)
+    file = MemoryFile(data, name or f"file{kind.extensions[0]}", kind.media_types[0], password)
+    timely(f"The parser {kind.name!r} on {name or 'a file'}", deadline, lambda: parser.parse(file, out))
     document = out.document()
     check_document(document)
     return document
 
 
-def _error(parser: Parser[Any], data: bytes) -> DocumentError | None:
-    try:
-        parse(parser, data)
-    except DocumentError as error:
-        return error
-    return None
-
-
-class ParserContract:
+class ParserContract(Timely):
     """What every parser keeps. Give `parser` and `samples`; `broken` may add files that must fail well."""
 
     def parser(self) -> Parser[Any]:
@@ -79,7 +79,14 @@ class ParserContract:
     def _documents(self) -> list[Document]:
         parser, samples = self.parser(), self.samples()
         assert samples, "samples() gives at least one file"
-        return [parse(parser, data, name) for name, data in samples.items()]
+        return [parse(parser, data, name, deadline=self.deadline) for name, data in samples.items()]
+
+    def _error(self, parser: Parser[Any], data: bytes, name: str) -> DocumentError | None:
+        try:
+            parse(parser, data, name, deadline=self.deadline)
+        except DocumentError as error:
+            return error
+        return None
 
     def test_it_says_what_it_reads(self) -> None:
         kind = type(self.parser())
@@ -125,18 +132,18 @@ class ParserContract:
             broken |= {f"half of {name}": data[: len(data) // 2], f"{name} with noise": data[:64] + noise}
         parser = self.parser()
         for name, data in broken.items():
-            error = _error(parser, data)
+            error = self._error(parser, data, name)
             assert error is None or error.detail, f"the error for {name} says what is wrong"
 
     def test_huge_input_fails_well(self) -> None:
-        error = _error(self.parser(), b"a line of text\n" * (MAX_TEXT // 15 + 2))
+        error = self._error(self.parser(), b"a line of text\n" * (MAX_TEXT // 15 + 2), "huge input")
         assert error is None or error.detail, "the error says what is wrong"
 
     def test_the_writers_cap_is_not_swallowed(self) -> None:
         parser = self.parser()
         for name, data in self.samples().items():
             try:
-                document = parse(parser, data, name, max_text=1)
+                document = parse(parser, data, name, max_text=1, deadline=self.deadline)
             except DocumentError:
                 continue
             assert len(document.text) <= 1, "more was written than the writer takes"
@@ -149,12 +156,12 @@ class ParserContract:
 
         parser = self.parser()
         name, data = next(iter(self.samples().items()))
-        first = parse_in_jail(parser, data, name)
+        first = parse_in_jail(parser, data, name, deadline=self.deadline)
         if isinstance(first, PluginError) and "cannot be imported" in first.detail:
             pytest.skip("another process cannot import the module of this parser")
-        killed = parse_in_jail(parser, data, name, kill=True)
+        killed = parse_in_jail(parser, data, name, kill=True, deadline=self.deadline)
         assert isinstance(killed, ParserDied | Parsed), "a kill is told, and waited for by nobody"
-        for parsed in (first, parse_in_jail(parser, data, name)):
+        for parsed in (first, parse_in_jail(parser, data, name, deadline=self.deadline)):
             assert isinstance(parsed, Parsed), parsed
             same, here = join_segments(parsed.segments), parse(parser, data, name)  # metadata may gain a language there
             assert (same.text, same.blocks, same.locators) == (here.text, here.blocks, here.locators)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from sourcebook.documents import Passage
 from sourcebook.errors import RerankerError
 from sourcebook.interfaces import Reranker
 from sourcebook.testing.components import opened
+from sourcebook.testing.deadlines import Timely
 
 QUESTION = "When should I water the roses?"
 TEXTS = ("The invoice is due in May.", "Water the roses in the morning.", "Grüße 🌹", "The roses are red.")
@@ -24,7 +24,7 @@ def passage_of(text: str, ordinal: int = 0) -> Passage:
     return Passage(f"p{ordinal}", "s", "n", "d", "g", ordinal, 0, len(text), text)
 
 
-class RerankerContract:
+class RerankerContract(Timely):
     """The suite. A subclass gives `reranker`, a context in which its model can be reached; `failing` is optional."""
 
     def reranker(self) -> AbstractContextManager[Reranker[Any]]:
@@ -43,7 +43,7 @@ class RerankerContract:
                 return await reranker.rerank(QUESTION, [passage_of(t, i) for i, t in enumerate(texts)])
 
         with self.reranker() as reranker:
-            return asyncio.run(main(reranker))
+            return self._run(f"The reranker {reranker.name!r}", main(reranker))
 
     def test_every_passage_has_one_finite_score(self) -> None:
         scores = self.scores(TEXTS)
@@ -72,6 +72,6 @@ class RerankerContract:
             return caught.value
 
         with self.failing() as reranker:
-            error = asyncio.run(main(reranker))
+            error = self._run(f"The reranker {reranker.name!r}", main(reranker))
         assert error.detail
         assert error.problem_code.startswith("reranker_")

@@ -5,7 +5,6 @@ One that stores is an `Index`, and has a contract of its own: `sourcebook.testin
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,9 +13,10 @@ from typing import Any
 
 from sourcebook.interfaces import Hit, Retriever, Scope, SearchQuery
 from sourcebook.testing.components import opened
+from sourcebook.testing.deadlines import Timely
 
 
-class RetrieverContract:
+class RetrieverContract(Timely):
     """The suite. A subclass gives `retriever` and a `query` that finds at least two passages in at least one leg."""
 
     def retriever(self) -> AbstractContextManager[Retriever[Any]]:
@@ -35,7 +35,7 @@ class RetrieverContract:
                 return await retriever.search(query)
 
         with self.retriever() as retriever:
-            return asyncio.run(main(retriever))
+            return self._run(f"The retriever {retriever.name!r}", main(retriever))
 
     def test_legs_are_named_and_ranked_and_hold_a_passage_once(self) -> None:
         legs = self.legs(self.query())

@@ -169,7 +169,9 @@ class TextShown(BaseModel):
 
 
 class Added(BaseModel):
-    """A source. `new` is false where these bytes were there. It can be asked when its `state` is `ready`."""
+    """A source. `new` is false where these bytes were there (one that had failed is read anew). It can be asked when
+    its `state` is `ready`.
+    """
 
     source_id: str
     notebook_id: str
