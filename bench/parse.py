@@ -257,7 +257,8 @@ async def _row(book: Sourcebook, sample: Sample, rounds: int) -> tuple[list[str]
         plain.append(cpu_of(lambda: bare(sample.path), _AT_ONCE))
         alone.append(cpu_of(parse, _AT_ONCE))
         # Processor time of other processes is counted in hundredths of a second: half a second of it tells.
-        jail.append((await jailed(book, sample, max(_AT_ONCE, int(0.5 / max(alone[-1], 0.01)))))[0])
+        enough = max(_AT_ONCE, int(0.5 / max(alone[-1], 0.01))) if rounds > 1 else 1
+        jail.append((await jailed(book, sample, enough))[0])
     ratio = median([a / b for a, b in zip(plain, jail, strict=True)])
     speeds = [f"{sample.pages / median(cpu):.0f}" for cpu in (plain, jail)]
     cells = [sample.path.name[:40], f"{sample.pages:.0f}", library, *speeds, f"{ratio:.2f}"]

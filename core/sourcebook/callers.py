@@ -203,7 +203,7 @@ def _textless(source: Source) -> Conflict:
         detail = f"This source has no text: it is {source.state}."
         return Conflict(detail, code="not_read_yet", remedy="Follow its job until it is done.")
     why = source.problem or {}
-    advice = f"{why.get('remedy', '')} Reparse the source, or delete it and upload the file again."
+    advice = f"{why.get('remedy', '')} Reparse the source, or upload the file again."
     return Conflict(
         f"This source has no text, since it failed: {why.get('detail') or 'its job tells why'}",
         code="source_failed",
