@@ -106,13 +106,17 @@ def _machine_checks(book: Sourcebook, repair: bool) -> list[Check]:
         return Finding("processes", not wrong, "; ".join([*said, *wrong]), {"workers": count})
 
     async def queue() -> Finding:
-        waiting, tended = await queued(book.database), await attended(book.database, book.folder)
-        said = "no jobs wait" if not waiting else "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
-        if waiting and not tended:  # nothing is wrong with that: they are safe, and done when somebody comes
-            said += f", and no worker is there to do {'it' if waiting == 1 else 'them'}: start {WHO}"
-        return Finding("queue", True, said, {"queued": waiting, "attended": tended})
+        return await _queue(book)
 
     return [machine, disk, folder, schema, jail, plugins, keys, processes, queue]
+
+
+async def _queue(book: Sourcebook) -> Finding:
+    waiting, tended = await queued(book.database), await attended(book.database, book.folder)
+    said = "no jobs wait" if not waiting else "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+    if waiting and not tended:  # nothing is wrong with that: they are safe, and done when somebody comes
+        said += f", and no worker is there to do {'it' if waiting == 1 else 'them'}: start {WHO}"
+    return Finding("queue", True, said, {"queued": waiting, "attended": tended})
 
 
 def _filesystem(folder: Path) -> str:
