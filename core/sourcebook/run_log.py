@@ -90,7 +90,8 @@ class RunLog:
         idle = 0.0
         while idle < _LINGER and not (self._closing.is_set() and not self._runs):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), pause)
+                async with asyncio.timeout(pause):  # `wait_for` would begin a task for every tick
+                    await self._closing.wait()
             idle = 0.0 if self._runs else idle + pause
             try:
                 await self._write()
