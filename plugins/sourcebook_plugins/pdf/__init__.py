@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ class PdfParser(Parser[PdfSettings]):
         "pypdfium2.raw",
         "sourcebook_plugins.pdf.annotations",
         "sourcebook_plugins.pdf.lines",
+        "sourcebook_plugins.pdf.loaded",
         "sourcebook_plugins.pdf.metadata",
         "sourcebook_plugins.pdf.scanned",
         "sourcebook_plugins.pdf.writing",
@@ -95,13 +96,17 @@ class PdfParser(Parser[PdfSettings]):
 
     def render(self, file: ParserFile, page: int, boxes: Sequence[Box]) -> bytes:
         """See `Parser.render`. Raises `DocumentError` with code `page_not_found` for a page that is not there."""
+        import pypdfium2
+
         from sourcebook_plugins.pdf.drawing import draw
 
         with _opened(file) as pdf:
             if not 1 <= page <= len(pdf):
                 raise DocumentError(f"The file has {len(pdf)} pages, and no page {page}.", code="page_not_found")
-            if (shown := _load(pdf, page - 1)) is None:
-                raise Malformed(f"Page {page} is damaged.")
+            try:
+                shown = pdf[page - 1]
+            except pypdfium2.PdfiumError as error:
+                raise Malformed(f"Page {page} is damaged.") from error
             return draw(shown, boxes)
 
 
@@ -128,15 +133,6 @@ def _opened(file: ParserFile) -> Iterator[Any]:
         pdf.close()
 
 
-def _load(pdf: Any, index: int) -> Any | None:
-    import pypdfium2
-
-    try:
-        return pdf[index]
-    except pypdfium2.PdfiumError:
-        return None
-
-
 @dataclass
 class _Tally:
     """How many pages may yet be read by OCR, how many hold text, and how many are damaged."""
@@ -153,6 +149,7 @@ def _pages(pdf: Any, out: DocumentWriter, tally: _Tally, *, annotations: bool) -
 
     from sourcebook_plugins.pdf.annotations import Note, annotated
     from sourcebook_plugins.pdf.lines import lines_of
+    from sourcebook_plugins.pdf.loaded import LoadedPage
     from sourcebook_plugins.pdf.scanned import Recogniser
     from sourcebook_plugins.pdf.writing import Page
 
@@ -160,14 +157,12 @@ def _pages(pdf: Any, out: DocumentWriter, tally: _Tally, *, annotations: bool) -
     for number in range(1, len(pdf) + 1):
         lines, height = None, 0.0
         notes: list[Note] = []
-        if (page := _load(pdf, number - 1)) is not None:
-            with suppress(pypdfium2.PdfiumError):
-                lines, height = lines_of(page), page.get_height()
-            if lines is not None and tally.ocr:
-                lines = _recognised(engine, page, number, lines, out, tally)
-            if lines is not None and annotations:
+        with suppress(pypdfium2.PdfiumError), closing(LoadedPage(pdf, number - 1)) as page:
+            lines, height = lines_of(page), page.height()
+            if tally.ocr:
+                lines = _recognised(engine, pdf, number, lines, out, tally)
+            if annotations:
                 lines, notes = annotated(page, lines)
-            page.close()
         if lines is None:
             tally.damaged += 1
             out.warn("page_damaged", f"Page {number} is damaged and was left out.")
@@ -179,20 +174,24 @@ def _pages(pdf: Any, out: DocumentWriter, tally: _Tally, *, annotations: bool) -
 
 
 def _recognised(
-    engine: Recogniser, page: Any, number: int, drawn: list[Line], out: DocumentWriter, tally: _Tally
+    engine: Recogniser, pdf: Any, number: int, drawn: list[Line], out: DocumentWriter, tally: _Tally
 ) -> list[Line]:
     """The page's lines from its picture where its text layer is missing or poor, else those that were drawn."""
-    from sourcebook_plugins.pdf.scanned import is_poor
+    from sourcebook_plugins.pdf.scanned import is_pictured, is_unreadable, says_little
 
-    if not is_poor(page, drawn):
+    little = says_little(drawn)
+    if not little and not is_unreadable(drawn):
         return drawn
-    tally.ocr -= 1
-    try:
-        found = engine.lines_of(page)
-    except Exception as error:  # the engine's own: one page is lost, and not the file
-        tally.failed = (str(error).strip().splitlines() or [""])[-1][-200:] or type(error).__name__
-        out.warn("ocr_failed", f"Page {number} could not be read by OCR: {tally.failed}")
-        return drawn
+    with closing(pdf[number - 1]) as page:
+        if little and not is_pictured(page):
+            return drawn
+        tally.ocr -= 1
+        try:
+            found = engine.lines_of(page)
+        except Exception as error:  # the engine's own: one page is lost, and not the file
+            tally.failed = (str(error).strip().splitlines() or [""])[-1][-200:] or type(error).__name__
+            out.warn("ocr_failed", f"Page {number} could not be read by OCR: {tally.failed}")
+            return drawn
     if not found:
         return drawn
     out.warn("page_recognised", f"Page {number} is a picture; its text was recognised (OCR) and may have errors.")

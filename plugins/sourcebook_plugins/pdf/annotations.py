@@ -13,7 +13,8 @@ from typing import Any
 
 from sourcebook.documents import Box
 from sourcebook_plugins.pdf.layout import Group
-from sourcebook_plugins.pdf.lines import Line, View
+from sourcebook_plugins.pdf.lines import Line
+from sourcebook_plugins.pdf.loaded import LoadedPage
 from sourcebook_plugins.pdf.strings import utf16
 from sourcebook_plugins.pdf.tables import Table
 
@@ -35,8 +36,8 @@ class Note:
     box: Box
 
 
-def annotated(page: Any, lines: list[Line]) -> tuple[list[Line], list[Note]]:
-    """The lines of a pypdfium2 page with what was written onto it and the values of its fields; and its notes."""
+def annotated(page: LoadedPage, lines: list[Line]) -> tuple[list[Line], list[Note]]:
+    """The lines of a page with what was written onto it and the values of its fields; and its notes."""
     import pypdfium2.raw as pdfium
 
     count = min(pdfium.FPDFPage_GetAnnotCount(page.raw), _MOST)
@@ -81,12 +82,11 @@ def _about(groups: Sequence[Group | Table], box: Box) -> int:
     return best if best >= 0 else above
 
 
-def _annotations(page: Any, count: int) -> Iterator[tuple[int, str, Box]]:
+def _annotations(page: LoadedPage, count: int) -> Iterator[tuple[int, str, Box]]:
     """Subtype, text and box of those that are seen and say something."""
     import pypdfium2.raw as pdfium
 
-    left, bottom, right, top = page.get_bbox()
-    view = View(left, bottom, right, top, page.get_rotation())
+    view = page.view()
     rect = pdfium.FS_RECTF()
     for i in range(count):
         handle = pdfium.FPDFPage_GetAnnot(page.raw, i)
@@ -114,13 +114,13 @@ def _remark(handle: Any, subtype: int) -> str:
     return f"{author}: {text}" if author else text
 
 
-def _value(page: Any, handle: Any) -> str:
+def _value(page: LoadedPage, handle: Any) -> str:
     """What a form field holds, as it is shown: nothing for one that is empty or secret, or an unticked box."""
     import pypdfium2.raw as pdfium
 
-    if page.formenv is None:
+    form = page.form
+    if form is None:
         return ""
-    form = page.formenv.raw
     kind = pdfium.FPDFAnnot_GetFormFieldType(form, handle)
     if kind in (_CHECKBOX, _RADIO):
         return _TICK if pdfium.FPDFAnnot_IsChecked(form, handle) else ""

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, repeat
 from operator import sub
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sourcebook.documents import Box
+
+if TYPE_CHECKING:
+    from sourcebook_plugins.pdf.loaded import LoadedPage
 
 _HYPHEN = 2  # pdfium's code for a hyphen at a line's end, which swallows the line end behind it
 _LINES = re.compile("[^\r\n\ufffe\x02]+[\ufffe\x02]?|[\ufffe\x02]")
@@ -82,8 +85,8 @@ class View:
         return left - self.left, self.top - top, right - self.left, self.top - bottom
 
 
-def lines_of(page: Any) -> list[Line]:
-    """The lines of a pypdfium2 page, in the order of drawing, which is nearly always that of reading."""
+def lines_of(page: LoadedPage) -> list[Line]:
+    """The lines of a page, in the order of drawing, which is nearly always that of reading. Raises `PdfiumError`."""
     import pypdfium2
     import pypdfium2.raw as pdfium
 
@@ -92,8 +95,8 @@ def lines_of(page: Any) -> list[Line]:
     if not handle:
         raise pypdfium2.PdfiumError("The page's text cannot be loaded.")
     try:
-        left, bottom, right, top = page.get_bbox()
-        return _Reader(handle, View(left, bottom, right, top, page.get_rotation())).lines()
+        # A pointer that is made anew for every call would take as long as the call: this one is made once.
+        return _Reader(ctypes.byref(handle.contents), page.view()).lines()
     finally:
         pdfium.FPDFText_ClosePage(handle)
 

@@ -35,16 +35,19 @@ def installed() -> bool:
     return find_spec("rapidocr") is not None and find_spec("onnxruntime") is not None
 
 
-def is_poor(page: Any, lines: Sequence[Line]) -> bool:
-    """Whether a page's text layer is missing, says next to nothing beside a picture, or cannot be read."""
-    text = "".join(line.text for line in lines)
-    if len(text) < _FEW:
-        return _pictured(page) >= _COVERED
+def says_little(lines: Sequence[Line]) -> bool:
+    """Whether a page's text layer is missing, or says next to nothing: it is poor where the page is a picture."""
+    return sum([len(line.text) for line in lines]) < _FEW
+
+
+def is_unreadable(lines: Sequence[Line]) -> bool:
+    """Whether much of a page's text has no meaning."""
+    text = "".join([line.text for line in lines])
     return not text.isascii() and len(_MEANINGLESS.findall(text)) > _UNREADABLE * len(text)
 
 
-def _pictured(page: Any) -> float:
-    """The part of the page that its largest picture covers."""
+def is_pictured(page: Any) -> bool:
+    """Whether a picture covers a good part of a pypdfium2 page."""
     import pypdfium2.raw as pdfium
 
     width, height = page.get_size()
@@ -52,7 +55,8 @@ def _pictured(page: Any) -> float:
     for found in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=5):
         left, bottom, right, top = found.get_bounds() if hasattr(found, "get_bounds") else found.get_pos()
         largest = max(largest, (min(right, width) - max(left, 0)) * (min(top, height) - max(bottom, 0)))
-    return largest / (width * height) if width and height else 0.0
+    area: float = width * height
+    return area > 0 and largest >= _COVERED * area
 
 
 class Recogniser:
