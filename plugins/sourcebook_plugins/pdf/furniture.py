@@ -41,7 +41,7 @@ class Furniture:
         beside text, and that text is never taken out. So no document loses all that it says.
         """
         found = _candidates(lines, height)
-        page = hash(tuple(line.text for line in lines))
+        page = hash(tuple([line.text for line in lines]))
         if len(found) < len(lines) and page not in self._pages:
             self._pages.add(page)
             self._seen.update({key for _, key in found})
@@ -78,8 +78,8 @@ def _candidates(lines: Sequence[Line], height: float) -> list[Candidate]:
     if not height:
         return []
     top, bottom = _BAND * height, (1 - _BAND) * height
-    first = sorted((x for x in lines if x.box[3] < top), key=lambda x: x.box[1])[:_LINES]
-    last = sorted((x for x in lines if x.box[1] > bottom), key=lambda x: -x.box[3])[:_LINES]
+    first = sorted([x for x in lines if x.box[3] < top], key=lambda x: x.box[1])[:_LINES]
+    last = sorted([x for x in lines if x.box[1] > bottom], key=lambda x: -x.box[3])[:_LINES]
     if not last and len(lines) > 1:
         lowest = max(lines, key=lambda x: x.box[3])
         # Pages printed from the web end where their text does, and their footers stand there.

@@ -172,6 +172,8 @@ def _usual_gap(lines: Sequence[Line]) -> float:
 
 def _marked(text: str, last: Group | Table | None) -> bool:
     """Whether a line begins a list item. A number does so only where a sentence or another item ended."""
+    if text[0].isalpha() and text[1:2] != ")":
+        return False  # as most lines
     if _BULLET.match(text):
         return True
     if not _NUMBER.match(text):

@@ -18,6 +18,7 @@ from sourcebook_plugins.pdf.order import ordered
 from sourcebook_plugins.pdf.tables import Table
 
 _UNSPACED = re.compile("[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]")
+_FIRST_UNSPACED = "\u3000"
 _HANGUL = re.compile("[\uac00-\ud7af]")
 _COMPOUND = re.compile(r"[^\W\d_]{2,}-[^\W\d_]{2,}")
 _AHEAD = 8  # pages that are read before one is written: they tell the body's size, and what runs through the document
@@ -58,15 +59,17 @@ class _PageWriter:
     def __init__(self, out: DocumentWriter, body: Body, *, running: bool) -> None:
         self._out = out
         self._body = body
+        self._hyphened: set[str] = set()  # what was searched for compounds
         self._compounds: set[str] = set()
         self._furniture = None if running else Furniture()
 
     def learn(self, page: Page) -> None:
         """Take in a page that is yet to be written."""
-        if len(self._compounds) < _MOST_COMPOUNDS:
+        if len(self._hyphened) < _MOST_COMPOUNDS:
             texts = [line.text for line in page.lines if "-" in line.text]
-            # Words first: the pattern looks at every letter for a word's beginning.
-            words = [word for text in texts for word in text.split() if "-" in word]
+            # Words first, and each once: the pattern looks at every letter for a word's beginning.
+            words = {word for text in texts for word in text.split() if "-" in word} - self._hyphened
+            self._hyphened |= words
             self._compounds.update(_COMPOUND.findall(" ".join(words).casefold()))
         if self._furniture is not None:
             page.running.extend(self._furniture.learn(page.lines, page.height))
@@ -104,6 +107,8 @@ class _PageWriter:
 def _space_between(line: Line, following: str, group: Group) -> bool:
     """Chinese and Japanese have none. Korean lines end inside words, and a drawn space tells where they do not."""
     before, after = line.text[-1], following[0]
+    if before < _FIRST_UNSPACED:
+        return True
     if _HANGUL.match(before) and _HANGUL.match(after):
         return line.spaced or not any(other.spaced for other in group.lines)
     return not (_UNSPACED.match(before) and _UNSPACED.match(after))
