@@ -105,8 +105,8 @@ class Collector:
         match message:
             case TextPiece() as text if self.extras is None:
                 self._take_text(text)
-            case Blocks(rows) if self._open is not None and rows:
-                self._take_blocks(rows)
+            case Blocks() as columns if self._open is not None and columns.starts:
+                self._take_blocks(columns)
             case Locators(rows) if self._open is not None and rows:
                 self._take_locators(rows)
             case PageLocators() as columns if self._open is not None and columns.starts:
@@ -144,14 +144,13 @@ class Collector:
         self.ink = self.ink or bool(piece.text.strip())
         self._open = piece
 
-    def _take_blocks(self, rows: tuple[Block, ...]) -> None:
-        begin = self._begin()
-        for b in rows:
-            if not begin <= b.start <= b.end or b.start > self.length or b.start < self._last["block"]:
-                raise ValueError(f"block [{b.start}, {b.end}) is out of order or outside its segment")
-            self._last["block"] = b.start
-            self._furthest = max(self._furthest, b.end)
-        self._blocks.extend(rows)
+    def _take_blocks(self, columns: Blocks) -> None:
+        rows = columns.rows()
+        if not columns.in_order(max(self._begin(), self._last["block"]), self.length):
+            raise ValueError("blocks are out of order or lie outside their segment")
+        self._last["block"] = columns.starts[-1]
+        self._furthest = max(self._furthest, *columns.ends)
+        self._blocks += rows
 
     def _take_locators(self, rows: tuple[Locator, ...]) -> None:
         begin = self._begin()

@@ -127,7 +127,9 @@ def detect(text: str) -> str:
     sample = _sample(text)
     if sample.isascii():
         return _by_words(sample, "latin")
-    if (latin := len(_SCRIPTS["latin"].findall(sample))) > 2 * len(_FOREIGN.findall(sample)):
+    foreign = _FOREIGN.findall(sample)
+    latin = sum(map(str.isalpha, sample)) - sum(map(str.isalpha, foreign))
+    if latin > 2 * len(foreign):
         return _by_words(sample, "latin") if latin >= _FEWEST_LETTERS else ""  # so it is with most: no need to count on
     letters = {script: len(pattern.findall(sample)) for script, pattern in _SCRIPTS.items()}
     # A Chinese or Japanese character says about as much as a Latin word's half.
@@ -178,8 +180,9 @@ def _by_words(sample: str, script: str) -> str:
     scores: defaultdict[str, float] = defaultdict(float)
     weights = _WEIGHTS[script]
     for word in words:
-        for language, weight in weights.get(word, {}).items():
-            scores[language] += weight
+        if word in weights:
+            for language, weight in weights[word].items():
+                scores[language] += weight
     best = sorted(scores, key=lambda language: -scores[language])[:2]
     if not best or scores[best[0]] < _LEAST * len(words):
         return ""

@@ -87,11 +87,11 @@ class DocumentWriter:
             return
         if kind != "table_row":
             self._close_table()
-        self._separate(kind)
-        start = self._size
+        between = self._between(kind)
+        start = self._size + len(between)
         if kind == "table_row" and self._table is None:
             self._table, self._first_row = start, len(self._blocks)
-        self._append([text for text, _ in cleaned])
+        self._append([between, *[text for text, _ in cleaned]])
         self._locate(start, cleaned)
         self._blocks.append(Block(start, self._size, kind, level))
         self._last_kind = kind
@@ -134,9 +134,11 @@ class DocumentWriter:
         text = "".join(self._text)
         return Document(text, tuple(self._blocks), tuple(self._locators), dict(self._metadata), tuple(self._warnings))
 
-    def _separate(self, kind: str) -> None:
-        if self._size:
-            self._append(["\n" if kind in _TIGHT and kind == self._last_kind else "\n\n"])
+    def _between(self, kind: str) -> str:
+        """What keeps the next block apart from the last."""
+        if not self._size:
+            return ""
+        return "\n" if kind in _TIGHT and kind == self._last_kind else "\n\n"
 
     def _append(self, texts: Sequence[str]) -> None:
         size = self._size + sum(map(len, texts))
