@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter, ValidationError
 
 from sourcebook import confinement
-from sourcebook.confinement import JailLimits, limit_exceeded
+from sourcebook.confinement import JailLimits, Readable, limit_exceeded
 from sourcebook.documents import Document, Place, join_segments, segments_of
 from sourcebook.errors import ConfigError, DocumentError, LimitExceeded, PluginError, SourcebookError
 from sourcebook.interfaces import Chunker, Parser
@@ -44,8 +44,8 @@ from sourcebook.jail_frames import (
 from sourcebook.languages import with_language
 from sourcebook.writer import DocumentWriter
 
-CONNECTION, FILE = 3, 4
-"""The child's end of the document's socket, and the document."""
+CONNECTION, FILE, RULES = 3, 4, 5
+"""The child's end of the document's socket, the document, and what may be read, until it is confined."""
 
 NEXT = b"N"
 """Comes to a child that reads on, with the next document."""
@@ -120,7 +120,7 @@ def readable_folders(modules: Iterable[str] = (), more: Iterable[str] = ()) -> l
 def run(
     config: Config,
     server: int,
-    folders: Sequence[Path],
+    readable: Readable,
     base: int,
     due: Callable[[Callable[[], None]], None] | None = None,
 ) -> None:
@@ -130,7 +130,7 @@ def run(
     call what it gets: what Python and its libraries write to as they read is then copied ahead.
     """
     memory = Memory(config.limits, base)
-    states = confinement.confine(config.limits, folders, server, base, config.layers)
+    states = confinement.confine(config.limits, readable, server, base, config.layers)
     if due is not None:
         due(lambda: rehearse(config.preload))
     connection = socket.socket(fileno=CONNECTION)

@@ -12,6 +12,7 @@ Where fork is not safe (macOS), a child is a new Python: `python -I -m sourceboo
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -29,8 +30,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from sourcebook import confinement, jail_child
-from sourcebook.confinement import ACTIVE
-from sourcebook.jail_child import CONNECTION, FILE, Config, message_of, readable_folders
+from sourcebook.confinement import ACTIVE, Readable
+from sourcebook.jail_child import CONNECTION, FILE, RULES, Config, message_of, readable_folders
 from sourcebook.jail_frames import Hello, encode
 from sourcebook.jail_spare import PAUSE, Spare, untaken, wait_for_files
 
@@ -86,7 +87,7 @@ class Server:
         self._quiet = 0.0  # since when nothing is being read, on the monotonic clock
         self._base = 0
         _lower_open_files()
-        self._folders: list[Path] = []
+        self._readable: Readable = ()
         self._poll = select.poll()
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
@@ -104,7 +105,8 @@ class Server:
         gc.freeze()  # what is here stays shared with the children
         gc.set_threshold(*_GARBAGE)
         self._base = confinement.address_space()
-        self._folders = readable_folders(self._config.preload, self._config.readable)
+        folders = readable_folders(self._config.preload, self._config.readable)
+        self._readable = _aside(confinement.rules(folders, self._config.layers))
         layers = {"single_thread": threads, "reaper": confinement.become_reaper(), **self._try_layers()}
         self._fork_ahead()
         self._control.sendall(encode(Hello(layers, failed)))
@@ -142,7 +144,7 @@ class Server:
         if pid == 0:
             with _never_return():
                 config = self._config
-                states = confinement.confine(config.limits, self._folders, server, self._base, config.layers)
+                states = confinement.confine(config.limits, self._readable, server, self._base, config.layers)
                 theirs.sendall(json.dumps(states).encode())
         theirs.close()
         with answer, answer.makefile("rb") as file:
@@ -215,8 +217,11 @@ class Server:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 os.dup2(os.dup2(theirs.fileno(), CONNECTION), FILE)  # the latter only keeps the number
-                os.closerange(FILE + 1, _OPEN_FILES)
-                jail_child.run(self._config, server, self._folders, self._base, wait_for_files)
+                readable = self._readable
+                if isinstance(readable, int):
+                    readable = os.dup2(readable, RULES)
+                os.closerange(RULES + 1 if readable == RULES else FILE + 1, _OPEN_FILES)
+                jail_child.run(self._config, server, readable, self._base, wait_for_files)
         with contextlib.suppress(OSError):  # the child does it too, and whoever is first is in time
             os.setpgid(pid, pid)
         return Spare(pid, way)
@@ -321,6 +326,15 @@ def _drain(pipe: int) -> None:
     with contextlib.suppress(BlockingIOError):
         while os.read(pipe, 4096):
             pass
+
+
+def _aside(readable: Readable) -> Readable:
+    """The same under a number that nothing is moved to in a child."""
+    if not isinstance(readable, int):
+        return readable
+    moved = fcntl.fcntl(readable, fcntl.F_DUPFD_CLOEXEC, RULES + 1)
+    os.close(readable)
+    return moved
 
 
 def _lower_open_files() -> None:

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from sourcebook import confinement
+from sourcebook import seccomp
 from sourcebook.confinement import JailLimits, limit_exceeded, missing
 
 ALLOWED, KILLED = 0x7FFF0000, 0x80000000
@@ -21,7 +21,7 @@ def verdict(machine: str, number: int, *arguments: int, arch: int | None = None)
     column = MACHINES.index(machine)
     words = tuple(arguments) + (0,) * (6 - len(arguments))
     data = struct.pack("<IIQ6Q", number, ARCH[machine] if arch is None else arch, 0, *words)
-    program = [struct.unpack("=HBBI", step) for step in confinement._program(column)]
+    program = list(struct.iter_unpack("=HBBI", seccomp.program(column)))
     accumulator = at = 0
     while True:
         code, yes, no, operand = program[at]
@@ -36,7 +36,7 @@ def verdict(machine: str, number: int, *arguments: int, arch: int | None = None)
 
 
 def number_of(name: str, machine: str) -> int:
-    return confinement._SYSCALLS[name][MACHINES.index(machine)]
+    return seccomp.SYSCALLS[name][MACHINES.index(machine)]
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -80,9 +80,9 @@ def test_a_call_is_judged_by_its_name_and_arguments(
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_forbidden_call_is_refused_and_its_number_is_its_own(machine: str) -> None:
     column = MACHINES.index(machine)
-    numbers = [numbers[column] for numbers in confinement._SYSCALLS.values() if numbers[column] >= 0]
+    numbers = [numbers[column] for numbers in seccomp.SYSCALLS.values() if numbers[column] >= 0]
     assert len(numbers) == len(set(numbers))
-    for name, numbers_ in confinement._FORBIDDEN.items():
+    for name, numbers_ in seccomp.FORBIDDEN.items():
         if numbers_[column] >= 0:
             assert verdict(machine, numbers_[column]) == EPERM, name
 
@@ -95,6 +95,13 @@ def test_what_a_parser_needs_is_allowed(machine: str) -> None:
         "aarch64": (63, 64, 222, 215, 214, 98, 94, 62, 207, 206),
     }
     assert {verdict(machine, number) for number in needed[machine]} == {ALLOWED}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_whatever_is_not_named_is_allowed(machine: str) -> None:
+    named = {numbers[MACHINES.index(machine)] for numbers in seccomp.SYSCALLS.values()}
+    others = [number for number in (*range(700), 2**30 - 1) if number not in named]
+    assert {verdict(machine, number) for number in others} == {ALLOWED}
 
 
 def test_calls_under_the_numbers_of_another_architecture_kill() -> None:
