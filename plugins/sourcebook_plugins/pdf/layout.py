@@ -240,19 +240,23 @@ def _stops_short(group: Group, line: Line, size: float, margins: Margins) -> boo
 
 def _heading(group: Group, body: Body) -> int:
     """1 to 3 for a heading, by its size against the body's and by its weight; 0 for other text."""
-    text = " ".join(line.text for line in group.lines)
+    if len(group.lines) > _MOST_HEADING_LINES or not body.size:
+        return 0
+    ratio = min([line.size for line in group.lines]) / body.size
+    bold = body.bold_tells and ratio > 0.95 and all(line.bold for line in group.lines)
+    if ratio < 1.15 and not bold:  # as nearly all text is
+        return 0
+    text = " ".join([line.text for line in group.lines])
     numbered = group.kind == "list_item" and not _BULLET.match(text)  # "1. Introduction" looks like an item
     if not (group.kind == "paragraph" or (numbered and len(group.lines) == 1)):
         return 0
-    if len(group.lines) > _MOST_HEADING_LINES or not 2 < len(text) <= _LONGEST_HEADING or not body.size:
-        return 0
     if not _LETTER.search(text) or text[-1] in ".,;" or text[0] in "([*※":
         return 0
-    ratio = min(line.size for line in group.lines) / body.size
-    if ratio >= 1.15:
-        return 1 if ratio >= 1.6 else 2 if ratio >= 1.25 else 3
-    bold = body.bold_tells and all(line.bold for line in group.lines)
-    return 3 if bold and ratio > 0.95 and len(text) <= _LONGEST_BOLD else 0
+    if ratio < 1.15:
+        return 3 if 2 < len(text) <= _LONGEST_BOLD else 0
+    if not 2 < len(text) <= _LONGEST_HEADING:
+        return 0
+    return 1 if ratio >= 1.6 else 2 if ratio >= 1.25 else 3
 
 
 def bulleted(text: str) -> str:

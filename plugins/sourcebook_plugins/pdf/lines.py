@@ -364,13 +364,12 @@ def _append(lines: list[Line], line: Line) -> None:
     if last.hyphen or last.cells or line.cells:
         lines.append(line)
         return
-    height = min(last.box[3] - last.box[1], line.box[3] - line.box[1])
-    shared = min(last.box[3], line.box[3]) - max(last.box[1], line.box[1])
-    gap = line.box[0] - last.box[2]
-    size = max(last.size, line.size)
+    left, top, right, bottom = line.box
+    begin, above, end, below = last.box
+    gap, size = left - end, max(last.size, line.size)
     # A power above an index steps back, but never to where the line began.
-    ahead = -1.5 * size < gap < 0.8 * size and line.box[2] > last.box[2] - size
-    if shared < 0.3 * height or not ahead or line.box[0] < last.box[0]:
+    ahead = -1.5 * size < gap < 0.8 * size and right > end - size and left >= begin
+    if not ahead or min(below, bottom) - max(above, top) < 0.3 * min(below - above, bottom - top):
         lines.append(line)
         return
     larger = last if last.size >= line.size else line
