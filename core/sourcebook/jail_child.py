@@ -55,7 +55,7 @@ MESSAGE = 300
 
 _MEMORY_USED_UP = 0.75  # of the limit: what a native library says then is taken for what it is
 _RECEIVE = 256 * 1024
-_SEND = 32 * 1024  # bytes at a time: each wakes the serving process
+_SEND = 128 * 1024  # bytes at a time: each wakes the serving process
 # Shared libraries that native modules load late, time zones, and the fonts that a PDF does not bring along.
 _SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/usr/share/fonts")
 

@@ -76,13 +76,13 @@ class View:
 
     def box(self, left: float, bottom: float, right: float, top: float) -> Box:
         """`left, top, right, bottom` as shown."""
+        if self.rotation == 0:
+            return left - self.left, self.top - top, right - self.left, self.top - bottom
         if self.rotation == 90:
             return bottom - self.bottom, left - self.left, top - self.bottom, right - self.left
         if self.rotation == 180:
             return self.right - right, bottom - self.bottom, self.right - left, top - self.bottom
-        if self.rotation == 270:
-            return self.top - top, self.right - right, self.top - bottom, self.right - left
-        return left - self.left, self.top - top, right - self.left, self.top - bottom
+        return self.top - top, self.right - right, self.top - bottom, self.right - left
 
 
 def lines_of(page: LoadedPage) -> list[Line]:

@@ -84,10 +84,12 @@ class _PageWriter:
                 self._out.block(self._pieces(group, page.number), group.kind, group.level)
 
     def _pieces(self, group: Group, number: int) -> Iterator[tuple[str, Place]]:
-        for i, line in enumerate(group.lines):
-            following = group.lines[i + 1].text if i + 1 < len(group.lines) else ""
-            text = bulleted(line.text) if i == 0 and group.kind == "list_item" else line.text
-            yield text + self._joint(line, following, group), _place(number, line.box)
+        texts = [line.text for line in group.lines]
+        following = [*texts[1:], ""]
+        if group.kind == "list_item":
+            texts[0] = bulleted(texts[0])
+        for line, text, after in zip(group.lines, texts, following, strict=True):
+            yield text + self._joint(line, after, group), _place(number, line.box)
 
     def _joint(self, line: Line, following: str, group: Group) -> str:
         """What stands between a line and the next of its paragraph: a space, a hyphen that was meant, or nothing."""
