@@ -14,10 +14,10 @@ from sourcebook import ComponentSettings, Document, Embedder, Point, Scope, Scop
 from sourcebook.app import Sourcebook
 from sourcebook.database import tables
 from sourcebook.database.engine import now
-from sourcebook.documents import segments_of
 from sourcebook.ids import new_id, passage_id
 from sourcebook.notebooks import Notebook
 from sourcebook.reading import encode_segment
+from sourcebook.segments import segments_of
 
 DIMENSIONS = 384
 Texts = Sequence[tuple[str, Sequence[str]]]

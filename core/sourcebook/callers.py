@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from sourcebook.accepting import once, text_name, typed
 from sourcebook.counting import Counting, Counts
-from sourcebook.documents import Locator, join_segments
+from sourcebook.documents import Locator
 from sourcebook.errors import Conflict, Forbidden, InvalidInput, NotFound
 from sourcebook.jobs import Job
 from sourcebook.notebooks import Notebook, Scoped
 from sourcebook.owners import Permission, Principal
 from sourcebook.progress import Following
+from sourcebook.segments import join_segments
 from sourcebook.sources import Source
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ A place is a range of code points in `Document.text`, and nothing else.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
@@ -141,7 +141,7 @@ class Document:
 
     text: str
     blocks: tuple[Block, ...] = ()
-    locators: tuple[Locator, ...] = ()
+    locators: Sequence[Locator] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[Warn, ...] = ()
 
@@ -224,40 +224,8 @@ class Segment:
     locators: Sequence[Locator]
 
 
-def segments_of(document: Document) -> Iterator[Segment]:
-    """Cut a document for storage. An empty text is one empty segment."""
-    blocks, locators = document.blocks, document.locators
-    for start in range(0, max(len(document.text), 1), SEGMENT):
-        end = min(start + SEGMENT, len(document.text))
-        first = bisect_left(blocks, start, key=lambda b: b.start)
-        last = bisect_left(blocks, end, lo=first, key=lambda b: b.start)
-        inside = list(_meeting(locators, start, end))
-        for i in (0, -1) if inside else ():
-            x = inside[i]
-            inside[i] = Locator(max(x.start, start), min(x.end, end), x.place)
-        yield Segment(start, end, document.text[start:end], blocks[first:last], tuple(inside))
-
-
-def join_segments(
-    segments: Iterable[Segment], metadata: Mapping[str, Any] | None = None, warnings: tuple[Warn, ...] = ()
-) -> Document:
-    """The inverse of `segments_of`, for all segments of a document in order."""
-    text: list[str] = []
-    blocks: list[Block] = []
-    locators: list[Locator] = []
-    for segment in segments:
-        text.append(segment.text)
-        blocks.extend(segment.blocks)
-        for x in segment.locators:
-            cut = locators[-1] if locators and x.start == segment.start else None
-            if cut is not None and cut.end == x.start and cut.place == x.place:
-                locators[-1] = Locator(cut.start, x.end, x.place)
-            else:
-                locators.append(x)
-    return Document("".join(text), tuple(blocks), tuple(locators), dict(metadata or {}), warnings)
-
-
-def _meeting(locators: Sequence[Locator], start: int, end: int) -> Sequence[Locator]:
+def meeting(locators: Sequence[Locator], start: int, end: int) -> Sequence[Locator]:
+    """Those of the sorted `locators` that meet `[start, end)`."""
     first = bisect_right(locators, start, key=lambda x: x.end)
     last = bisect_left(locators, end, lo=first, key=lambda x: x.start)
     return locators[first:last]
@@ -265,7 +233,7 @@ def _meeting(locators: Sequence[Locator], start: int, end: int) -> Sequence[Loca
 
 def places_in(locators: Sequence[Locator], start: int, end: int) -> list[Place]:
     """The places of the sorted `locators` that meet `[start, end)`."""
-    return [locator.place for locator in _meeting(locators, start, end)]
+    return [locator.place for locator in meeting(locators, start, end)]
 
 
 def check_document(document: Document) -> None:

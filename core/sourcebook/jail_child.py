@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sourcebook import confinement
 from sourcebook.confinement import JailLimits, Readable, limit_exceeded
-from sourcebook.documents import Document, Place, join_segments, segments_of
+from sourcebook.documents import Document, Place
 from sourcebook.errors import ConfigError, DocumentError, LimitExceeded, PluginError, SourcebookError
 from sourcebook.interfaces import Chunker, Parser
 from sourcebook.jail_collector import Collector
@@ -42,6 +42,7 @@ from sourcebook.jail_frames import (
     segment_frames,
 )
 from sourcebook.languages import with_language
+from sourcebook.segments import join_segments, segments_of
 from sourcebook.writer import DocumentWriter
 
 CONNECTION, FILE, RULES = 3, 4, 5

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, starmap
 from operator import le
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
@@ -28,8 +28,6 @@ ROWS = 500
 
 HEADER = struct.Struct("!cI")
 MESSAGE, RAW = b"J", b"R"
-
-T = TypeVar("T")
 
 
 class FrameError(Exception):
@@ -141,6 +139,8 @@ class PageLocators:
     @classmethod
     def of(cls, rows: Sequence[Locator]) -> PageLocators | None:
         """These, or None where one says more than its page and box, or less."""
+        if isinstance(rows, PlacedLines):
+            return cls(rows.starts, rows.ends, rows.pages, rows.boxes)
         places = [vars(row.place) for row in rows]
         if set(map(len, places)) != {2}:
             return None
@@ -261,13 +261,15 @@ def segment_frames(segments: Iterable[Segment]) -> Iterator[bytes]:
         yield from _rows(_located, segment.locators)
 
 
-def _located(rows: tuple[Locator, ...]) -> Message:
-    return PageLocators.of(rows) or Locators(rows)
+def _located(rows: Sequence[Locator]) -> Message:
+    return PageLocators.of(rows) or Locators(tuple(rows))
 
 
 def chunk_frames(chunks: Iterable[Chunk]) -> Iterator[bytes]:
     """The frames of a document's chunks."""
-    return _rows(Chunks, chunks)
+    left = iter(chunks)
+    while batch := tuple(islice(left, ROWS)):
+        yield from _halved(Chunks, batch)
 
 
 def raw_frames(data: bytes, name: str = "") -> Iterator[bytes]:
@@ -278,16 +280,15 @@ def raw_frames(data: bytes, name: str = "") -> Iterator[bytes]:
         yield HEADER.pack(RAW, len(piece)) + piece
 
 
-def _rows(make: Callable[[tuple[T, ...]], Message], rows: Iterable[T]) -> Iterator[bytes]:
-    left = iter(rows)
-    while batch := tuple(islice(left, ROWS)):
-        yield from _halved(make, batch)
+def _rows(make: Callable[[Any], Message], rows: Sequence[Any]) -> Iterator[bytes]:
+    for start in range(0, len(rows), ROWS):
+        yield from _halved(make, rows[start : start + ROWS])
 
 
-def _halved(make: Callable[[tuple[T, ...]], Message], rows: Sequence[T]) -> Iterator[bytes]:
+def _halved(make: Callable[[Any], Message], rows: Sequence[Any]) -> Iterator[bytes]:
     """One frame, or more where headings or contexts are long."""
     try:
-        yield encode(make(tuple(rows)))
+        yield encode(make(rows))
     except FrameError:
         if len(rows) == 1:
             raise

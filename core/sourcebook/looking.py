@@ -13,11 +13,12 @@ from typing import Any
 
 from sourcebook.choosing import Candidate, first_that_reads, head_of
 from sourcebook.configuration import Configuration
-from sourcebook.documents import Document, join_segments
+from sourcebook.documents import Document
 from sourcebook.http import Http
 from sourcebook.jail import ComponentRef, Jail, Parsed
 from sourcebook.pipelines import Pipelines, jail_limits, preload
 from sourcebook.plugins import Plugins
+from sourcebook.segments import join_segments
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,31 @@ class PlacedLines(Sequence[Locator]):
         s, e = self.starts, self.ends
         return not s or (s[0] >= first and e[-1] <= last and all(map(le, s, e)) and all(map(le, e, s[1:])))
 
+    def append(self, start: int, end: int, page: int, box: Box) -> None:
+        """One more, behind all others. One that goes on where the last ends, at its place, is the same."""
+        ends, boxes = self.ends, self.boxes
+        if ends and ends[-1] == start and boxes[-4:] == [*box] and self.pages[-1] == page:
+            ends[-1] = end
+            return
+        self.starts.append(start)
+        ends.append(end)
+        self.pages.append(page)
+        boxes += box
+
+    def within(self, start: int, end: int) -> PlacedLines:
+        """Those that meet `[start, end)`, cut at its borders."""
+        first = bisect_right(self.ends, start)
+        found = self.part(first, bisect_left(self.starts, end, lo=first))
+        if found.starts:
+            found.starts[0] = max(found.starts[0], start)
+            found.ends[-1] = min(found.ends[-1], end)
+        return found
+
+    def part(self, first: int, last: int) -> PlacedLines:
+        """Those from index `first` to before `last`."""
+        starts, ends, pages = (column[first:last] for column in (self.starts, self.ends, self.pages))
+        return PlacedLines(starts, ends, pages, self.boxes[4 * first : 4 * last])
+
     def to_json(self) -> list[Any]:
         """As `Place.to_json` has each place, behind its range."""
         columns = zip(self.starts, self.ends, self.pages, self._boxes(), strict=True)
@@ -65,11 +90,12 @@ class PlacedLines(Sequence[Locator]):
     def __getitem__(self, index: int) -> Locator: ...
 
     @overload
-    def __getitem__(self, index: slice) -> tuple[Locator, ...]: ...
+    def __getitem__(self, index: slice) -> Sequence[Locator]: ...
 
-    def __getitem__(self, index: int | slice) -> Locator | tuple[Locator, ...]:
+    def __getitem__(self, index: int | slice) -> Locator | Sequence[Locator]:
         if isinstance(index, slice):
-            return tuple(self)[index]
+            first, last, step = index.indices(len(self))
+            return self.part(first, last) if step == 1 else tuple(self)[index]
         i = range(len(self))[index]
         left, top, right, bottom = self.boxes[4 * i : 4 * i + 4]
         return Locator(self.starts[i], self.ends[i], Place.on_page(self.pages[i], (left, top, right, bottom)))

@@ -12,6 +12,7 @@ from typing import Any
 
 from sourcebook.documents import BLOCK_KINDS, MAX_TEXT, Block, BlockKind, Document, Locator, Place, Warn
 from sourcebook.errors import LimitExceeded
+from sourcebook.placed import PlacedLines
 
 Pieces = str | Iterable[tuple[str, Place | None]]
 """A block's text: a string, or pieces with the place of each."""
@@ -67,6 +68,7 @@ class DocumentWriter:
         self._text: list[str] = []
         self._size = 0
         self._blocks: list[Block] = []
+        self._lines: PlacedLines | None = PlacedLines([], [], [], [])  # as long as there are no other locators
         self._locators: list[Locator] = []
         self._table: int | None = None  # where the open table starts
         self._first_row = 0  # the index of its first row among the blocks
@@ -132,7 +134,8 @@ class DocumentWriter:
         """All that was written."""
         self._close_table()
         text = "".join(self._text)
-        return Document(text, tuple(self._blocks), tuple(self._locators), dict(self._metadata), tuple(self._warnings))
+        locators = self._lines[:] if self._lines else tuple(self._locators)
+        return Document(text, tuple(self._blocks), locators, dict(self._metadata), tuple(self._warnings))
 
     def _between(self, kind: str) -> str:
         """What keeps the next block apart from the last."""
@@ -152,16 +155,25 @@ class DocumentWriter:
         self._size = size
 
     def _locate(self, start: int, pieces: Sequence[tuple[str, Place | None]]) -> None:
-        # Neighbours at one place are one locator, so that cutting into segments and joining gives the same document.
-        found = self._locators
         for text, place in pieces:
             end = start + len(text)
             if place is not None:
-                # Boxes differ nearly always, and are compared in a tenth of the time.
-                if found and found[-1].end == start and found[-1].place.box == place.box and found[-1].place == place:
-                    start = found.pop().start
-                found.append(Locator(start, end, place))
+                fields = vars(place)
+                if self._lines is not None and len(fields) == 2:  # of `Place.on_page`
+                    self._lines.append(start, end, fields["page"], fields["box"])
+                else:
+                    self._put(start, end, place)
             start = end
+
+    def _put(self, start: int, end: int, place: Place) -> None:
+        """A locator beside other kinds than lines of pages."""
+        if self._lines is not None:
+            self._locators, self._lines = list(self._lines), None
+        # Neighbours at one place are one locator, so that cutting into segments and joining gives the same document.
+        found = self._locators
+        if found and found[-1].end == start and found[-1].place == place:
+            start = found.pop().start
+        found.append(Locator(start, end, place))
 
     def _close_table(self) -> None:
         if self._table is not None:

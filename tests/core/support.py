@@ -21,7 +21,7 @@ from sourcebook.app import Sourcebook
 from sourcebook.configuration import load
 from sourcebook.database.engine import Database
 from sourcebook.database.upgrade import upgrade
-from sourcebook.documents import Chunk, Document, Passage, Place, segments_of
+from sourcebook.documents import Chunk, Document, Passage, Place
 from sourcebook.errors import BlobMissing
 from sourcebook.events import Delta, Finish, Text
 from sourcebook.filters import FieldType, FieldValue, matches
@@ -50,6 +50,7 @@ from sourcebook.jail import ComponentRef, Parsed
 from sourcebook.jobs import Job
 from sourcebook.notebooks import Notebook
 from sourcebook.owners import Principal
+from sourcebook.segments import segments_of
 from sourcebook.sentences import terms
 from sourcebook.sources import Source
 from sourcebook.writer import DocumentWriter, Member

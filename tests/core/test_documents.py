@@ -1,4 +1,4 @@
-"""Documents are cut for storage and joined again without a change."""
+"""What documents, places and chunks promise, and how they break it."""
 
 from __future__ import annotations
 
@@ -15,27 +15,11 @@ from sourcebook.documents import (
     Document,
     Locator,
     Place,
-    Warn,
     check_chunks,
     check_document,
-    join_segments,
-    segments_of,
 )
-from sourcebook.writer import DocumentWriter
 
-PIECES = st.lists(
-    st.tuples(st.text("ab é\n漢", max_size=40), st.one_of(st.none(), st.integers(1, 2).map(lambda n: Place(page=n)))),
-    max_size=4,
-)
-BLOCKS = st.lists(st.tuples(PIECES, st.sampled_from(["heading", "paragraph", "table_row", "code"])), max_size=8)
-
-
-def written(blocks: list[tuple[list[tuple[str, Place | None]], str]]) -> Document:
-    out = DocumentWriter()
-    for pieces, kind in blocks:
-        out.block(pieces, kind)  # type: ignore[arg-type]  # the strategy draws known kinds
-    return out.document()
-
+from .writing import BLOCKS, Blocks, written
 
 SAID = {
     "page": (3, "page 3"),
@@ -65,34 +49,8 @@ def test_every_field_of_a_place_is_said_to_a_person() -> None:
 
 
 @settings(max_examples=50)
-@given(BLOCKS, st.integers(1, 30))
-def test_cutting_and_joining_gives_the_same_document(
-    blocks: list[tuple[list[tuple[str, Place | None]], str]], size: int
-) -> None:
-    document = written(blocks)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sourcebook.documents.SEGMENT", size)
-        segments = list(segments_of(document))
-    assert join_segments(segments, document.metadata, document.warnings) == document
-    assert all(len(s.text) <= size and document.text[s.start : s.end] == s.text for s in segments)
-    for segment in segments:
-        assert all(segment.start <= b.start < segment.end for b in segment.blocks)
-        assert all(segment.start <= x.start < x.end <= segment.end for x in segment.locators)
-
-
-def test_an_empty_document_is_one_empty_segment() -> None:
-    segments = list(segments_of(Document("")))
-    assert [(s.start, s.end, s.text) for s in segments] == [(0, 0, "")]
-    assert join_segments(segments, {"title": "x"}, (Warn("a", "b"),)) == Document(
-        "", metadata={"title": "x"}, warnings=(Warn("a", "b"),)
-    )
-
-
-@settings(max_examples=50)
 @given(BLOCKS, st.integers(0, 200), st.integers(1, 60))
-def test_the_places_of_a_range_are_those_of_the_locators_it_meets(
-    blocks: list[tuple[list[tuple[str, Place | None]], str]], start: int, length: int
-) -> None:
+def test_the_places_of_a_range_are_those_of_the_locators_it_meets(blocks: Blocks, start: int, length: int) -> None:
     document = written(blocks)
     expected = [x.place for x in document.locators if x.start < start + length and x.end > start]
     assert document.places(start, start + length) == expected

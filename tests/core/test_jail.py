@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sourcebook.confinement import missing
-from sourcebook.documents import Chunk, Document, Place, join_segments
+from sourcebook.documents import Chunk, Document, Place
 from sourcebook.errors import (
     ConfigError,
     Encrypted,
@@ -26,6 +26,7 @@ from sourcebook.errors import (
 )
 from sourcebook.jail import ComponentRef, Jail, JailLimits, Parsed
 from sourcebook.jail_frames import HEADER, MAX_FRAME, MESSAGE
+from sourcebook.segments import join_segments
 from sourcebook.writer import DocumentWriter
 
 HERE = Path(__file__).parent

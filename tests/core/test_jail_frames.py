@@ -10,19 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sourcebook.documents import (
-    MAX_TEXT,
-    SEGMENT,
-    Block,
-    Chunk,
-    Document,
-    Locator,
-    Place,
-    Warn,
-    check_document,
-    join_segments,
-    segments_of,
-)
+from sourcebook.documents import MAX_TEXT, SEGMENT, Block, Chunk, Document, Locator, Place, Warn, check_document
 from sourcebook.jail_collector import Collector
 from sourcebook.jail_frames import (
     HEADER,
@@ -48,6 +36,7 @@ from sourcebook.jail_frames import (
     raw_frames,
     segment_frames,
 )
+from sourcebook.segments import join_segments, segments_of
 
 
 def split(data: bytes, limit: int = 1 << 40) -> list[tuple[bytes, bytes]]:

@@ -6,10 +6,11 @@ import pytest
 
 from sourcebook.database.engine import now
 from sourcebook.database.tables import document_segments, generations, passages, sources
-from sourcebook.documents import LONGEST_SEGMENT, SEGMENT, Place, Segment, join_segments
+from sourcebook.documents import LONGEST_SEGMENT, SEGMENT, Place, Segment
 from sourcebook.errors import NotFound
 from sourcebook.interfaces import Scope, ScopedNotebook
 from sourcebook.reading import Reading, encode_segment
+from sourcebook.segments import join_segments
 
 from .support import Room, both_stores, in_a_room
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sourcebook.database.engine import now
 from sourcebook.database.tables import document_segments, documents, generations, passages, sources
-from sourcebook.documents import Document, segments_of
+from sourcebook.documents import Document
 from sourcebook.embeddings import Embeddings
 from sourcebook.filters import source_fields
 from sourcebook.ids import new_id, passage_id
@@ -20,6 +20,7 @@ from sourcebook.interfaces import Point, Scope, ScopedNotebook
 from sourcebook.languages import language_of
 from sourcebook.notebooks import touched
 from sourcebook.reading import encode_segment
+from sourcebook.segments import segments_of
 from sourcebook.writer import clean
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from sourcebook.documents import MAX_TEXT, Document, check_document, join_segments, segments_of
+from sourcebook.documents import MAX_TEXT, Document, check_document
 from sourcebook.errors import DocumentError, ParserDied, PluginError
 from sourcebook.interfaces import Parser
 from sourcebook.jail import Parsed
+from sourcebook.segments import join_segments, segments_of
 from sourcebook.testing.deadlines import DEADLINE, Timely, timely
 from sourcebook.writer import DocumentWriter
 
