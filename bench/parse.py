@@ -36,6 +36,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 _PAGE = 3000  # characters
 _AT_ONCE = 5  # documents, measured together
+_LONG = 20  # pages
+_HEAD = ["file", "pages", "bare", "bare p/s", "jail p/s", "ratio", "in-process p/s"]
 
 
 @dataclass(frozen=True)
@@ -241,16 +243,41 @@ async def measure(quick: bool) -> None:
         # Nothing is queued here, and to look for it belongs to no document.
         async with Sourcebook(load(environ={}, overrides=overrides | {"jobs": {"workers": 0}})) as book:
             rows = [await _row(book, s, rounds) for s in (*files, *([] if quick else real_pdfs()))]
-            table(["file", "pages", "bare", "bare p/s", "jail p/s", "ratio", "in-process p/s"], [r[0] for r in rows])
-            long = [ratio for cells, ratio in rows if cells[0].endswith(".pdf") and float(cells[1]) >= 20]
-            pdfs = long or [ratio for cells, ratio in rows if cells[0].endswith(".pdf")]
-            print(f"ratio of pages a CPU second, long PDFs, jail to bare pypdfium2 with boxes: {median(pdfs):.2f}")
+            table(_HEAD, [row.cells() for row in rows])
+            pdfs = [row for row in rows if row.sample.kind == "pdf"]
+            _tell([row for row in pdfs if row.sample.pages >= _LONG] or pdfs)
             await _one_page(book, single, 5 if quick else 40)
 
 
-async def _row(book: Sourcebook, sample: Sample, rounds: int) -> tuple[list[str], float]:
+@dataclass(frozen=True)
+class Row:
+    """Seconds of processor time for a file: medians. `ratio`: the median of what each round has, bare to jail."""
+
+    sample: Sample
+    bare: float
+    inside: float
+    jail: float
+    ratio: float
+
+    def cells(self) -> list[str]:
+        """For the table."""
+        pages = self.sample.pages
+        bare, jail, inside = (f"{pages / seconds:.0f}" for seconds in (self.bare, self.jail, self.inside))
+        library = BARE[self.sample.kind][0]
+        return [self.sample.path.name[:40], f"{pages:.0f}", library, bare, jail, f"{self.ratio:.2f}", inside]
+
+
+def _tell(rows: Sequence[Row]) -> None:
+    """Of PDFs, all pages together, and file by file."""
+    together = sum(row.bare for row in rows) / sum(row.jail for row in rows)
+    ratios = [row.ratio for row in rows]
+    print(f"{len(rows)} long PDFs, ratio of pages a CPU second, jail to bare pypdfium2 with boxes:")
+    print(f"all pages {together:.2f}; files {min(ratios):.2f} to {max(ratios):.2f}, median {median(ratios):.2f}")
+
+
+async def _row(book: Sourcebook, sample: Sample, rounds: int) -> Row:
     """Medians of `rounds`, in each of which all three are measured in the same way, one after the other."""
-    library, bare = BARE[sample.kind]
+    _, bare = BARE[sample.kind]
     parse = in_process(book, sample)
     bare(sample.path), parse(), await jailed(book, sample, 1)
     plain, alone, jail = [], [], []
@@ -261,9 +288,7 @@ async def _row(book: Sourcebook, sample: Sample, rounds: int) -> tuple[list[str]
         enough = max(_AT_ONCE, int(0.5 / max(alone[-1], 0.01))) if rounds > 1 else 1
         jail.append((await jailed(book, sample, enough))[0])
     ratio = median([a / b for a, b in zip(plain, jail, strict=True)])
-    speeds = [f"{sample.pages / median(cpu):.0f}" for cpu in (plain, jail)]
-    cells = [sample.path.name[:40], f"{sample.pages:.0f}", library, *speeds, f"{ratio:.2f}"]
-    return [*cells, f"{sample.pages / median(alone):.0f}"], ratio
+    return Row(sample, median(plain), median(alone), median(jail), ratio)
 
 
 async def _one_page(book: Sourcebook, sample: Sample, repeats: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from functools import cache
+from collections.abc import Iterator
+from contextlib import closing
 
 import pypdfium2
 import pytest
@@ -106,16 +107,19 @@ def test_every_word_stands_in_its_cells(content: tuple[Unit, ...]) -> None:
         assert (place.sheet, place.cells) == ("Tides", one if one == other else f"{one}:{other}"), text
 
 
-@cache
-def paper() -> tuple[pypdfium2.PdfDocument, Document]:
+@pytest.fixture(scope="module")
+def paper() -> Iterator[tuple[pypdfium2.PdfDocument, Document]]:
     data = made("pdf", 1).data
     parser = PARSERS["pdf"]
-    return pypdfium2.PdfDocument(data), parse(parser(parser.Settings()), data)
+    with closing(pypdfium2.PdfDocument(data)) as pdf:
+        yield pdf, parse(parser(parser.Settings()), data)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_the_text_inside_the_boxes_of_a_range_is_that_range(seed: int) -> None:
-    pdf, document = paper()
+def test_the_text_inside_the_boxes_of_a_range_is_that_range(
+    paper: tuple[pypdfium2.PdfDocument, Document], seed: int
+) -> None:
+    pdf, document = paper
     rng = random.Random(seed)
     starts = [x.start for x in document.locators]
     start = rng.randrange(len(document.text) - 1)
