@@ -271,8 +271,8 @@ def _tell(rows: Sequence[Row]) -> None:
     """Of PDFs, all pages together, and file by file."""
     together = sum(row.bare for row in rows) / sum(row.jail for row in rows)
     ratios = [row.ratio for row in rows]
-    print(f"{len(rows)} long PDFs, ratio of pages a CPU second, jail to bare pypdfium2 with boxes:")
-    print(f"all pages {together:.2f}; files {min(ratios):.2f} to {max(ratios):.2f}, median {median(ratios):.2f}")
+    told = f"all pages {together:.2f}; files {min(ratios):.2f} to {max(ratios):.2f}, median {median(ratios):.2f}"
+    print(f"ratio of pages a CPU second, {len(rows)} long PDFs, jail to bare pypdfium2 with boxes: {told}")
 
 
 async def _row(book: Sourcebook, sample: Sample, rounds: int) -> Row:
