@@ -178,8 +178,8 @@ def _die_with(parent: int) -> None:
 
 
 def _restrict_files(readable: Readable, *, network: bool) -> None:
-    rules = readable if isinstance(readable, int) else landlock.rules(readable, network=network)
+    made = readable if isinstance(readable, int) else landlock.rules(readable, network=network)
     try:
-        landlock.keep(rules)
+        landlock.keep(made)
     finally:
-        os.close(rules)
+        os.close(made)  # whoever has it could add to what others may read

@@ -1,4 +1,4 @@
-"""Calls to the kernel that Python's library does not have. Sources: prctl(2), landlock(7), syscall(2)."""
+"""Calls to the kernel that Python's library does not have. Sources: prctl(2), syscall(2)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _FIRST_UNSPACED = "\u3000"
 _HANGUL = re.compile("[\uac00-\ud7af]")
 _COMPOUND = re.compile(r"[^\W\d_]{2,}-[^\W\d_]{2,}")
 _AHEAD = 8  # pages that are read before one is written: they tell the body's size, and what runs through the document
-_MOST_HYPHENED = 100_000  # lines
+_MOST_COMPOUNDS = 100_000
 _LAST_WORD, _FIRST_WORD = re.compile(r"[^\W_]+$"), re.compile(r"[^\W_]+")
 
 
@@ -59,14 +59,14 @@ class _PageWriter:
     def __init__(self, out: DocumentWriter, body: Body, *, running: bool) -> None:
         self._out = out
         self._body = body
-        self._hyphened: list[str] = []  # lines with a hyphen inside
-        self._searched = 0  # of them, for compounds: not before one is asked for, and many documents ask for none
+        # Lines with a hyphen inside, not yet searched for compounds: many documents never ask for one.
+        self._hyphened: list[str] = []
         self._compounds: set[str] = set()
         self._furniture = None if running else Furniture()
 
     def learn(self, page: Page) -> None:
         """Take in a page that is yet to be written."""
-        if len(self._hyphened) < _MOST_HYPHENED:
+        if len(self._hyphened) + len(self._compounds) < _MOST_COMPOUNDS:
             self._hyphened += [line.text for line in page.lines if "-" in line.text]
         if self._furniture is not None:
             page.running.extend(self._furniture.learn(page.lines, page.height))
@@ -104,9 +104,9 @@ class _PageWriter:
 
     def _is_compound(self, word: str) -> bool:
         """Whether it stands inside a line of what was learnt."""
-        new, self._searched = self._hyphened[self._searched :], len(self._hyphened)
         # Words first: the pattern looks at every letter for a word's beginning.
-        words = [found for text in new for found in text.split() if "-" in found]
+        words = [found for text in self._hyphened for found in text.split() if "-" in found]
+        self._hyphened.clear()
         self._compounds.update(_COMPOUND.findall(" ".join(words).casefold()))
         return word.casefold() in self._compounds
 
